@@ -1,0 +1,63 @@
+package container
+
+import (
+	"time"
+
+	"moss/slirp"
+)
+
+// Container is one record, and where it is. It has no verbs.
+type Container struct {
+	Spec   Spec
+	Dir    string // <root>/containers/<id>
+	RunDir string // <run>/c/<id12>
+}
+
+// Live is what is true while the container runs: <run>/c/<id12>/live.json,
+// written by the monitor. PIDs carry their start time (field 22 of
+// /proc/PID/stat), so that a reused PID is never taken for ours.
+type Live struct {
+	PID          int
+	PIDStart     uint64
+	Monitor      int
+	MonitorStart uint64
+	Started      time.Time
+	Restarts     int           `json:",omitempty"`
+	Network      *slirp.Status `json:",omitempty"`
+	Cgroup       string        `json:",omitempty"`
+}
+
+// Last is how the container last ran: <root>/containers/<id>/last.json, written
+// by the monitor at start (Finished zero) and at exit, atomically.
+type Last struct {
+	Boot      string // /proc/sys/kernel/random/boot_id
+	Started   time.Time
+	Finished  time.Time `json:",omitzero"`
+	ExitCode  int
+	OOMKilled bool   `json:",omitempty"`
+	Restarts  int    `json:",omitempty"`
+	Error     string `json:",omitempty"`
+	// StoppedByUser is set when a stop was asked for: unless-stopped obeys it.
+	StoppedByUser bool `json:",omitempty"`
+}
+
+// Status is derived from facts; it is never stored.
+type Status string
+
+const (
+	StatusCreated  Status = "created"
+	StatusRunning  Status = "running"
+	StatusPaused   Status = "paused"
+	StatusExited   Status = "exited"
+	StatusRemoving Status = "removing"
+)
+
+// View is everything about a container at one moment: what ps and inspect show.
+type View struct {
+	Status Status
+	Live   *Live // nil when it does not run
+	Last   *Last // nil when it never ran
+}
+
+// Look reads the facts of c and derives its status. It takes no lock.
+func (c *Container) Look() View { panic("todo") }

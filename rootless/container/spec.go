@@ -1,0 +1,195 @@
+// Package container is the record of one container: what was asked for (Spec),
+// what happened (Last, Live) and what follows from them (Status).
+package container
+
+import (
+	"time"
+
+	"moss/slirp"
+)
+
+// SpecVersion is the version of Spec that this moss writes.
+const SpecVersion = 1
+
+// Spec is what the user asked for, completed from the image by create. After
+// create only rename and update change it, under the container's lock.
+type Spec struct {
+	Version int
+	ID      string // 64 hexadecimal digits
+	Name    string
+	Created time.Time
+	// CreateCommand is the argv of the moss that created it.
+	CreateCommand []string `json:",omitempty"`
+
+	Image      Image
+	Process    Process
+	Rootfs     Rootfs
+	Namespaces Namespaces
+	Network    Network
+	Security   Security
+	Resources  Resources
+	Lifecycle  Lifecycle
+	Log        Log
+
+	Labels      map[string]string `json:",omitempty"`
+	Annotations map[string]string `json:",omitempty"`
+	Pod         string            `json:",omitempty"`
+	// Runtime is the OCI runtime by name or path; "" is moss-runtime.
+	Runtime string `json:",omitempty"`
+}
+
+// Image is what the root filesystem comes from.
+type Image struct {
+	Name     string // reference as given on the command line
+	ID       string // image ID as resolved: hexadecimal config digest
+	Digest   string `json:",omitempty"` // manifest digest
+	Platform string `json:",omitempty"` // os/arch[/variant] as asked for
+}
+
+// Process describes PID 1 of the container.
+type Process struct {
+	// Entrypoint is --entrypoint; nil means the image's.
+	Entrypoint []string `json:",omitempty"`
+	// Command is the command line after the image; nil means the image's CMD.
+	Command []string `json:",omitempty"`
+	// Args is the argv that runs: entry point and command, resolved by create.
+	Args []string
+	// Env holds NAME=value. Before create it is what the flags said, on top of
+	// which create lays the image's; after create it is all of it.
+	Env []string
+	Dir string `json:",omitempty"` // working directory, absolute; "" means the image's, then /
+	// User is USER[:GROUP] by name or number; "" means the image's, then root.
+	User   string   `json:",omitempty"`
+	Groups []string `json:",omitempty"` // --group-add; "keep-groups" keeps the caller's
+	TTY    bool     `json:",omitempty"`
+	Stdin  bool     `json:",omitempty"` // -i: stdin stays open
+	Umask  *uint32  `json:",omitempty"`
+	// Rlimits by lower-case name without "rlimit_": "nofile".
+	Rlimits     []Rlimit `json:",omitempty"`
+	Init        bool     `json:",omitempty"` // --init: a minimal reaper is PID 1
+	OOMScoreAdj *int     `json:",omitempty"`
+}
+
+// Rlimit is one --ulimit; -1 is unlimited.
+type Rlimit struct {
+	Name       string
+	Soft, Hard int64
+}
+
+// Rootfs describes the root filesystem and what is mounted in it.
+type Rootfs struct {
+	// Path is --rootfs DIR: an exploded root filesystem in place of an image.
+	Path     string  `json:",omitempty"`
+	ReadOnly bool    `json:",omitempty"`
+	Mounts   []Mount `json:",omitempty"`
+	ShmSize  int64   `json:",omitempty"` // bytes of /dev/shm; 0 means 64 MiB
+	// NoReadOnlyTmpfs is --read-only-tmpfs=false.
+	NoReadOnlyTmpfs bool `json:",omitempty"`
+	// ImageVolumes is what is done with the image's VOLUMEs: "anonymous" (""),
+	// "tmpfs" or "ignore".
+	ImageVolumes string `json:",omitempty"`
+}
+
+// Mount is one -v, --mount, --tmpfs or image VOLUME.
+type Mount struct {
+	Type   string // bind, volume, tmpfs
+	Source string `json:",omitempty"` // host path, or volume name ("" makes an anonymous volume)
+	Target string // absolute path in the container
+	// Options as mount(8) names them, and U, z, Z, nocopy, size=, mode=.
+	Options  []string `json:",omitempty"`
+	ReadOnly bool     `json:",omitempty"`
+	// Anonymous volumes go with the container.
+	Anonymous bool `json:",omitempty"`
+}
+
+// Namespaces says for each kind: "" or "private", "host", "container:ID", or
+// "ns:PATH".
+type Namespaces struct {
+	// User is "" or "host" (the user's kept namespace), "keep-id[:uid=,gid=,size=]",
+	// "nomap", "auto[:size=]", "container:ID", or "map" (UIDMap, GIDMap).
+	User   string   `json:",omitempty"`
+	UIDMap []string `json:",omitempty"` // container:intermediate:size
+	GIDMap []string `json:",omitempty"`
+	PID    string   `json:",omitempty"`
+	IPC    string   `json:",omitempty"` // also "none", "shareable"
+	UTS    string   `json:",omitempty"`
+	Cgroup string   `json:",omitempty"`
+}
+
+// Network describes how the container is connected.
+type Network struct {
+	// Mode is "bridge" (Networks apply), "none", "host", "private[:driver]",
+	// "container:ID" or "ns:PATH".
+	Mode     string
+	Networks []NetworkAttachment `json:",omitempty"` // the network "moss" when empty and Mode is bridge
+	Hostname string              `json:",omitempty"`
+	Ports    []slirp.Port        `json:",omitempty"`
+	// PublishAll is -P; create turns the exposed ports into Ports.
+	PublishAll bool     `json:",omitempty"`
+	Exposed    []string `json:",omitempty"` // "80/tcp", from the image and --expose
+	DNS        []string `json:",omitempty"`
+	DNSSearch  []string `json:",omitempty"`
+	DNSOptions []string `json:",omitempty"`
+	AddHosts   []string `json:",omitempty"` // name:address, address may be host-gateway
+	NoHosts    bool     `json:",omitempty"`
+}
+
+// NetworkAttachment is one --network NAME[:ip=…,mac=…,alias=…].
+type NetworkAttachment struct {
+	Name      string
+	IPs       []string `json:",omitempty"`
+	MAC       string   `json:",omitempty"`
+	Aliases   []string `json:",omitempty"`
+	Interface string   `json:",omitempty"`
+}
+
+// Security describes what the process may do.
+type Security struct {
+	Privileged      bool     `json:",omitempty"`
+	CapAdd          []string `json:",omitempty"` // without CAP_, upper case; ALL
+	CapDrop         []string `json:",omitempty"`
+	NoNewPrivileges bool     `json:",omitempty"`
+	// Seccomp is "" (the default profile), "unconfined", or a profile's path.
+	Seccomp  string   `json:",omitempty"`
+	AppArmor string   `json:",omitempty"` // "", "unconfined" or a profile's name
+	Label    []string `json:",omitempty"` // SELinux: "disable", "type:…", "level:…"
+	Mask     []string `json:",omitempty"` // more paths to mask
+	Unmask   []string `json:",omitempty"` // paths not to mask; "ALL"
+	// ProcOpts are options of the proc mount.
+	ProcOpts []string          `json:",omitempty"`
+	Sysctls  map[string]string `json:",omitempty"`
+	// Devices are HOST[:CONTAINER[:rwm]].
+	Devices []string `json:",omitempty"`
+}
+
+// Resources are the limits, each applied only where its controller is delegated.
+type Resources struct {
+	Memory      int64   `json:",omitempty"` // bytes
+	MemorySwap  int64   `json:",omitempty"` // bytes; -1 unlimited
+	CPUs        float64 `json:",omitempty"`
+	CPUShares   uint64  `json:",omitempty"`
+	CPUSetCPUs  string  `json:",omitempty"`
+	CPUSetMems  string  `json:",omitempty"`
+	PidsLimit   *int64  `json:",omitempty"` // nil: 2048 where delegated; 0 or -1: none
+	CgroupsMode string  `json:",omitempty"` // "" enabled, "disabled"
+	// CgroupParent is --cgroup-parent.
+	CgroupParent string `json:",omitempty"`
+}
+
+// Lifecycle describes what happens around the process.
+type Lifecycle struct {
+	AutoRemove  bool     `json:",omitempty"`
+	Restart     string   `json:",omitempty"` // "", "no", "on-failure", "always", "unless-stopped"
+	RestartMax  int      `json:",omitempty"` // on-failure:N; 0 is no limit
+	StopSignal  string   `json:",omitempty"` // "SIGTERM" or a number; "" means the image's, then SIGTERM
+	StopTimeout *int     `json:",omitempty"` // seconds; nil means 10
+	PIDFile     string   `json:",omitempty"`
+	CIDFile     string   `json:",omitempty"`
+	Volumes     []string `json:",omitempty"` // anonymous volumes made for it
+}
+
+// Log says where the output goes.
+type Log struct {
+	Driver  string            `json:",omitempty"` // "" k8s-file; json-file, none, passthrough
+	Options map[string]string `json:",omitempty"` // max-size, max-file, path, tag
+}

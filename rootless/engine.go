@@ -1,0 +1,25 @@
+// Package rootless runs containers: Engine has one method per verb, one file per verb.
+package rootless
+
+import (
+	"moss/storage/image"
+	"moss/storage/volume"
+	"moss/userns"
+)
+
+// Engine is moss's verbs over one user's containers. It runs inside the user's
+// kept namespaces; see userns.
+type Engine struct {
+	Paths   Paths
+	Images  *image.Images
+	Volumes *volume.Volumes
+}
+
+// New makes the engine of the user whose files are in dirs.
+func New(dirs userns.Dirs) *Engine {
+	return &Engine{
+		Paths:   Paths{dirs},
+		Images:  image.Open(dirs.Root),
+		Volumes: volume.Open(dirs.Root),
+	}
+}

@@ -1,0 +1,78 @@
+package monitor
+
+import "time"
+
+// The start conversation, and streams, over one SOCK_SEQPACKET socket (the
+// monitor's descriptor 3). Every packet begins with its kind.
+//
+//	moss                                       monitor (argv[1]: path of monitor.json)
+//	                     ◀──  Created JSON{pid}       clone, init ready, network connected
+//	                          or Failed JSON{message, code}
+//	Start                ──▶                          init executes the program
+//	                     ◀──  Started  or Failed
+//	Stdin, StdinEOF, Resize ──▶
+//	                     ◀──  Stdout, Stderr
+//	(moss may close and leave at any time after Started)
+//	                     ◀──  Exited JSON{Exit}       after clean-up, as the last packet
+//
+// The attach socket <RunDir>/attach.sock (SOCK_SEQPACKET, listening) speaks the
+// same packets from Stdin on; its first packet to the client is Hello JSON{tty}.
+// A client of the attach socket that wants only the exit sends WaitOnly first
+// and gets no streams. The control socket <RunDir>/ctl.sock takes one JSON
+// request a connection and answers with one JSON reply: see Control.
+const (
+	Created  = 'C'
+	Failed   = 'F'
+	Start    = 'S'
+	Started  = 'R'
+	Stdin    = '0'
+	Stdout   = '1'
+	Stderr   = '2'
+	StdinEOF = 'E'
+	Resize   = 'W' // JSON{rows, cols}
+	Hello    = 'H'
+	WaitOnly = 'w'
+	Exited   = 'X'
+)
+
+// MaxData is the largest payload of a stream packet in bytes.
+const MaxData = 32 * 1024
+
+// CreatedMessage is the payload of Created.
+type CreatedMessage struct{ PID int }
+
+// FailedMessage is the payload of Failed: Code is moss's exit code (125 to 127).
+type FailedMessage struct {
+	Message string
+	Code    int
+}
+
+// ResizeMessage is the payload of Resize.
+type ResizeMessage struct{ Rows, Cols uint16 }
+
+// HelloMessage is the payload of Hello.
+type HelloMessage struct{ TTY bool }
+
+// Exit is how the container ended: the payload of Exited, and the file
+// <RunDir>/exit.json. Code is 128+n for signal n.
+type Exit struct {
+	Code       int
+	Signal     int  `json:",omitempty"`
+	OOMKilled  bool `json:",omitempty"`
+	At         time.Time
+	Restarting bool   `json:",omitempty"`
+	Error      string `json:",omitempty"`
+}
+
+// ControlRequest is one line on the control socket. Op is "stop" (a stop was
+// asked for: do not restart; the caller sends the signals itself), "resize"
+// (Rows, Cols), "reopen-log", "restart-policy" (Policy, Max), "ping".
+type ControlRequest struct {
+	Op         string
+	Rows, Cols uint16 `json:",omitempty"`
+	Policy     string `json:",omitempty"`
+	Max        int    `json:",omitempty"`
+}
+
+// ControlReply answers a ControlRequest; Error is "" when it was done.
+type ControlReply struct{ Error string }

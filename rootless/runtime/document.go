@@ -1,0 +1,60 @@
+// Package runtime is moss's own OCI runtime: the init stages that turn a cloned
+// process into a container's program, and the OCI command line over them.
+package runtime
+
+import specs "github.com/opencontainers/runtime-spec/specs-go"
+
+// Document is what the init process of a container reads: the OCI configuration
+// and what the OCI configuration has no words for.
+type Document struct {
+	Spec *specs.Spec
+	// Overlay is mounted at Spec.Root.Path, in the container's own mount
+	// namespace, before anything else; it dies with that namespace.
+	Overlay *Overlay `json:",omitempty"`
+	// SeccompBPF is a file of ready BPF instructions (struct sock_filter, native
+	// endian); when set, Spec.Linux.Seccomp is not looked at.
+	SeccompBPF string `json:",omitempty"`
+	// CopyUp fills empty volumes from the root filesystem before they are mounted.
+	CopyUp []CopyUp `json:",omitempty"`
+	// User is USER[:GROUP] by name or number, looked up in the container's own
+	// /etc/passwd and /etc/group; "" uses Spec.Process.User.
+	User string `json:",omitempty"`
+	// Groups are more groups by name or number, looked up likewise.
+	Groups []string `json:",omitempty"`
+	// KeepGroups leaves the caller's supplementary groups as they are.
+	KeepGroups bool `json:",omitempty"`
+	// SetHome adds HOME from /etc/passwd when the environment has none.
+	SetHome bool `json:",omitempty"`
+	// MakeCwd creates the working directory when it is missing.
+	MakeCwd bool `json:",omitempty"`
+	// Console allocates a pseudoterminal in the container's devpts and sends
+	// its master over the sync socket with the ready message.
+	Console bool `json:",omitempty"`
+}
+
+// Overlay is an overlay mount.
+type Overlay struct {
+	Lower     []string // uppermost first
+	Upper     string   `json:",omitempty"`
+	Work      string   `json:",omitempty"`
+	Volatile  bool     `json:",omitempty"` // no sync: what --rm throws away
+	UserXattr bool     `json:",omitempty"`
+}
+
+// CopyUp copies the content and owner of Target in the root filesystem to the
+// empty directory Source, once.
+type CopyUp struct{ Target, Source string }
+
+// ExecDocument is what one more process in a running container reads.
+type ExecDocument struct {
+	PID     int // of the container's first process, as the caller sees it
+	Process *specs.Process
+	User    string   `json:",omitempty"` // as in Document
+	Groups  []string `json:",omitempty"`
+	SetHome bool     `json:",omitempty"`
+	// SeccompBPF, as in Document.
+	SeccompBPF string              `json:",omitempty"`
+	Seccomp    *specs.LinuxSeccomp `json:",omitempty"`
+	Cgroup     string              `json:",omitempty"`
+	Console    bool                `json:",omitempty"`
+}

@@ -1,0 +1,91 @@
+// Package slirp connects network namespaces to the outside: the nouns, and the
+// client of moss-net, which does the work.
+package slirp
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Port is one published port, or a range of them.
+type Port struct {
+	Proto         string     // tcp, udp
+	HostIP        netip.Addr `json:",omitzero"` // invalid: every address, IPv4 and IPv6
+	HostPort      uint16     // 0: any free one, chosen by moss-net
+	ContainerPort uint16
+	// Count is how many ports the range has; 0 and 1 mean one.
+	Count uint16 `json:",omitempty"`
+}
+
+// Subnet is one address range of a network.
+type Subnet struct {
+	Prefix  netip.Prefix
+	Gateway netip.Addr
+}
+
+// Network is the record of a network: networks/<name>.json.
+type Network struct {
+	ID       string
+	Name     string
+	Driver   string // bridge
+	Bridge   string // interface name in the shared namespace
+	Subnets  []Subnet
+	Internal bool
+	DNS      bool
+	MTU      int
+	Options  map[string]string `json:",omitempty"`
+	Labels   map[string]string `json:",omitempty"`
+	Created  time.Time
+}
+
+// Attachment is one end of a network that a container asks for.
+type Attachment struct {
+	Network   string       // name
+	Interface string       // name inside, "eth0"
+	IPs       []netip.Addr `json:",omitempty"` // wished for
+	MAC       string       `json:",omitempty"`
+	Aliases   []string     `json:",omitempty"`
+}
+
+// ConnectRequest asks moss-net to connect a namespace. The namespace's file
+// descriptor travels beside it. The connection that carried the request is the
+// lease: when it closes, everything made for it is undone.
+type ConnectRequest struct {
+	Container string // full ID
+	Name      string
+	Hostname  string
+	// Mode is "bridge" or "private[:pasta|slirp4netns|embedded]".
+	Mode        string
+	Attachments []Attachment `json:",omitempty"`
+	Ports       []Port       `json:",omitempty"`
+	// DNS are the container's own upstream servers; none: the host's.
+	DNS []netip.Addr `json:",omitempty"`
+}
+
+// Interface is one interface as it was set up.
+type Interface struct {
+	Network string `json:",omitempty"`
+	Name    string
+	MAC     string
+	IPs     []netip.Prefix
+	Gateway []netip.Addr `json:",omitempty"`
+	Aliases []string     `json:",omitempty"`
+}
+
+// Status is what moss-net made of a ConnectRequest.
+type Status struct {
+	Interfaces []Interface  `json:",omitempty"`
+	DNS        []netip.Addr `json:",omitempty"` // for the container's resolv.conf
+	Search     []string     `json:",omitempty"`
+	// HostGateway is the address at which the container reaches the host.
+	HostGateway []netip.Addr `json:",omitempty"`
+	Ports       []Port       `json:",omitempty"` // with the host ports chosen
+	Uplink      string       `json:",omitempty"` // pasta, slirp4netns, embedded
+}
+
+// Dirs is where moss-net and its clients meet.
+type Dirs struct {
+	Run      string // <run>/net: net.sock, moss-net.pid, state, the namespace's bound file
+	Networks string // <root>/networks: the records
+	Program  string // path of moss-net, to start it when it is not there
+}

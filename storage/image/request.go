@@ -1,0 +1,108 @@
+package image
+
+// Request is what moss asks of moss-image, the helper that alone opens the
+// store: one JSON document on its descriptor 3. The helper prints progress and
+// results itself, on the descriptors it inherits, and exits with moss's codes.
+// Exactly one verb field is set.
+type Request struct {
+	Root string // <root>: the store is <root>/storage
+	Run  string // <run>: the store's run directory is <run>/storage
+
+	Index  *IndexRequest  `json:",omitempty"` // rewrite the index from the store, print nothing
+	Pull   *PullRequest   `json:",omitempty"`
+	Push   *PushRequest   `json:",omitempty"`
+	Remove *RemoveRequest `json:",omitempty"`
+	Tag    *TagRequest    `json:",omitempty"`
+	Untag  *TagRequest    `json:",omitempty"`
+	Save   *SaveRequest   `json:",omitempty"`
+	Load   *LoadRequest   `json:",omitempty"`
+	Import *ImportRequest `json:",omitempty"`
+	// Builtin loads the image that moss carries itself as localhost/moss/box:latest.
+	Builtin *IndexRequest `json:",omitempty"`
+	// Mapped makes (or finds) a copy of an image's merged layers whose owners
+	// are shifted by a mapping, and prints its directory.
+	Mapped *MappedRequest `json:",omitempty"`
+}
+
+// IndexRequest has no options.
+type IndexRequest struct{}
+
+// PullRequest fetches references into the store and prints each image's ID.
+type PullRequest struct {
+	References []string
+	Platform   string // os/arch[/variant]; "" is the host's
+	Policy     string // always, missing, newer, never
+	TLSVerify  *bool  // nil: registries.conf and loopback's default
+	AuthFile   string
+	Creds      string // USER[:PASSWORD]
+	CertDir    string
+	Quiet      bool
+	AllTags    bool
+	// Progress "stderr" draws on stderr and prints no ID: for run and create.
+	Progress string
+	Retries  int
+}
+
+// PushRequest sends an image to a registry.
+type PushRequest struct {
+	Image, Destination string
+	TLSVerify          *bool
+	AuthFile, Creds    string
+	CertDir            string
+	Quiet              bool
+	DigestFile         string
+	Format             string // oci, docker; "" keeps the image's
+}
+
+// RemoveRequest untags or removes images and prints Untagged: and Deleted: lines.
+type RemoveRequest struct {
+	Images  []string
+	All     bool
+	Force   bool
+	Ignore  bool
+	NoPrune bool
+	// InUse maps image IDs to the containers that use them; Force does not
+	// remove those: moss removes the containers first.
+	InUse map[string][]string
+}
+
+// TagRequest gives an image more names, or takes them away.
+type TagRequest struct {
+	Image string
+	Names []string
+}
+
+// SaveRequest writes images to an archive: format docker-archive, oci-archive,
+// oci-dir or docker-dir. Output "" is stdout.
+type SaveRequest struct {
+	Images []string
+	Format string
+	Output string
+	Quiet  bool
+}
+
+// LoadRequest reads an archive; Input "" is stdin.
+type LoadRequest struct {
+	Input string
+	Quiet bool
+}
+
+// ImportRequest makes an image of a tarball of a root filesystem. Source is a
+// path or "-".
+type ImportRequest struct {
+	Source  string
+	Name    string
+	Message string
+	Changes []string // Containerfile instructions
+	Quiet   bool
+}
+
+// MappedRequest: maps as in rootless/runtime/birth.IDMap, container to
+// intermediate IDs.
+type MappedRequest struct {
+	Image          string
+	UIDMap, GIDMap []IDMap
+}
+
+// IDMap is one line of a mapping.
+type IDMap struct{ Container, Host, Size int }
