@@ -1,0 +1,211 @@
+package slirp
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// The files of moss-net, below Dirs.Run.
+const (
+	socketName = "net.sock"
+	lockName   = "lock"
+	pidName    = "moss-net.pid"
+	logName    = "moss-net.log"
+)
+
+// Socket is the path of moss-net's socket.
+func (d Dirs) Socket() string { return filepath.Join(d.Run, socketName) }
+
+// Lock is the file whose flock is held by whoever starts moss-net, and by
+// moss-net while it goes.
+func (d Dirs) Lock() string { return filepath.Join(d.Run, lockName) }
+
+// PIDFile is the file in which moss-net writes its process ID.
+func (d Dirs) PIDFile() string { return filepath.Join(d.Run, pidName) }
+
+// LogFile is moss-net's log.
+func (d Dirs) LogFile() string { return filepath.Join(d.Run, logName) }
+
+// errGone says that nobody answers on the socket, or that moss-net went away
+// between the connection and its answer: start it and try again.
+var errGone = errors.New("moss-net is not running")
+
+// Lease is a connection that moss-net keeps up for as long as the lease is
+// open. It also ends with the process that holds it.
+type Lease struct {
+	fd   int
+	once sync.Once
+}
+
+// Fd is the lease's descriptor, to be polled: it becomes readable (EOF) when
+// moss-net has died. Nothing is ever to be read from it or written to it. It
+// stays the lease's and is closed by Close. The container's network still
+// stands then, without uplink, names and ports; Connect with the same request
+// brings them back at the same addresses.
+func (l *Lease) Fd() int { return l.fd }
+
+// Close gives the lease back: ports, names and addresses are undone. The
+// interfaces go with the container's namespace. It may be called again.
+func (l *Lease) Close() error {
+	var err error
+	l.once.Do(func() { err = unix.Close(l.fd) })
+	return err
+}
+
+// Connect connects the network namespace netns as r says. It starts moss-net
+// when that is not running. Connecting a container again after its lease was
+// lost gives it the addresses that it had.
+func Connect(ctx context.Context, d Dirs, r ConnectRequest, netns *os.File) (*Lease, *Status, error) {
+	call := Call{Op: OpConnect, Connect: &r}
+	lease, reply, err := converse(ctx, d, call, int(netns.Fd()), true)
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot connect container %q: %w", r.Name, err)
+	}
+	if reply.Status == nil {
+		lease.Close()
+		return nil, nil, fmt.Errorf("cannot connect container %q: moss-net sent no status", r.Name)
+	}
+	return lease, reply.Status, nil
+}
+
+// Info asks moss-net about itself. The error is fs.ErrNotExist when it is not
+// running; Info does not start it.
+func Info(ctx context.Context, d Dirs) (*Information, error) {
+	lease, reply, err := converse(ctx, d, Call{Op: OpInfo}, -1, false)
+	if errors.Is(err, errGone) {
+		err = fmt.Errorf("%w: %w", err, os.ErrNotExist)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot ask moss-net: %w", err)
+	}
+	lease.Close()
+	if reply.Info == nil {
+		return nil, errors.New("cannot ask moss-net: it sent no information")
+	}
+	return reply.Info, nil
+}
+
+// converse makes a call and returns the connection it was made on. With start,
+// moss-net is started when it is not running. One that goes idle just now is
+// met at most once: Ensure returns only when a new one listens, and that one
+// stays for a while.
+func converse(ctx context.Context, d Dirs, call Call, fd int, start bool) (*Lease, *Reply, error) {
+	packet, err := json.Marshal(call)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(packet) > MaxPacket {
+		return nil, nil, fmt.Errorf("the request has %d bytes, more than %d", len(packet), MaxPacket)
+	}
+	for attempt := 0; ; attempt++ {
+		lease, reply, err := callOnce(ctx, d, packet, fd)
+		if !start || attempt == 3 || !errors.Is(err, errGone) || ctx.Err() != nil {
+			return lease, reply, err
+		}
+		if err := Ensure(ctx, d); err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+// callOnce sends one packet on a connection of its own and reads the answer.
+func callOnce(ctx context.Context, d Dirs, packet []byte, fd int) (_ *Lease, _ *Reply, err error) {
+	sock, err := dial(d)
+	if err != nil {
+		return nil, nil, err
+	}
+	lease := &Lease{fd: sock}
+	defer func() {
+		if err != nil {
+			lease.Close()
+		}
+	}()
+
+	// A blocking read on this thread costs the monitor less than Go's poller;
+	// shutting the socket down wakes it.
+	stop := context.AfterFunc(ctx, func() { unix.Shutdown(sock, unix.SHUT_RDWR) })
+	defer stop()
+
+	var rights []byte
+	if fd >= 0 {
+		rights = unix.UnixRights(fd)
+	}
+	if err := unix.Sendmsg(sock, packet, rights, nil, unix.MSG_NOSIGNAL); err != nil {
+		return nil, nil, gone(err)
+	}
+	answer, err := receive(sock)
+	if ctx.Err() != nil {
+		return nil, nil, ctx.Err()
+	}
+	if err != nil {
+		return nil, nil, gone(err)
+	}
+	var reply Reply
+	if err := json.Unmarshal(answer, &reply); err != nil {
+		return nil, nil, fmt.Errorf("moss-net's answer: %w", err)
+	}
+	if reply.Error != "" {
+		return nil, nil, errors.New(reply.Error)
+	}
+	return lease, &reply, nil
+}
+
+// dial connects to moss-net's socket.
+func dial(d Dirs) (int, error) {
+	sock, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	for {
+		err = unix.Connect(sock, &unix.SockaddrUnix{Name: d.Socket()})
+		if err != unix.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		unix.Close(sock)
+		return -1, gone(err)
+	}
+	return sock, nil
+}
+
+// receive reads one packet. Its length is asked for first, so that the buffer
+// is no larger than the answer: the caller stays in memory for long.
+func receive(sock int) ([]byte, error) {
+	var first [1]byte
+	for {
+		n, _, err := unix.Recvfrom(sock, first[:], unix.MSG_PEEK|unix.MSG_TRUNC)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			return nil, io.EOF
+		}
+		answer := make([]byte, n)
+		if n, _, err = unix.Recvfrom(sock, answer, 0); err != nil {
+			return nil, err
+		}
+		return answer[:n], nil
+	}
+}
+
+// gone maps what a dead or dying moss-net looks like to errGone.
+func gone(err error) error {
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ECONNRESET),
+		errors.Is(err, unix.EPIPE), errors.Is(err, unix.ENOTCONN), errors.Is(err, io.EOF):
+		return fmt.Errorf("%w (%w)", errGone, err)
+	}
+	return err
+}
