@@ -1,0 +1,6 @@
+package main
+
+const (
+	sysKeyctl = 250
+	sysBPF    = 321
+)

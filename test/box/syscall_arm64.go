@@ -1,0 +1,6 @@
+package main
+
+const (
+	sysKeyctl = 219
+	sysBPF    = 280
+)
