@@ -1,0 +1,116 @@
+package rootless
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"moss/rootless/container"
+	"moss/rootless/monitor"
+	"moss/rootless/monitor/client"
+)
+
+// Streams are the terminal or pipes that a container is attached to.
+type Streams struct {
+	In       *os.File  // nil: not attached
+	Out, Err io.Writer // nil: not attached
+	// Terminal is set when In is a terminal in raw mode: window changes are
+	// passed on and DetachKeys looked for.
+	Terminal   bool
+	DetachKeys []byte // nil: none
+	// SigProxy passes the signals that moss receives to the container: the
+	// command line does so with Kill.
+	SigProxy bool
+}
+
+// ErrDetached says that the user typed the detach keys.
+var ErrDetached = client.ErrDetached
+
+// Session is one attachment to a running container.
+type Session struct {
+	conn    *client.Conn
+	streams *Streams
+	c       *container.Container
+}
+
+// Wait copies the streams until the container has exited and been cleaned up,
+// and returns its exit code; ErrDetached if the user detached.
+func (s *Session) Wait(ctx context.Context) (int, error) {
+	defer s.conn.Close()
+	exit, err := client.Pump(ctx, s.conn, client.Streams{
+		In: s.streams.In, Out: s.streams.Out, Err: s.streams.Err,
+		Terminal: s.streams.Terminal, DetachKeys: s.streams.DetachKeys,
+	})
+	if errors.Is(err, client.ErrMonitorGone) {
+		return s.orphan(ctx)
+	}
+	return exit.Code, err
+}
+
+// orphan waits for a container whose monitor was killed.
+func (s *Session) orphan(ctx context.Context) (int, error) {
+	if err := waitGone(ctx, s.c.Look()); err != nil {
+		return 0, err
+	}
+	return 0, fmt.Errorf("cannot tell how container %q ended: its monitor was killed", s.c.Spec.Name)
+}
+
+// Attach joins a running container.
+func (e *Engine) Attach(ctx context.Context, c *container.Container, s *Streams) (*Session, error) {
+	if v := c.Look(); v.Status != container.StatusRunning {
+		return nil, fmt.Errorf("cannot attach to container %q: it is %s: %w", c.Spec.Name, v.Status, errdefs.ErrFailedPrecondition)
+	}
+	conn, err := client.Attach(ctx, c.RunDir)
+	if err != nil {
+		return nil, fmt.Errorf("cannot attach to container %q: %w", c.Spec.Name, err)
+	}
+	return &Session{conn: conn, streams: s, c: c}, nil
+}
+
+// Wait waits for a condition ("" is exited; also a Status) and returns the exit
+// code. What the monitor can tell is waited for without looking at intervals;
+// other conditions are looked at every interval.
+func (e *Engine) Wait(ctx context.Context, c *container.Container, condition string, interval time.Duration) (int, error) {
+	for {
+		v := c.Look()
+		switch {
+		case condition == "" || condition == "stopped" || condition == string(container.StatusExited):
+			if v.Live == nil {
+				return exitCode(v), nil
+			}
+			if exit, err := client.Wait(ctx, c.RunDir); err == nil {
+				return exit.Code, nil
+			} else if ctx.Err() != nil {
+				return 0, ctx.Err()
+			}
+			if err := waitGone(ctx, v); err != nil {
+				return 0, err
+			}
+			continue
+		case string(v.Status) == condition:
+			return exitCode(v), nil
+		}
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(interval): // the user's own --interval
+		}
+	}
+}
+
+func exitCode(v container.View) int {
+	if v.Last == nil {
+		return 0
+	}
+	return v.Last.ExitCode
+}
+
+// control sends one request to the monitor, if there is one.
+func (e *Engine) control(ctx context.Context, c *container.Container, r monitor.ControlRequest) error {
+	return client.Control(ctx, c.RunDir, r)
+}

@@ -1,0 +1,362 @@
+package rootless
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"moss/rootless/container"
+	"moss/rootless/oci"
+	"moss/slirp"
+	"moss/storage/image"
+	"moss/storage/volume"
+)
+
+// CreateOptions go beside the Spec.
+type CreateOptions struct {
+	Pull      string // always, missing ("" too), never, newer
+	Replace   bool   // remove a container of the same name first
+	Quiet     bool   // no progress of a pull
+	TLSVerify *bool
+	AuthFile  string
+}
+
+// Create resolves the image (pulling it by opts.Pull), completes spec and
+// reserves ID and name. Nothing is left behind if it fails.
+func (e *Engine) Create(ctx context.Context, spec *container.Spec, opts CreateOptions) (c *container.Container, err error) {
+	if spec.Name != "" {
+		if err := CheckName(spec.Name); err != nil {
+			return nil, err
+		}
+	}
+	var img *image.Image
+	if spec.Rootfs.Path == "" {
+		if img, err = e.resolve(ctx, spec.Image.Name, spec.Image.Platform, opts); err != nil {
+			return nil, err
+		}
+	}
+	spec.Version, spec.ID, spec.Created = container.SpecVersion, newID(), time.Now()
+	if err := e.complete(spec, img); err != nil {
+		return nil, err
+	}
+	if err := e.check(spec); err != nil {
+		return nil, err
+	}
+	if opts.Replace && spec.Name != "" {
+		if err := e.replace(ctx, spec.Name); err != nil {
+			return nil, err
+		}
+	}
+
+	var undo rollback
+	defer undo.onError(&err)
+	if err := e.reserve(spec, &undo); err != nil {
+		return nil, fmt.Errorf("cannot create container: %w", err)
+	}
+	if err := e.makeVolumes(spec, &undo); err != nil {
+		return nil, fmt.Errorf("cannot create container %q: %w", spec.Name, err)
+	}
+	if err := e.makeDir(ctx, spec, img, &undo); err != nil {
+		return nil, fmt.Errorf("cannot create container %q: %w", spec.Name, err)
+	}
+	if err := writeCIDFile(spec, &undo); err != nil {
+		return nil, err
+	}
+	return e.container(spec), nil
+}
+
+func (e *Engine) container(spec *container.Spec) *container.Container {
+	return &container.Container{Spec: *spec, Dir: e.Paths.Container(spec.ID), RunDir: e.Paths.RunContainer(spec.ID)}
+}
+
+func (e *Engine) replace(ctx context.Context, name string) error {
+	id, err := os.ReadFile(e.Paths.Name(name))
+	if err != nil {
+		return nil // the name is free
+	}
+	old, err := e.Find(string(id))
+	if err != nil {
+		return nil // a stale reservation, which reserve takes over
+	}
+	return e.Remove(ctx, old, RemoveOptions{Force: true, Volumes: true})
+}
+
+// reserve takes the name, or finds a free one.
+func (e *Engine) reserve(spec *container.Spec, undo *rollback) error {
+	if spec.Name != "" {
+		if err := e.reserveName(spec.Name, spec.ID); err != nil {
+			return err
+		}
+	}
+	for tries := 0; spec.Name == ""; tries++ {
+		name := randomName()
+		if tries > 20 {
+			name += strconv.Itoa(tries) + spec.ID[:4]
+		}
+		var inUse *NameInUseError
+		if err := e.reserveName(name, spec.ID); err == nil {
+			spec.Name = name
+		} else if !errors.As(err, &inUse) {
+			return err
+		}
+	}
+	undo.add(func() error { return os.Remove(e.Paths.Name(spec.Name)) })
+	return nil
+}
+
+// complete fills in what the user left to the image and to the defaults.
+func (e *Engine) complete(spec *container.Spec, img *image.Image) error {
+	var config image.Config
+	if img != nil {
+		config = img.Config
+		spec.Image.ID, spec.Image.Digest = img.ID, img.Digest
+	}
+	p := &spec.Process
+	switch {
+	case p.Entrypoint != nil:
+		p.Args = append(slices.Clone(p.Entrypoint), p.Command...)
+	case p.Command != nil:
+		p.Args = append(slices.Clone(config.Entrypoint), p.Command...)
+	default:
+		p.Args = append(slices.Clone(config.Entrypoint), config.Cmd...)
+	}
+	if len(p.Args) == 0 {
+		return fmt.Errorf("cannot create container: no command given, and image %q has none", spec.Image.Name)
+	}
+	if p.Dir == "" {
+		p.Dir = config.WorkingDir
+	}
+	if p.Dir == "" {
+		p.Dir = "/"
+	}
+	if p.User == "" {
+		p.User = config.User
+	}
+	if spec.Lifecycle.StopSignal == "" {
+		spec.Lifecycle.StopSignal = config.StopSignal
+	}
+	if spec.Network.Hostname == "" && spec.Namespaces.UTS != "host" {
+		spec.Network.Hostname = spec.ID[:12]
+	}
+	p.Env = environment(spec, config.Env)
+	spec.Labels = merge(config.Labels, spec.Labels)
+	if spec.Network.Mode == "" {
+		spec.Network.Mode = "bridge"
+	}
+	for port := range config.ExposedPorts {
+		if !slices.Contains(spec.Network.Exposed, port) {
+			spec.Network.Exposed = append(spec.Network.Exposed, port)
+		}
+	}
+	slices.Sort(spec.Network.Exposed)
+	if spec.Network.PublishAll {
+		if err := publishAll(spec); err != nil {
+			return err
+		}
+	}
+	imageVolumes(spec, config)
+	return nil
+}
+
+// environment lays the user's variables over the image's over moss's own.
+func environment(spec *container.Spec, imageEnv []string) []string {
+	own := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "container=oci"}
+	if spec.Process.TTY {
+		own = append(own, "TERM=xterm")
+	}
+	if spec.Network.Hostname != "" {
+		own = append(own, "HOSTNAME="+spec.Network.Hostname)
+	}
+	at := map[string]int{}
+	var out []string
+	for _, list := range [][]string{own, imageEnv, spec.Process.Env} {
+		for _, kv := range list {
+			name, _, _ := strings.Cut(kv, "=")
+			if i, ok := at[name]; ok {
+				out[i] = kv
+				continue
+			}
+			at[name] = len(out)
+			out = append(out, kv)
+		}
+	}
+	return out
+}
+
+func merge(under, over map[string]string) map[string]string {
+	if len(under)+len(over) == 0 {
+		return nil
+	}
+	out := map[string]string{}
+	for _, m := range []map[string]string{under, over} {
+		for k, v := range m {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// publishAll publishes each exposed port that is not published yet.
+func publishAll(spec *container.Spec) error {
+	for _, exposed := range spec.Network.Exposed {
+		number, proto, ok := strings.Cut(exposed, "/")
+		if !ok {
+			proto = "tcp"
+		}
+		first, last, isRange := strings.Cut(number, "-")
+		from, err := strconv.ParseUint(first, 10, 16)
+		to := from
+		if err == nil && isRange {
+			to, err = strconv.ParseUint(last, 10, 16)
+		}
+		if err != nil || from == 0 || to < from {
+			return fmt.Errorf("cannot publish exposed port %q: not a port", exposed)
+		}
+		for n := from; n <= to; n++ {
+			published := slices.ContainsFunc(spec.Network.Ports, func(p slirp.Port) bool {
+				return p.Proto == proto && uint64(p.ContainerPort) <= n && n < uint64(p.ContainerPort)+uint64(max(p.Count, 1))
+			})
+			if !published {
+				spec.Network.Ports = append(spec.Network.Ports, slirp.Port{Proto: proto, ContainerPort: uint16(n)})
+			}
+		}
+	}
+	return nil
+}
+
+// imageVolumes mounts the image's VOLUMEs where the user mounted nothing.
+func imageVolumes(spec *container.Spec, config image.Config) {
+	var targets []string
+	for target := range config.Volumes {
+		targets = append(targets, target)
+	}
+	slices.Sort(targets)
+	for _, target := range targets {
+		taken := slices.ContainsFunc(spec.Rootfs.Mounts, func(m container.Mount) bool { return filepath.Clean(m.Target) == filepath.Clean(target) })
+		if taken {
+			continue
+		}
+		switch spec.Rootfs.ImageVolumes {
+		case "", "anonymous", "bind":
+			spec.Rootfs.Mounts = append(spec.Rootfs.Mounts, container.Mount{Type: "volume", Target: target, Anonymous: true})
+		case "tmpfs":
+			spec.Rootfs.Mounts = append(spec.Rootfs.Mounts, container.Mount{Type: "tmpfs", Target: target})
+		}
+	}
+}
+
+// check refuses, before anything is made, what could never start.
+func (e *Engine) check(spec *container.Spec) error {
+	kernel, err := oci.KernelCapabilities()
+	if err != nil {
+		return err
+	}
+	if _, _, err := oci.Capabilities(spec, kernel); err != nil {
+		return err
+	}
+	if spec.Rootfs.Path != "" {
+		if info, err := os.Stat(spec.Rootfs.Path); err != nil || !info.IsDir() {
+			return fmt.Errorf("cannot use root filesystem %q: it is not a directory", spec.Rootfs.Path)
+		}
+	}
+	for _, m := range spec.Rootfs.Mounts {
+		if m.Type == "bind" {
+			if _, err := os.Stat(m.Source); err != nil {
+				return fmt.Errorf("cannot mount %q: %w", m.Source, err)
+			}
+		}
+	}
+	if _, err := e.joins(spec); err != nil {
+		return err
+	}
+	if _, err := e.mapping(spec); err != nil {
+		return err
+	}
+	_, err = e.limits(spec)
+	return err
+}
+
+// makeVolumes makes the named and anonymous volumes that are not there yet.
+func (e *Engine) makeVolumes(spec *container.Spec, undo *rollback) error {
+	for i := range spec.Rootfs.Mounts {
+		m := &spec.Rootfs.Mounts[i]
+		if m.Type != "volume" {
+			continue
+		}
+		if m.Source == "" {
+			m.Source, m.Anonymous = newID(), true
+			spec.Lifecycle.Volumes = append(spec.Lifecycle.Volumes, m.Source)
+		} else if _, err := e.Volumes.Get(m.Source); err == nil {
+			continue
+		}
+		name := m.Source
+		if _, err := e.Volumes.Create(name, volume.Options{Anonymous: m.Anonymous}); err != nil {
+			return err
+		}
+		undo.add(func() error { return e.Volumes.Remove(name) })
+	}
+	return nil
+}
+
+// makeDir makes the record's directory: the layer first, spec.json last, so that
+// a directory with spec.json is whole.
+func (e *Engine) makeDir(ctx context.Context, spec *container.Spec, img *image.Image, undo *rollback) error {
+	dir := e.Paths.Container(spec.ID)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	undo.add(func() error { return os.RemoveAll(dir) })
+	if spec.Rootfs.Path == "" {
+		if err := e.makeLayer(ctx, spec, img, dir); err != nil {
+			return err
+		}
+	}
+	return container.WriteFile(filepath.Join(dir, "spec.json"), spec, !spec.Lifecycle.AutoRemove)
+}
+
+// makeLayer makes the upper and work directories. The merged root directory
+// shows the upper's owner and mode, so they are those of the image's.
+func (e *Engine) makeLayer(ctx context.Context, spec *container.Spec, img *image.Image, dir string) error {
+	lower, err := e.lower(ctx, spec, img)
+	if err != nil {
+		return err
+	}
+	upper := filepath.Join(dir, "upper")
+	for _, d := range []string{upper, filepath.Join(dir, "work")} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			return err
+		}
+	}
+	root := unix.Stat_t{Mode: 0o755}
+	if len(lower) > 0 {
+		if err := unix.Stat(lower[0], &root); err != nil {
+			return fmt.Errorf("cannot read layer %q: %w", lower[0], err)
+		}
+	}
+	if err := os.Chown(upper, int(root.Uid), int(root.Gid)); err != nil {
+		return err
+	}
+	return os.Chmod(upper, os.FileMode(root.Mode&0o777))
+}
+
+func writeCIDFile(spec *container.Spec, undo *rollback) error {
+	path := spec.Lifecycle.CIDFile
+	if path == "" {
+		return nil
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return fmt.Errorf("cannot write --cidfile %q: %w", path, err)
+	}
+	undo.add(func() error { return os.Remove(path) })
+	_, err = f.WriteString(spec.ID)
+	return errors.Join(err, f.Close())
+}

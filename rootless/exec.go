@@ -1,0 +1,169 @@
+package rootless
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"moss/rootless/container"
+	"moss/rootless/oci"
+	"moss/rootless/runtime"
+	"moss/rootless/runtime/birth"
+)
+
+// ExecOptions describe one more process.
+type ExecOptions struct {
+	Args                           []string
+	Env                            []string
+	Dir, User                      string
+	TTY, Stdin, Detach, Privileged bool
+	PreserveFDs                    int
+	Streams                        *Streams
+}
+
+// Exec runs one more process in a running container and returns its exit code.
+// The process is our own child: a join and an exec, with nothing in between.
+func (e *Engine) Exec(ctx context.Context, c *container.Container, o ExecOptions) (code int, err error) {
+	v := c.Look()
+	if v.Status != container.StatusRunning {
+		return 0, fmt.Errorf("cannot exec in container %q: it is %s: %w", c.Spec.Name, v.Status, errdefs.ErrFailedPrecondition)
+	}
+	doc, err := e.execDocument(c, v.Live, o)
+	if err != nil {
+		return 0, fmt.Errorf("cannot exec in container %q: %w", c.Spec.Name, err)
+	}
+	path := filepath.Join(c.RunDir, fmt.Sprintf("exec-%d.json", os.Getpid()))
+	if err := container.WriteFile(path, doc, false); err != nil {
+		return 0, fmt.Errorf("cannot exec in container %q: %w", c.Spec.Name, err)
+	}
+	defer os.Remove(path)
+	stdio, err := execStdio(o)
+	if err != nil {
+		return 0, err
+	}
+	request := birth.Request{Runtime: Helper("moss-runtime"), Document: path, Cgroup: doc.Cgroup, PreserveFDs: o.PreserveFDs}
+	p, err := birth.Exec(request, doc.PID, stdio, preserved(o.PreserveFDs))
+	if err != nil {
+		return 0, fmt.Errorf("cannot exec in container %q: %w", c.Spec.Name, err)
+	}
+	return e.followExec(ctx, p, o)
+}
+
+// execDocument describes the process: what the container's own process may do,
+// it may do, and no more.
+func (e *Engine) execDocument(c *container.Container, live *container.Live, o ExecOptions) (*runtime.ExecDocument, error) {
+	spec := c.Spec // a copy
+	if o.User != "" {
+		spec.Process.User = o.User
+	}
+	kernel, err := oci.KernelCapabilities()
+	if err != nil {
+		return nil, err
+	}
+	spec.Security.Privileged = spec.Security.Privileged || o.Privileged
+	caps, err := oci.ProcessCapabilities(&spec, kernel)
+	if err != nil {
+		return nil, err
+	}
+	env := slices.Clone(spec.Process.Env)
+	if o.TTY && !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "TERM=") }) {
+		env = append(env, "TERM=xterm")
+	}
+	dir := o.Dir
+	if dir == "" {
+		dir = spec.Process.Dir
+	}
+	doc := &runtime.ExecDocument{
+		PID: live.PID, User: spec.Process.User, SetHome: true, Console: o.TTY, Cgroup: live.Cgroup,
+		Process: &specs.Process{
+			Terminal: o.TTY, Args: o.Args, Env: append(env, o.Env...), Cwd: dir,
+			Capabilities: caps, NoNewPrivileges: spec.Security.NoNewPrivileges,
+			Rlimits: oci.Rlimits(spec.Process.Rlimits), ApparmorProfile: oci.AppArmor(&spec), OOMScoreAdj: spec.Process.OOMScoreAdj,
+		},
+	}
+	doc.Process.User.Umask = spec.Process.Umask
+	for _, g := range spec.Process.Groups {
+		if g != "keep-groups" {
+			doc.Groups = append(doc.Groups, g)
+		}
+	}
+	l := &launch{e: e, c: &container.Container{Spec: spec}}
+	filter := &runtime.Document{Spec: &specs.Spec{Process: doc.Process, Linux: &specs.Linux{}}}
+	l.c.Spec.Runtime = "" // exec is always ours
+	if err := l.seccomp(filter); err != nil {
+		return nil, err
+	}
+	doc.SeccompBPF = filter.SeccompBPF
+	return doc, nil
+}
+
+// execStdio are the descriptors that the process inherits: without a terminal
+// they are our own.
+func execStdio(o ExecOptions) ([3]*os.File, error) {
+	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+	if err != nil {
+		return [3]*os.File{}, err
+	}
+	stdio := [3]*os.File{null, os.Stdout, os.Stderr}
+	if o.Stdin && !o.TTY {
+		stdio[0] = os.Stdin
+	}
+	if o.Detach || o.TTY {
+		stdio[1], stdio[2] = null, null
+	}
+	return stdio, nil
+}
+
+func preserved(n int) []*os.File {
+	var out []*os.File
+	for fd := 3; fd < 3+n; fd++ {
+		out = append(out, os.NewFile(uintptr(fd), "preserved"))
+	}
+	return out
+}
+
+// followExec starts the program and stays with it.
+func (e *Engine) followExec(ctx context.Context, p *birth.Process, o ExecOptions) (int, error) {
+	console, err := p.Ready()
+	if err == nil {
+		err = p.Go()
+	}
+	if err != nil {
+		p.Kill()
+		return 0, err
+	}
+	if o.Detach {
+		return 0, nil
+	}
+	if console != nil {
+		stop, err := copyConsole(console, o.Streams)
+		if err != nil {
+			p.Kill()
+			return 0, err
+		}
+		defer stop()
+		if detached, err := waitConsole(ctx, p, console, o.Streams); detached || err != nil {
+			return 0, errors.Join(err, ErrDetached)
+		}
+	} else if o.Streams != nil && o.Streams.SigProxy {
+		defer forward(p.PID)()
+	}
+	status, err := p.Wait()
+	if err != nil {
+		return 0, err
+	}
+	if status.Signaled() {
+		return 128 + int(status.Signal()), nil
+	}
+	return status.ExitStatus(), nil
+}
+
+var _ = unix.SIGTERM

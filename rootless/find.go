@@ -1,0 +1,144 @@
+package rootless
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"moss/rootless/container"
+)
+
+// staleAge is how old a half-made record must be before a sweep takes it for a
+// crash's: no create takes that long between two of its writes.
+const staleAge = 10 * time.Minute
+
+func olderThan(path string, age time.Duration) bool {
+	info, err := os.Stat(path)
+	return err == nil && time.Since(info.ModTime()) > age
+}
+
+// Find returns the container of that name, ID or unique ID prefix.
+func (e *Engine) Find(nameOrID string) (*container.Container, error) {
+	if nameOrID == "" {
+		return nil, fmt.Errorf("cannot find container %q: no name or ID given: %w", nameOrID, errdefs.ErrInvalidArgument)
+	}
+	if CheckName(nameOrID) == nil {
+		if id, err := os.ReadFile(e.Paths.Name(nameOrID)); err == nil && len(id) == 64 {
+			if c, err := e.load(string(id)); err == nil {
+				return c, nil
+			}
+		}
+	}
+	id, err := e.findID(strings.ToLower(nameOrID))
+	if err != nil {
+		return nil, err
+	}
+	return e.load(id)
+}
+
+func (e *Engine) findID(prefix string) (string, error) {
+	ids, err := e.ids()
+	if err != nil {
+		return "", err
+	}
+	found := ""
+	for _, id := range ids {
+		if !strings.HasPrefix(id, prefix) {
+			continue
+		}
+		if found != "" {
+			return "", fmt.Errorf("cannot find container %q: more than one ID begins so: %w", prefix, errdefs.ErrInvalidArgument)
+		}
+		found = id
+	}
+	if found == "" {
+		return "", fmt.Errorf("cannot find container %q: no container with that name or ID: %w", prefix, errdefs.ErrNotFound)
+	}
+	return found, nil
+}
+
+// ids lists the directories that hold a record.
+func (e *Engine) ids() ([]string, error) {
+	entries, err := os.ReadDir(e.Paths.Containers())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("cannot list containers: %w", err)
+	}
+	var out []string
+	for _, entry := range entries {
+		if len(entry.Name()) == 64 {
+			out = append(out, entry.Name())
+		}
+	}
+	return out, nil
+}
+
+func (e *Engine) load(id string) (*container.Container, error) {
+	return container.Load(e.Paths.Container(id), e.Paths.RunContainer(id))
+}
+
+// All returns every container, oldest first. A record that cannot be read is
+// left out: it is half-made, or Remove by its ID clears it away.
+func (e *Engine) All() ([]*container.Container, error) {
+	ids, err := e.ids()
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*container.Container, 0, len(ids))
+	for _, id := range ids {
+		if c, err := e.load(id); err == nil {
+			out = append(out, c)
+		}
+	}
+	slices.SortFunc(out, func(a, b *container.Container) int { return a.Spec.Created.Compare(b.Spec.Created) })
+	return out, nil
+}
+
+// Latest returns the newest container.
+func (e *Engine) Latest() (*container.Container, error) {
+	all, err := e.All()
+	if err != nil {
+		return nil, err
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("cannot find the latest container: there is none: %w", errdefs.ErrNotFound)
+	}
+	return all[len(all)-1], nil
+}
+
+// Using returns the IDs of the containers of each image.
+func (e *Engine) Using() (map[string][]string, error) {
+	all, err := e.All()
+	out := map[string][]string{}
+	for _, c := range all {
+		if c.Spec.Image.ID != "" {
+			out[c.Spec.Image.ID] = append(out[c.Spec.Image.ID], c.Spec.ID)
+		}
+	}
+	return out, err
+}
+
+// sweep deletes what a crash left: trash, and directories without a record.
+func (e *Engine) sweep() {
+	if entries, err := os.ReadDir(e.Paths.Trash()); err == nil {
+		for _, entry := range entries {
+			path := filepath.Join(e.Paths.Trash(), entry.Name())
+			if olderThan(path, staleAge) {
+				os.RemoveAll(path)
+			}
+		}
+	}
+	ids, _ := e.ids()
+	for _, id := range ids {
+		dir := e.Paths.Container(id)
+		if _, err := os.Stat(filepath.Join(dir, "spec.json")); errors.Is(err, fs.ErrNotExist) && olderThan(dir, staleAge) {
+			os.RemoveAll(dir)
+		}
+	}
+}

@@ -1,0 +1,178 @@
+package rootless
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"moss/rootless/container"
+	"moss/rootless/monitor"
+	"moss/rootless/runtime"
+	"moss/rootless/runtime/birth"
+	"moss/slirp"
+)
+
+// config is the part of the monitor's configuration that the Spec says directly.
+func (l *launch) config() {
+	c, p := l.c, l.e.Paths
+	l.cfg = monitor.Config{
+		ID: c.Spec.ID, Name: c.Spec.Name, RunDir: c.RunDir, Dir: c.Dir,
+		TTY: c.Spec.Process.TTY, Stdin: c.Spec.Process.Stdin,
+		Log:     LogOf(c),
+		Restart: c.Spec.Lifecycle.Restart, RestartMax: c.Spec.Lifecycle.RestartMax,
+		PIDFile:    c.Spec.Lifecycle.PIDFile,
+		AutoRemove: c.Spec.Lifecycle.AutoRemove,
+		Trash:      p.Trash(),
+		Names:      []string{p.Name(c.Spec.Name)},
+	}
+	for _, name := range c.Spec.Lifecycle.Volumes {
+		l.cfg.Volumes = append(l.cfg.Volumes, l.e.Volumes.Dir(name))
+	}
+	if request := request(&c.Spec); request != nil {
+		l.cfg.Network = &monitor.Network{Dirs: l.e.slirpDirs(), Request: *request}
+	}
+}
+
+func (e *Engine) slirpDirs() slirp.Dirs {
+	return slirp.Dirs{Run: e.Paths.Net(), Networks: e.Paths.Networks(), Program: Helper("moss-net")}
+}
+
+// LogOf is where a container's output goes.
+func LogOf(c *container.Container) monitor.Log {
+	log := monitor.Log{Driver: c.Spec.Log.Driver, Path: c.Spec.Log.Options["path"], MaxFile: 1}
+	if log.Driver == "" {
+		log.Driver = "k8s-file"
+	}
+	if log.Path == "" {
+		log.Path = filepath.Join(c.Dir, "ctr.log")
+	}
+	log.MaxSize, _ = strconv.ParseInt(c.Spec.Log.Options["max-size"], 10, 64)
+	if n, err := strconv.Atoi(c.Spec.Log.Options["max-file"]); err == nil {
+		log.MaxFile = n
+	}
+	return log
+}
+
+// request is what moss-net is asked for; nil when there is nothing to connect.
+func request(spec *container.Spec) *slirp.ConnectRequest {
+	mode := spec.Network.Mode
+	if mode != "bridge" && mode != "private" && !strings.HasPrefix(mode, "private:") {
+		return nil
+	}
+	r := &slirp.ConnectRequest{
+		Container: spec.ID, Name: spec.Name, Hostname: spec.Network.Hostname,
+		Mode: mode, Ports: spec.Network.Ports,
+	}
+	for _, s := range spec.Network.DNS {
+		if a, err := netip.ParseAddr(s); err == nil {
+			r.DNS = append(r.DNS, a)
+		}
+	}
+	if mode != "bridge" {
+		return r
+	}
+	for i, n := range spec.Network.Networks {
+		a := slirp.Attachment{Network: n.Name, Interface: n.Interface, MAC: n.MAC, Aliases: n.Aliases}
+		if a.Interface == "" {
+			a.Interface = "eth" + strconv.Itoa(i)
+		}
+		for _, s := range n.IPs {
+			if ip, err := netip.ParseAddr(s); err == nil {
+				a.IPs = append(a.IPs, ip)
+			}
+		}
+		r.Attachments = append(r.Attachments, a)
+	}
+	if len(r.Attachments) == 0 {
+		r.Attachments = []slirp.Attachment{{Network: "moss", Interface: "eth0"}}
+	}
+	return r
+}
+
+// namespaceFlags are the clone(2) flags of the OCI names.
+var namespaceFlags = map[specs.LinuxNamespaceType]uintptr{
+	specs.PIDNamespace:     unix.CLONE_NEWPID,
+	specs.NetworkNamespace: unix.CLONE_NEWNET,
+	specs.MountNamespace:   unix.CLONE_NEWNS,
+	specs.IPCNamespace:     unix.CLONE_NEWIPC,
+	specs.UTSNamespace:     unix.CLONE_NEWUTS,
+	specs.UserNamespace:    unix.CLONE_NEWUSER,
+	specs.CgroupNamespace:  unix.CLONE_NEWCGROUP,
+	specs.TimeNamespace:    unix.CLONE_NEWTIME,
+}
+
+// birth writes the init document and says how the first process is cloned.
+func (l *launch) birth(doc *runtime.Document) error {
+	if name := l.c.Spec.Runtime; name != "" && name != "moss-runtime" {
+		return l.external(name, doc)
+	}
+	path := filepath.Join(l.c.RunDir, "init.json")
+	if err := container.WriteFile(path, doc, false); err != nil {
+		return err
+	}
+	b := birth.Request{Runtime: Helper("moss-runtime"), Document: path, Cgroup: l.cfg.Cgroup}
+	for _, ns := range doc.Spec.Linux.Namespaces {
+		if ns.Path == "" {
+			b.Flags |= namespaceFlags[ns.Type]
+		} else {
+			b.Join = append(b.Join, birth.Namespace{Type: string(ns.Type), Path: ns.Path})
+		}
+	}
+	b.UIDMap, b.GIDMap = idMaps(doc.Spec.Linux.UIDMappings), idMaps(doc.Spec.Linux.GIDMappings)
+	l.cfg.Birth = b
+	return nil
+}
+
+func idMaps(maps []specs.LinuxIDMapping) []birth.IDMap {
+	var out []birth.IDMap
+	for _, m := range maps {
+		out = append(out, birth.IDMap{Container: int(m.ContainerID), Host: int(m.HostID), Size: int(m.Size)})
+	}
+	return out
+}
+
+// external prepares a bundle for another OCI runtime, which gets a mounted root
+// file system, seccomp in its own words, and numeric users.
+func (l *launch) external(name string, doc *runtime.Document) error {
+	path, err := findRuntime(name)
+	if err != nil {
+		return err
+	}
+	if err := l.externalRoot(doc); err != nil {
+		return err
+	}
+	bundle := filepath.Join(l.c.RunDir, "bundle")
+	if err := os.Mkdir(bundle, 0o700); err != nil {
+		return err
+	}
+	config, err := json.Marshal(doc.Spec)
+	if err != nil {
+		return err
+	}
+	l.cfg.Runtime = &monitor.Runtime{Path: path, Args: []string{"--root", filepath.Join(l.e.Paths.Run, "oci", filepath.Base(path))}}
+	l.cfg.Birth.Cgroup = l.cfg.Cgroup
+	return os.WriteFile(filepath.Join(bundle, "config.json"), config, 0o600)
+}
+
+func findRuntime(name string) (string, error) {
+	if strings.Contains(name, "/") {
+		if info, err := os.Stat(name); err != nil || info.Mode()&0o111 == 0 {
+			return "", fmt.Errorf("cannot use OCI runtime %q: it is not an executable file", name)
+		}
+		return name, nil
+	}
+	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/bin", "/usr/local/bin", "/usr/sbin") {
+		path := filepath.Join(dir, name)
+		if info, err := os.Stat(path); err == nil && !info.IsDir() && info.Mode()&0o111 != 0 {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("cannot use OCI runtime %q: it is not in PATH", name)
+}

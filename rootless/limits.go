@@ -1,0 +1,103 @@
+package rootless
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"moss/rootless/container"
+	"moss/rootless/oci"
+	"moss/rootless/runtime"
+	"moss/rootless/runtime/seccomp"
+	"moss/rootless/runtime/seccomp/profile"
+	"moss/systemd/cgroup"
+)
+
+// resources in the words of the cgroup package.
+func resources(spec *container.Spec) cgroup.Resources {
+	r := spec.Resources
+	return cgroup.Resources{
+		Memory: r.Memory, MemorySwap: r.MemorySwap, CPUs: r.CPUs, CPUShares: r.CPUShares,
+		CPUSetCPUs: r.CPUSetCPUs, CPUSetMems: r.CPUSetMems, PidsLimit: r.PidsLimit,
+	}
+}
+
+// limits checks that each limit asked for can be held here.
+func (e *Engine) limits(spec *container.Spec) (map[string]string, error) {
+	if spec.Resources.CgroupsMode == "disabled" {
+		return nil, nil
+	}
+	parent, err := cgroup.Find(e.Paths.Run)
+	if err != nil {
+		return nil, err
+	}
+	return parent.Limits(resources(spec))
+}
+
+// cgroup chooses the directory that the container is born in.
+func (l *launch) cgroup(in *oci.Input, undo *rollback) error {
+	spec := &l.c.Spec
+	if spec.Resources.CgroupsMode == "disabled" {
+		return nil
+	}
+	parent, err := cgroup.Find(l.e.Paths.Run)
+	if err != nil {
+		return err
+	}
+	if l.cfg.Limits, err = parent.Limits(resources(spec)); err != nil {
+		return err
+	}
+	if !parent.Usable() {
+		return nil // told once by the command line, and in info
+	}
+	if l.cfg.Cgroup, err = parent.Path(spec.ID, spec.Resources.CgroupParent); err != nil {
+		return err
+	}
+	in.Cgroup = l.cfg.Cgroup
+	undo.add(func() error {
+		if err := cgroup.Remove(l.cfg.Cgroup); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		return nil
+	})
+	return nil
+}
+
+// seccomp finds the compiled filter, or compiles it.
+func (l *launch) seccomp(doc *runtime.Document) error {
+	spec := &l.c.Spec
+	if spec.Security.Privileged || spec.Security.Seccomp == "unconfined" {
+		return nil
+	}
+	path := spec.Security.Seccomp
+	key := "default"
+	if path != "" {
+		body, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		key = string(body)
+	}
+	for _, c := range doc.Spec.Process.Capabilities.Bounding {
+		key += " " + c
+	}
+	build := func() (*specs.LinuxSeccomp, error) {
+		if path != "" {
+			return profile.Load(path, doc.Spec)
+		}
+		return profile.Default(doc.Spec)
+	}
+	if l.c.Spec.Runtime != "" && l.c.Spec.Runtime != "moss-runtime" {
+		var err error
+		doc.Spec.Linux.Seccomp, err = build()
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(l.e.Paths.SeccompCache()), 0o700); err != nil {
+		return err
+	}
+	var err error
+	doc.SeccompBPF, err = seccomp.Cached(l.e.Paths.SeccompCache(), []byte(key), build)
+	return err
+}

@@ -1,0 +1,123 @@
+package rootless
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+
+	"moss/storage/image"
+)
+
+// HelperError says that moss-image failed; it has told the user why.
+type HelperError struct{ Code int }
+
+func (e *HelperError) Error() string {
+	return fmt.Sprintf("moss-image ended with exit code %d", e.Code)
+}
+
+// ImageHelper runs moss-image with one request. Its output goes to out, or to
+// our own standard output when out is nil; its progress and errors to stderr.
+func (e *Engine) ImageHelper(ctx context.Context, req image.Request, out io.Writer) error {
+	req.Root, req.Run = e.Paths.Root, e.Paths.Run
+	doc, err := json.Marshal(req)
+	if err != nil {
+		return err
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	cmd := exec.CommandContext(ctx, Helper("moss-image"))
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	if out != nil {
+		cmd.Stdout = out
+	}
+	cmd.ExtraFiles = []*os.File{r}
+	if err := cmd.Start(); err != nil {
+		w.Close()
+		return fmt.Errorf("cannot run moss-image: %w", err)
+	}
+	_, err = w.Write(doc)
+	err = errors.Join(err, w.Close())
+	if werr := cmd.Wait(); werr != nil {
+		var exit *exec.ExitError
+		if errors.As(werr, &exit) {
+			return &HelperError{Code: exit.ExitCode()}
+		}
+		return fmt.Errorf("cannot run moss-image: %w", werr)
+	}
+	return err
+}
+
+// FreshImages makes sure that the index says what the store says.
+func (e *Engine) FreshImages(ctx context.Context) error {
+	if e.Images.Fresh() {
+		return nil
+	}
+	return e.ImageHelper(ctx, image.Request{Index: &image.IndexRequest{}}, io.Discard)
+}
+
+// Image finds an image in the store: image.ErrNotFound if it is not there.
+func (e *Engine) Image(ctx context.Context, name string) (*image.Image, error) {
+	if err := e.FreshImages(ctx); err != nil {
+		return nil, fmt.Errorf("cannot read the image index: %w", err)
+	}
+	return e.Images.Lookup(name)
+}
+
+// resolve is stage 3: the image by name, pulled if the policy says so.
+func (e *Engine) resolve(ctx context.Context, name, platform string, opts CreateOptions) (*image.Image, error) {
+	img, err := e.Image(ctx, name)
+	found := err == nil && image.Matches(img, platform)
+	if err != nil && !errors.Is(err, image.ErrNotFound) {
+		return nil, err
+	}
+	switch opts.Pull {
+	case "", "missing":
+		if found {
+			return img, nil
+		}
+	case "never":
+		if found {
+			return img, nil
+		}
+		return nil, fmt.Errorf("cannot find image %q: it is not in the store and --pull=never was given: %w", name, image.ErrNotFound)
+	case "always", "newer":
+	default:
+		return nil, fmt.Errorf("invalid value %q for flag --pull: want always, missing, never or newer", opts.Pull)
+	}
+	if isBuiltin(name) {
+		if !found {
+			if err := e.ImageHelper(ctx, image.Request{Builtin: &image.IndexRequest{}}, io.Discard); err != nil {
+				return nil, err
+			}
+		}
+		return e.Image(ctx, name)
+	}
+	policy := opts.Pull
+	if policy == "" || policy == "missing" {
+		policy = "always" // it is missing, or of another platform
+	}
+	err = e.ImageHelper(ctx, image.Request{Pull: &image.PullRequest{
+		References: []string{name}, Platform: platform, Policy: policy, TLSVerify: opts.TLSVerify,
+		AuthFile: opts.AuthFile, Quiet: opts.Quiet, Progress: "stderr",
+	}}, io.Discard)
+	if err != nil {
+		return nil, err
+	}
+	return e.Image(ctx, name)
+}
+
+// BuiltinImage is the image that moss carries itself.
+const BuiltinImage = "localhost/moss/box:latest"
+
+func isBuiltin(name string) bool {
+	return name == BuiltinImage || name == strings.TrimSuffix(BuiltinImage, ":latest")
+}
