@@ -50,6 +50,9 @@ func (e *Engine) Create(ctx context.Context, spec *container.Spec, opts CreateOp
 	if err := e.check(spec); err != nil {
 		return nil, err
 	}
+	if err := e.fixAuto(spec); err != nil {
+		return nil, err
+	}
 	if opts.Replace && spec.Name != "" {
 		if err := e.replace(ctx, spec.Name); err != nil {
 			return nil, err

@@ -61,8 +61,14 @@ func (e *Engine) mapping(spec *container.Spec) (*userns.Mapping, error) {
 	if err != nil {
 		return nil, err
 	}
-	outer.Taken = e.takenIDs(spec.ID)
-	return userns.Parse(spec.Namespaces.User, spec.Namespaces.UIDMap, spec.Namespaces.GIDMap, outer)
+	mode := spec.Namespaces.User
+	if strings.HasPrefix(mode, "map:") { // fixAuto's
+		mode = ""
+	}
+	if strings.HasPrefix(mode, "auto") {
+		outer.Taken = e.takenIDs(spec.ID)
+	}
+	return userns.Parse(mode, spec.Namespaces.UIDMap, spec.Namespaces.GIDMap, outer)
 }
 
 // takenIDs are the intermediate ranges of other containers with userns=auto.
