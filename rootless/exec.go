@@ -2,7 +2,6 @@ package rootless
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
 	"moss/rootless/container"
 	"moss/rootless/oci"
@@ -129,41 +127,3 @@ func preserved(n int) []*os.File {
 	}
 	return out
 }
-
-// followExec starts the program and stays with it.
-func (e *Engine) followExec(ctx context.Context, p *birth.Process, o ExecOptions) (int, error) {
-	console, err := p.Ready()
-	if err == nil {
-		err = p.Go()
-	}
-	if err != nil {
-		p.Kill()
-		return 0, err
-	}
-	if o.Detach {
-		return 0, nil
-	}
-	if console != nil {
-		stop, err := copyConsole(console, o.Streams)
-		if err != nil {
-			p.Kill()
-			return 0, err
-		}
-		defer stop()
-		if detached, err := waitConsole(ctx, p, console, o.Streams); detached || err != nil {
-			return 0, errors.Join(err, ErrDetached)
-		}
-	} else if o.Streams != nil && o.Streams.SigProxy {
-		defer forward(p.PID)()
-	}
-	status, err := p.Wait()
-	if err != nil {
-		return 0, err
-	}
-	if status.Signaled() {
-		return 128 + int(status.Signal()), nil
-	}
-	return status.ExitStatus(), nil
-}
-
-var _ = unix.SIGTERM

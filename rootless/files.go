@@ -153,6 +153,6 @@ func (l *launch) reaper(in *oci.Input) error {
 	if err := dst.Close(); err != nil {
 		return err
 	}
-	in.Mounts = append(in.Mounts, specs.Mount{Destination: "/run/moss-init", Type: "bind", Source: path, Options: []string{"bind", "rprivate", "ro"}})
+	in.Mounts = append(in.Mounts, specs.Mount{Destination: oci.Reaper, Type: "bind", Source: path, Options: []string{"bind", "rprivate", "ro"}})
 	return nil
 }

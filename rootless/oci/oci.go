@@ -53,7 +53,7 @@ func Build(c *container.Spec, in Input) (*specs.Spec, error) {
 		Root:     &specs.Root{Path: in.Root, Readonly: c.Rootfs.ReadOnly},
 		Process: &specs.Process{
 			Terminal:        c.Process.TTY,
-			Args:            c.Process.Args,
+			Args:            args(c),
 			Env:             c.Process.Env,
 			Cwd:             c.Process.Dir,
 			Capabilities:    caps,
@@ -78,6 +78,17 @@ func Build(c *container.Spec, in Input) (*specs.Spec, error) {
 	}
 	return s, nil
 }
+
+// args puts the reaper of --init before the program.
+func args(c *container.Spec) []string {
+	if c.Process.Init {
+		return append([]string{Reaper, "--"}, c.Process.Args...)
+	}
+	return c.Process.Args
+}
+
+// Reaper is where the program of --init is bound.
+const Reaper = "/run/moss-init"
 
 // annotations are those that were asked for, and no more: an image's labels
 // never become runtime configuration.
