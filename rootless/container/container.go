@@ -25,6 +25,9 @@ type Live struct {
 	Restarts     int           `json:",omitempty"`
 	Network      *slirp.Status `json:",omitempty"`
 	Cgroup       string        `json:",omitempty"`
+	// Restarting is set while the monitor waits before it starts the program
+	// again; PID is then the one that has ended.
+	Restarting bool `json:",omitempty"`
 }
 
 // Last is how the container last ran: <root>/containers/<id>/last.json, written
@@ -40,24 +43,3 @@ type Last struct {
 	// StoppedByUser is set when a stop was asked for: unless-stopped obeys it.
 	StoppedByUser bool `json:",omitempty"`
 }
-
-// Status is derived from facts; it is never stored.
-type Status string
-
-const (
-	StatusCreated  Status = "created"
-	StatusRunning  Status = "running"
-	StatusPaused   Status = "paused"
-	StatusExited   Status = "exited"
-	StatusRemoving Status = "removing"
-)
-
-// View is everything about a container at one moment: what ps and inspect show.
-type View struct {
-	Status Status
-	Live   *Live // nil when it does not run
-	Last   *Last // nil when it never ran
-}
-
-// Look reads the facts of c and derives its status. It takes no lock.
-func (c *Container) Look() View { panic("todo") }

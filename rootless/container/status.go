@@ -1,0 +1,163 @@
+package container
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Status is derived from facts; it is never stored.
+type Status string
+
+const (
+	StatusCreated    Status = "created"
+	StatusRunning    Status = "running"
+	StatusPaused     Status = "paused"
+	StatusRestarting Status = "restarting" // between two runs, under its restart policy
+	StatusExited     Status = "exited"
+	StatusRemoving   Status = "removing"
+)
+
+// CanStart says whether start may be asked for.
+func (s Status) CanStart() bool { return s == StatusCreated || s == StatusExited }
+
+// CanStop says whether there is something to stop.
+func (s Status) CanStop() bool {
+	return s == StatusRunning || s == StatusPaused || s == StatusRestarting
+}
+
+// CanKill says whether there is a process to send a signal to.
+func (s Status) CanKill() bool { return s == StatusRunning || s == StatusPaused }
+
+// CanExec says whether one more process can be started in it.
+func (s Status) CanExec() bool { return s == StatusRunning }
+
+// CanAttach says whether its streams can be joined.
+func (s Status) CanAttach() bool { return s == StatusRunning || s == StatusRestarting }
+
+// CanPause says whether it can be frozen.
+func (s Status) CanPause() bool { return s == StatusRunning }
+
+// CanUnpause says whether it can be thawed.
+func (s Status) CanUnpause() bool { return s == StatusPaused }
+
+// CanRemove says whether it can be removed without being stopped first.
+func (s Status) CanRemove() bool {
+	return s == StatusCreated || s == StatusExited || s == StatusRemoving
+}
+
+// ExitUnknown is the exit code of a run that nobody saw the end of, because its
+// monitor was killed or the machine went down. It is what podman shows then.
+const ExitUnknown = -1
+
+// removingName is a file in the container's directory while it is being removed.
+const removingName = "removing"
+
+// View is everything about a container at one moment: what ps and inspect show.
+type View struct {
+	Status Status
+	// Live is set while there is a process or a monitor: also while the monitor
+	// cleans up, or waits to start the program again.
+	Live *Live
+	Last *Last // nil when it never ran
+
+	monitor bool
+}
+
+// Monitor says whether the container's monitor is alive. Without it a container
+// can still be running (Live is set): its streams are gone, and whoever stops it
+// cleans up in the monitor's place.
+func (v View) Monitor() bool { return v.monitor }
+
+// Look reads the facts of c and derives its status. It takes no lock.
+//
+// A record of a run that has no end, with neither process nor monitor left (or
+// of another boot), is of a container that has exited: Last.ExitCode is then
+// ExitUnknown, and Last.Finished stays zero. A file that cannot be read counts
+// as an unknown end too: it never makes the container itself unusable.
+func (c *Container) Look() View {
+	var v View
+	boot := BootID()
+	last, err := ReadLast(c.Dir)
+	if err != nil {
+		last = &Last{Finished: modified(filepath.Join(c.Dir, lastName)), ExitCode: ExitUnknown, Error: err.Error()}
+	}
+	v.Last = last
+
+	// The order matters: the monitor writes last.json before it removes live.json.
+	if live, err := ReadLive(c.RunDir); err == nil && live != nil {
+		v.monitor = Alive(live.Monitor, live.MonitorStart)
+		process := Alive(live.PID, live.PIDStart)
+		switch {
+		case !process && v.monitor && live.Restarting:
+			v.Live, v.Status = live, StatusRestarting
+		case process || v.monitor: // without a process: the monitor is cleaning up
+			v.Live, v.Status = live, StatusRunning
+			if process && frozen(live.Cgroup) {
+				v.Status = StatusPaused
+			}
+		}
+	}
+	if v.Live != nil {
+		return v
+	}
+
+	// The run may have ended between the two readings.
+	if again, err := ReadLast(c.Dir); err == nil {
+		v.Last = again
+	}
+	v.Status = StatusCreated
+	if v.Last != nil {
+		v.Status = StatusExited
+		if v.Last.Finished.IsZero() && v.Last.Error == "" {
+			v.Last.ExitCode = ExitUnknown
+			v.Last.Error = "its monitor was killed"
+			if v.Last.Boot != boot {
+				v.Last.Error = "the machine was shut down while it ran"
+			}
+		}
+	}
+	if c.removing() {
+		v.Status = StatusRemoving
+	}
+	return v
+}
+
+// MarkRemoving makes the container be seen as being removed from now on. The
+// caller holds the lock and goes on to rename Dir away.
+func (c *Container) MarkRemoving() error {
+	f, err := os.OpenFile(filepath.Join(c.Dir, removingName), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// removing says whether a removal has begun, or is done since c was loaded.
+func (c *Container) removing() bool {
+	if _, err := os.Lstat(filepath.Join(c.Dir, removingName)); err == nil {
+		return true
+	}
+	_, err := os.Lstat(c.Dir)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// frozen says whether the cgroup was asked to freeze; see the kernel's
+// Documentation/admin-guide/cgroup-v2.rst, "cgroup.freeze".
+func frozen(cgroup string) bool {
+	if cgroup == "" {
+		return false
+	}
+	data, err := os.ReadFile(filepath.Join(cgroup, "cgroup.freeze"))
+	return err == nil && len(data) > 0 && data[0] == '1'
+}
+
+func modified(path string) time.Time {
+	info, err := os.Stat(path)
+	if err != nil {
+		return time.Time{}
+	}
+	return info.ModTime()
+}
