@@ -1,0 +1,110 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"moss/slirp"
+	"moss/slirp/namespace"
+)
+
+// Bridge is a network as it stands in the shared namespace.
+type Bridge struct {
+	Network *slirp.Network
+	Pool    *Pool
+	space   *Space
+	index   int
+}
+
+// Bridge makes the bridge of a network, or takes over the one that is there.
+func (s *Space) Bridge(n *slirp.Network) (*Bridge, error) {
+	b := &Bridge{Network: n, Pool: NewPool(n), space: s}
+	if err := b.make(); err != nil {
+		return nil, fmt.Errorf("cannot make bridge %q of network %q: %w", n.Bridge, n.Name, err)
+	}
+	return b, nil
+}
+
+func (b *Bridge) make() error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU = b.Network.Bridge, mtu(b.Network)
+	h := b.space.Handle
+	if err := h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil && !errors.Is(err, unix.EEXIST) {
+		return err
+	}
+	link, err := h.LinkByName(b.Network.Bridge)
+	if err != nil {
+		return err
+	}
+	b.index = link.Attrs().Index
+	if err := b.space.withIPv6(b.Network.Bridge); err != nil {
+		return err
+	}
+	for _, subnet := range b.Network.Subnets {
+		if err := b.space.addAddress(b.index, netip.PrefixFrom(subnet.Gateway, subnet.Prefix.Bits())); err != nil {
+			return err
+		}
+	}
+	if err := h.LinkSetUp(link); err != nil {
+		return err
+	}
+	return b.limit()
+}
+
+// limit lets containers of this network reach the uplink, and no other network:
+// what is neither local nor an answer of a published port is looked up in a
+// table that knows only the way out. An internal network has none.
+func (b *Bridge) limit() error {
+	for _, family := range Families {
+		r := netlink.NewRule()
+		r.Priority, r.IifName, r.Family, r.Table = bridgeRules, b.Network.Bridge, family, outTable
+		if b.Network.Internal {
+			r.Type, r.Table = unix.FR_ACT_UNREACHABLE, unix.RT_TABLE_UNSPEC
+		}
+		err := b.space.Handle.RuleAdd(r)
+		if err != nil && !errors.Is(err, unix.EEXIST) && family == unix.AF_INET {
+			return fmt.Errorf("cannot add routing rule: %w", err)
+		}
+	}
+	return nil
+}
+
+// withIPv6 gives an interface of the shared namespace IPv6.
+func (s *Space) withIPv6(link string) error {
+	return s.Thread.Do(func() error {
+		err := namespace.Sysctl(filepath.Join("ipv6/conf", link, "disable_ipv6"), "0")
+		if errors.Is(err, unix.ENOENT) {
+			return nil // a host without IPv6
+		}
+		return err
+	})
+}
+
+// addAddress adds an address that is usable at once, if it is not there.
+func (s *Space) addAddress(index int, p netip.Prefix) error {
+	err := addAddress(s.Handle, index, p)
+	if errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	return err
+}
+
+// addAddress adds an address without waiting for duplicates to speak up
+// (RFC 4862 §5.4): moss gave it out itself.
+func addAddress(h *netlink.Handle, index int, p netip.Prefix) error {
+	a := &netlink.Addr{LinkIndex: index,
+		IPNet: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}}
+	if p.Addr().Is6() {
+		a.Flags = unix.IFA_F_NODAD
+	}
+	if err := h.AddrAdd(nil, a); err != nil {
+		return fmt.Errorf("cannot add address %s: %w", p, err)
+	}
+	return nil
+}
