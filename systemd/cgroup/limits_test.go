@@ -1,0 +1,105 @@
+package cgroup
+
+import (
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// parentWith is a parent whose containers have those controllers.
+func parentWith(t *testing.T, controllers string) *Parent {
+	dir := t.TempDir()
+	for file, content := range map[string]string{
+		"cgroup.controllers": "cpu memory pids", "cgroup.subtree_control": controllers,
+		"memory.swap.max": "max", "cpuset.cpus.effective": "0-3\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return &Parent{Dir: dir, Top: dir, Manager: managerCgroupfs}
+}
+
+func pointer(n int64) *int64 { return &n }
+
+// TestLimits: what is asked for becomes the files of cgroup v2.
+func TestLimits(t *testing.T) {
+	p := parentWith(t, "cpu cpuset io memory pids")
+	for _, test := range []struct {
+		name string
+		r    Resources
+		want map[string]string
+	}{
+		{"nothing", Resources{}, map[string]string{"pids.max": "2048"}},
+		{"no pids limit", Resources{PidsLimit: pointer(-1)}, nil},
+		{"memory", Resources{Memory: 64 << 20, PidsLimit: pointer(9)},
+			map[string]string{"memory.max": "67108864", "memory.swap.max": "67108864", "pids.max": "9"}},
+		{"no swap", Resources{Memory: 1 << 20, MemorySwap: 1 << 20, PidsLimit: pointer(0)},
+			map[string]string{"memory.max": "1048576", "memory.swap.max": "0"}},
+		{"all swap", Resources{Memory: 1 << 20, MemorySwap: -1, PidsLimit: pointer(0)},
+			map[string]string{"memory.max": "1048576", "memory.swap.max": "max"}},
+		{"cpu", Resources{CPUs: 1.5, CPUShares: 1024, CPUSetCPUs: "0-2,3", PidsLimit: pointer(0)},
+			map[string]string{"cpu.max": "150000 100000", "cpu.weight": "100", "cpuset.cpus": "0-2,3"}},
+	} {
+		got, err := p.Limits(test.r)
+		if err != nil || !maps.Equal(got, test.want) {
+			t.Errorf("%s: got %v, %v; want %v", test.name, got, err, test.want)
+		}
+	}
+}
+
+// TestLimitsNotDelegated: a limit that was asked for and cannot be set is an
+// error that says what to do; a default is left out.
+func TestLimitsNotDelegated(t *testing.T) {
+	p := parentWith(t, "")
+	if err := os.Chmod(p.Dir+"/cgroup.subtree_control", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// "Enabling" a controller in this tree changes nothing.
+	if err := os.WriteFile(p.Dir+"/cgroup.controllers", []byte("pids"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := p.Limits(Resources{PidsLimit: pointer(-1)}); err != nil || len(got) != 0 {
+		t.Errorf("no limit: got %v, %v", got, err)
+	}
+	_, err := p.Limits(Resources{Memory: 1 << 20})
+	var missing *NotDelegatedError
+	if !errors.As(err, &missing) || missing.Controller != "memory" || missing.Hint() == "" {
+		t.Fatalf("got %v", err)
+	}
+	missing.Offered = true
+	if want := "cannot limit memory: the memory controller is not delegated to you"; err.Error() != want {
+		t.Errorf("got %q, want %q", err, want)
+	}
+	if !strings.Contains(missing.Hint(), `Delegate=cpu cpuset io memory pids`) {
+		t.Errorf("hint %q", missing.Hint())
+	}
+}
+
+// TestLimitsWrong: nonsense is refused before anything is made.
+func TestLimitsWrong(t *testing.T) {
+	p := parentWith(t, "cpu cpuset io memory pids")
+	for _, r := range []Resources{
+		{Memory: -1}, {MemorySwap: 5}, {Memory: 10, MemorySwap: 5}, {CPUs: -1}, {CPUs: 0.0001},
+		{CPUSetCPUs: "a"}, {CPUSetCPUs: "0-9"}, {CPUSetMems: "1,"}, {PidsLimit: pointer(-2)},
+	} {
+		if got, err := p.Limits(r); err == nil {
+			t.Errorf("%+v: got %v, want an error", r, got)
+		}
+	}
+}
+
+// TestWeight: the fixed points of the scale, and its order.
+func TestWeight(t *testing.T) {
+	for shares, want := range map[uint64]uint64{0: 1, 2: 1, 1024: 100, 262144: 10000, 1 << 40: 10000} {
+		if got := Weight(shares); got != want {
+			t.Errorf("Weight(%d) = %d, want %d", shares, got, want)
+		}
+	}
+	if Weight(512) >= Weight(1024) || Weight(2048) <= Weight(1024) {
+		t.Error("more shares are not more weight")
+	}
+}
