@@ -30,23 +30,24 @@ const patience = 5 * time.Second
 // tree, such as a login by ssh, is moved into the scope, without which the
 // kernel lets it put no process there.
 //
-// When there can be none the Parent is nil and the error a *cgroup.NoneError.
-func Cgroup(ctx context.Context, run string) (*cgroup.Parent, error) {
+// Where there can be none the Parent is not Usable, and says why.
+func Cgroup(ctx context.Context, run string) *cgroup.Parent {
 	p, err := cgroup.Find(run)
-	if !errors.Is(err, cgroup.ErrNeedsScope) {
-		return p, err
+	if err == nil {
+		return p
 	}
 	if err := makeScope(ctx, run); err != nil {
-		return nil, &cgroup.NoneError{
+		return cgroup.None(&cgroup.NoneError{
 			Reason: fmt.Sprintf("cannot get a scope from your service manager: %v", err),
-			Mend:   "systemctl --user status; systemctl --user reset-failed " + cgroup.Scope,
-		}
+			Mend:   "systemctl --user stop " + cgroup.Scope,
+		})
 	}
-	p, err = cgroup.Find(run)
-	if errors.Is(err, cgroup.ErrNeedsScope) {
-		return nil, &cgroup.NoneError{Reason: "your service manager made " + cgroup.Scope + ", and it is not writable"}
+	if p, err = cgroup.Find(run); err != nil {
+		return cgroup.None(&cgroup.NoneError{
+			Reason: fmt.Sprintf("your service manager made %s, but no process can be put there", cgroup.Scope),
+		})
 	}
-	return p, err
+	return p
 }
 
 // makeScope makes the scope where it is missing, and moves this process below
@@ -59,7 +60,7 @@ func makeScope(ctx context.Context, run string) error {
 		return err
 	}
 	defer unlock()
-	if _, err := cgroup.Find(run); !errors.Is(err, cgroup.ErrNeedsScope) {
+	if _, err := cgroup.Find(run); err == nil {
 		return nil // another moss did it while we waited
 	}
 

@@ -20,7 +20,8 @@ import (
 // wanted are the controllers that limits and statistics use.
 var wanted = []string{"cpu", "cpuset", "io", "memory", "pids"}
 
-// Parent is the cgroup below which the cgroups of the user's containers are made.
+// Parent is the cgroup below which the cgroups of the user's containers are
+// made. One that is not Usable has no Dir, and says why.
 type Parent struct {
 	// Dir is its directory.
 	Dir string
@@ -32,18 +33,40 @@ type Parent struct {
 	Manager string
 
 	tree tree
+	none *NoneError
 }
 
-// Path is the cgroup directory of the container with that ID.
-func (p *Parent) Path(id string) string { return filepath.Join(p.Dir, short(id)) }
+// Usable says whether containers can have cgroups here.
+func (p *Parent) Usable() bool { return p.none == nil }
 
-// short is the part of an ID that names run directories and cgroups.
-func short(id string) string { return id[:min(len(id), 12)] }
+// Why says why p is not usable: a *NoneError; nil when it is.
+func (p *Parent) Why() error {
+	if p.none == nil {
+		return nil
+	}
+	return p.none
+}
+
+// Path is the directory of the cgroup of the container with that ID, below
+// parent if that is not "": see Under. Its parents are made, itself not.
+func (p *Parent) Path(id, parent string) (string, error) {
+	q, err := p.Under(parent)
+	if err != nil {
+		return "", err
+	}
+	return q.path(id), nil
+}
+
+// path uses the part of an ID that names run directories too.
+func (p *Parent) path(id string) string { return filepath.Join(p.Dir, id[:min(len(id), 12)]) }
 
 // Make makes the cgroup of the container with that ID and returns its
 // directory. One that a crash left behind, empty, is used again.
 func (p *Parent) Make(id string) (string, error) {
-	dir := p.Path(id)
+	if err := p.Why(); err != nil {
+		return "", err
+	}
+	dir := p.path(id)
 	err := os.Mkdir(dir, 0o755)
 	if errors.Is(err, fs.ErrNotExist) {
 		// The scope went away between Find and now, or Under's directory was
@@ -66,6 +89,9 @@ func (p *Parent) Make(id string) (string, error) {
 // into their cgroups wherever its caller came from, and outlives the caller's
 // login session.
 func (p *Parent) Monitors() (string, error) {
+	if err := p.Why(); err != nil {
+		return "", err
+	}
 	dir := filepath.Join(p.base(), "monitors")
 	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", fmt.Errorf("cannot make cgroup %q: %w", dir, err)
@@ -83,6 +109,9 @@ func (p *Parent) base() string {
 
 // Controllers are the controllers that a container's cgroup has.
 func (p *Parent) Controllers() []string {
+	if !p.Usable() {
+		return nil
+	}
 	return words(filepath.Join(p.Dir, "cgroup.subtree_control"))
 }
 
@@ -97,6 +126,9 @@ func (p *Parent) Missing() []string {
 // is below p, an absolute one is a cgroup's path as /proc/PID/cgroup has it,
 // which must be below what is delegated to the user.
 func (p *Parent) Under(parent string) (*Parent, error) {
+	if err := p.Why(); err != nil {
+		return nil, err
+	}
 	if parent == "" {
 		return p, nil
 	}

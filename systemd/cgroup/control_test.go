@@ -16,6 +16,9 @@ func live(t *testing.T, id string) (*Parent, string) {
 	if err != nil {
 		t.Skipf("no cgroup here: %v", err)
 	}
+	if !p.Usable() {
+		t.Skipf("no cgroup here: %v", p.Why())
+	}
 	dir, err := p.Make(id)
 	if err != nil {
 		t.Fatal(err)

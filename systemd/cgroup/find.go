@@ -42,9 +42,12 @@ type host struct {
 	delegated func(dir string) bool
 }
 
+// None is a Parent that is not usable, and why.
+func None(why *NoneError) *Parent { return &Parent{none: why} }
+
 // Find returns the cgroup below which containers' cgroups are made, and makes
-// it. When there is none the Parent is nil and the error says why: ErrNeedsScope
-// or a NoneError. The answer is kept in <run>/cgroup.json.
+// it. The answer is kept in <run>/cgroup.json. Where there can be none the
+// Parent is not Usable. The only error is ErrNeedsScope.
 func Find(run string) (*Parent, error) {
 	h := host{self: "/proc/self/cgroup", mountinfo: "/proc/self/mountinfo", uid: HostUID(), delegated: delegated}
 	if p := h.cached(run); p != nil {
@@ -52,6 +55,9 @@ func Find(run string) (*Parent, error) {
 	}
 	h.manager = ManagerSocket()
 	p, err := h.find()
+	if none, ok := errors.AsType[*NoneError](err); ok {
+		return None(none), nil
+	}
 	if err != nil {
 		return nil, err
 	}

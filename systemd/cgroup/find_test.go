@@ -68,7 +68,7 @@ func TestFindPlain(t *testing.T) {
 	if want := f.mount + "/a/b/moss"; p.Dir != want || p.Top != f.mount+"/a/b" || p.Manager != "cgroupfs" {
 		t.Fatalf("got %+v, want Dir %q", p, want)
 	}
-	if got, want := p.Path("0123456789abcdef"), p.Dir+"/0123456789ab"; got != want {
+	if got, want := p.path("0123456789abcdef"), p.Dir+"/0123456789ab"; got != want {
 		t.Errorf("Path is %q, want %q", got, want)
 	}
 }

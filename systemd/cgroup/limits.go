@@ -83,6 +83,10 @@ func (l *limits) need(controller, limit string) bool {
 	if slices.Contains(l.have, controller) {
 		return true
 	}
+	if err := l.parent.Why(); err != nil {
+		l.fail(fmt.Errorf("cannot limit %s: %w", limit, err))
+		return false
+	}
 	// It may have been delegated since the cgroup was made.
 	if err := l.parent.prepare(); err == nil {
 		if l.have = l.parent.Controllers(); slices.Contains(l.have, controller) {

@@ -103,3 +103,17 @@ func TestWeight(t *testing.T) {
 		t.Error("more shares are not more weight")
 	}
 }
+
+// TestLimitsNone: without cgroups defaults are left out, and what was asked for
+// is an error that says why there are none.
+func TestLimitsNone(t *testing.T) {
+	p := None(&NoneError{Reason: "the moon is full", Mend: "wait"})
+	if got, err := p.Limits(Resources{}); err != nil || len(got) != 0 {
+		t.Errorf("defaults: got %v, %v", got, err)
+	}
+	_, err := p.Limits(Resources{CPUs: 1})
+	var hint interface{ Hint() string }
+	if err == nil || !strings.Contains(err.Error(), "cannot limit CPU time") || !errors.As(err, &hint) || hint.Hint() != "wait" {
+		t.Errorf("got %v", err)
+	}
+}
