@@ -43,11 +43,16 @@ func (e *Engine) Create(ctx context.Context, spec *container.Spec, opts CreateOp
 			return nil, err
 		}
 	}
+	config, err := ReadConfig(ConfigFile())
+	if err != nil {
+		return nil, err
+	}
+	spec.Security.NoNewPrivileges = spec.Security.NoNewPrivileges || config.NoNewPrivileges
 	spec.Version, spec.ID, spec.Created = container.SpecVersion, newID(), time.Now()
 	if err := e.complete(spec, img); err != nil {
 		return nil, err
 	}
-	if err := e.check(spec); err != nil {
+	if err := e.check(ctx, spec); err != nil {
 		return nil, err
 	}
 	if err := e.fixAuto(spec); err != nil {
@@ -257,7 +262,7 @@ func imageVolumes(spec *container.Spec, config image.Config) {
 }
 
 // check refuses, before anything is made, what could never start.
-func (e *Engine) check(spec *container.Spec) error {
+func (e *Engine) check(ctx context.Context, spec *container.Spec) error {
 	kernel, err := oci.KernelCapabilities()
 	if err != nil {
 		return err
@@ -283,7 +288,7 @@ func (e *Engine) check(spec *container.Spec) error {
 	if _, err := e.mapping(spec); err != nil {
 		return err
 	}
-	_, err = e.limits(spec)
+	_, err = e.limits(ctx, spec)
 	return err
 }
 

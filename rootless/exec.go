@@ -2,9 +2,9 @@ package rootless
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -38,17 +38,16 @@ func (e *Engine) Exec(ctx context.Context, c *container.Container, o ExecOptions
 	if err != nil {
 		return 0, fmt.Errorf("cannot exec in container %q: %w", c.Spec.Name, err)
 	}
-	path := filepath.Join(c.RunDir, fmt.Sprintf("exec-%d.json", os.Getpid()))
-	if err := container.WriteFile(path, doc, false); err != nil {
-		return 0, fmt.Errorf("cannot exec in container %q: %w", c.Spec.Name, err)
+	data, err := json.Marshal(doc)
+	if err != nil {
+		return 0, err
 	}
-	defer os.Remove(path)
 	stdio, err := execStdio(o)
 	if err != nil {
 		return 0, err
 	}
-	request := birth.Request{Runtime: Helper("moss-runtime"), Document: path, Cgroup: doc.Cgroup, PreserveFDs: o.PreserveFDs}
-	p, err := birth.Exec(request, doc.PID, stdio, preserved(o.PreserveFDs))
+	request := birth.ExecRequest{Runtime: Helper("moss-runtime"), Data: data, PreserveFDs: o.PreserveFDs}
+	p, err := birth.Exec(request, stdio, preserved(o.PreserveFDs))
 	if err != nil {
 		return 0, fmt.Errorf("cannot exec in container %q: %w", c.Spec.Name, err)
 	}

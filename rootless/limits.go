@@ -1,6 +1,7 @@
 package rootless
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"moss/rootless/runtime"
 	"moss/rootless/runtime/seccomp"
 	"moss/rootless/runtime/seccomp/profile"
+	"moss/systemd"
 	"moss/systemd/cgroup"
 )
 
@@ -25,27 +27,21 @@ func resources(spec *container.Spec) cgroup.Resources {
 }
 
 // limits checks that each limit asked for can be held here.
-func (e *Engine) limits(spec *container.Spec) (map[string]string, error) {
+func (e *Engine) limits(ctx context.Context, spec *container.Spec) (map[string]string, error) {
 	if spec.Resources.CgroupsMode == "disabled" {
 		return nil, nil
 	}
-	parent, err := cgroup.Find(e.Paths.Run)
-	if err != nil {
-		return nil, err
-	}
-	return parent.Limits(resources(spec))
+	return systemd.Cgroup(ctx, e.Paths.Run).Limits(resources(spec))
 }
 
 // cgroup chooses the directory that the container is born in.
-func (l *launch) cgroup(in *oci.Input, undo *rollback) error {
+func (l *launch) cgroup(ctx context.Context, in *oci.Input, undo *rollback) error {
 	spec := &l.c.Spec
 	if spec.Resources.CgroupsMode == "disabled" {
 		return nil
 	}
-	parent, err := cgroup.Find(l.e.Paths.Run)
-	if err != nil {
-		return err
-	}
+	parent := systemd.Cgroup(ctx, l.e.Paths.Run)
+	var err error
 	if l.cfg.Limits, err = parent.Limits(resources(spec)); err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ func (l *launch) document(ctx context.Context, undo *rollback) (*runtime.Documen
 	if err := l.userNamespace(&in); err != nil {
 		return nil, err
 	}
-	if err := l.cgroup(&in, undo); err != nil {
+	if err := l.cgroup(ctx, &in, undo); err != nil {
 		return nil, err
 	}
 	if in.KernelCaps, err = oci.KernelCapabilities(); err != nil {
@@ -94,11 +94,8 @@ func (l *launch) root(ctx context.Context, doc *runtime.Document, in *oci.Input)
 
 // imageOf finds the container's image again, by its ID.
 func (e *Engine) imageOf(ctx context.Context, spec *container.Spec) (*image.Image, error) {
-	img, err := e.Images.Get(spec.Image.ID)
-	if err == nil && e.Images.Fresh() {
-		return img, nil
-	}
-	if img, err = e.Image(ctx, spec.Image.ID); err != nil {
+	img, err := e.Image(ctx, spec.Image.ID)
+	if err != nil {
 		return nil, fmt.Errorf("its image %q (%s) is gone: %w", spec.Image.Name, spec.Image.ID[:12], err)
 	}
 	return img, nil

@@ -17,7 +17,7 @@ import (
 // cannot be mounted by the init process: with fuse-overlayfs, whose process must
 // live outside the container.
 func (e *Engine) overlayDriver(l *launch, doc *runtime.Document, in *oci.Input) error {
-	d, err := driver.Read(e.Paths.Root)
+	d, err := driver.Cached(e.Paths.Root)
 	if err != nil {
 		return err
 	}

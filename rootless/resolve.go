@@ -75,7 +75,14 @@ func (e *Engine) Image(ctx context.Context, name string) (*image.Image, error) {
 // resolve is stage 3: the image by name, pulled if the policy says so.
 func (e *Engine) resolve(ctx context.Context, name, platform string, opts CreateOptions) (*image.Image, error) {
 	img, err := e.Image(ctx, name)
-	found := err == nil && image.Matches(img, platform)
+	found := err == nil
+	if found && platform != "" {
+		want, err := image.ParsePlatform(platform)
+		if err != nil {
+			return nil, err
+		}
+		found = img.Matches(want)
+	}
 	if err != nil && !errors.Is(err, image.ErrNotFound) {
 		return nil, err
 	}
