@@ -2,10 +2,153 @@
 // IDs, ID maps, the pause process.
 package userns
 
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
 // Dirs are the two places where moss keeps files of one user.
 type Dirs struct {
 	// Root survives a reboot: images, container records, volumes.
 	Root string
 	// Run is on a tmpfs and is gone after a reboot: sockets, pids, exit files.
 	Run string
+}
+
+// FindDirs finds both directories, makes them if need be, and refuses what
+// belongs to someone else or what others can write. The answer is the same
+// outside and inside the kept namespaces.
+//
+// Root is $MOSS_ROOT, $XDG_DATA_HOME/moss or ~/.local/share/moss. Run is
+// $MOSS_RUN, $XDG_RUNTIME_DIR/moss if that variable names a directory of ours
+// (after su and sudo it names another user's), /run/user/UID/moss likewise, or
+// /tmp/moss-UID. pause_path in enter/enter.c follows the same rules for Run.
+func FindDirs() (Dirs, error) {
+	root, err := rootDir()
+	if err != nil {
+		return Dirs{}, err
+	}
+	run, err := runDir()
+	if err != nil {
+		return Dirs{}, err
+	}
+
+	if err := os.MkdirAll(root, 0o700); err != nil {
+		return Dirs{}, fmt.Errorf("cannot make directory %q: %w", root, cause(err))
+	}
+	if err := checkDir(root); err != nil {
+		return Dirs{}, err
+	}
+	// Not MkdirAll: a run directory without its parent is a mistake, except
+	// where the user named it.
+	if os.Getenv("MOSS_RUN") != "" {
+		err = os.MkdirAll(run, 0o700)
+	} else if err = os.Mkdir(run, 0o700); errors.Is(err, os.ErrExist) {
+		err = nil
+	}
+	if err != nil {
+		return Dirs{}, fmt.Errorf("cannot make directory %q: %w", run, cause(err))
+	}
+	if err := checkRunDir(run); err != nil {
+		return Dirs{}, err
+	}
+	return Dirs{Root: root, Run: run}, nil
+}
+
+func rootDir() (string, error) {
+	if dir := os.Getenv("MOSS_ROOT"); dir != "" {
+		return absolute("MOSS_ROOT", dir)
+	}
+	// A relative XDG path is invalid and to be ignored: XDG Base Directory
+	// Specification, "Basics".
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "moss"), nil
+	}
+	home := os.Getenv("HOME")
+	if home == "" {
+		home = lookupUser(hostUID()).home
+	}
+	if home == "" {
+		return "", errors.New("cannot find the directory for containers: HOME is not set")
+	}
+	home, err := absolute("HOME", home)
+	return filepath.Join(home, ".local/share/moss"), err
+}
+
+func runDir() (string, error) {
+	if dir := os.Getenv("MOSS_RUN"); dir != "" {
+		return absolute("MOSS_RUN", dir)
+	}
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) && isOwnDir(dir) {
+		return filepath.Join(dir, "moss"), nil
+	}
+	uid := strconv.Itoa(hostUID())
+	if dir := "/run/user/" + uid; isOwnDir(dir) {
+		return filepath.Join(dir, "moss"), nil
+	}
+	return "/tmp/moss-" + uid, nil
+}
+
+func absolute(name, dir string) (string, error) {
+	if !filepath.IsAbs(dir) {
+		return "", fmt.Errorf("cannot use %s %q: it is not an absolute path", name, dir)
+	}
+	return filepath.Clean(dir), nil
+}
+
+func isOwnDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir() && owner(info) == os.Geteuid()
+}
+
+// checkDir accepts a directory of ours that nobody else can write.
+func checkDir(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("cannot use directory %q: %w", path, cause(err))
+	}
+	return checkInfo(path, info)
+}
+
+// checkRunDir follows no symbolic link: the path may be in /tmp, where anyone
+// can lay one.
+func checkRunDir(path string) error {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return fmt.Errorf("cannot use directory %q: %w", path, cause(err))
+	}
+	if err := checkInfo(path, info); err != nil {
+		return err
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return fmt.Errorf("cannot use directory %q: its mode is %#o, not 0700", path, info.Mode().Perm())
+	}
+	return nil
+}
+
+func checkInfo(path string, info os.FileInfo) error {
+	switch {
+	case !info.IsDir():
+		return fmt.Errorf("cannot use directory %q: it is not a directory", path)
+	case owner(info) != os.Geteuid():
+		return fmt.Errorf("cannot use directory %q: it belongs to user %d", path, owner(info))
+	case info.Mode().Perm()&0o022 != 0:
+		return fmt.Errorf("cannot use directory %q: others may write to it (mode %#o)", path, info.Mode().Perm())
+	}
+	return nil
+}
+
+func owner(info os.FileInfo) int { return int(info.Sys().(*syscall.Stat_t).Uid) }
+
+// cause strips the operation and path that *os.PathError repeats.
+func cause(err error) error {
+	var path *os.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
 }

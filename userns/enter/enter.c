@@ -1,0 +1,385 @@
+// Joins namespaces before the Go runtime starts: a multithreaded process may not
+// change its user namespace (setns(2), EINVAL), and Go has threads from its first
+// instruction on. ARCHITECTURE.md, "userns/enter.c", describes the interface:
+//
+//   _MOSS_JOIN=<fd>:<hex setns flags>[:cwd][:fork:<fd>]   join what fd refers to
+//   _MOSS_PAUSE=1                                         become the pause process
+//   neither, and not moss-runtime                         join through <run>/pause
+//
+// In the common case, the last, this makes 17 system calls.
+#define _GNU_SOURCE
+#include "enter.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+
+int moss_enter_joined;
+int moss_enter_lost_cwd;
+
+// die ends a process that was told to join and cannot: going on outside the
+// namespaces would run the command on the host.
+static void die(const char *what)
+{
+	dprintf(2, "moss: cannot %s: %s\n", what, strerror(errno));
+	_exit(125);
+}
+
+// take returns the value of an environment variable and hides it from Go and
+// from every child. unsetenv would not do: it closes the gap in the array on the
+// stack, and Go, which finds the auxiliary vector behind it, would lose its way.
+static const char *take(const char *name)
+{
+	char *value = getenv(name);
+	if (value)
+		value[-1 - (long)strlen(name)] = '\0';
+	return value;
+}
+
+static int is_one_of(const char *word, const char *const *list)
+{
+	for (; *list; list++)
+		if (!strcmp(word, *list))
+			return 1;
+	return 0;
+}
+
+// The lists of userns/verbs.go; a test compares them.
+int moss_enter_skips(int argc, char **argv)
+{
+	static const char *const verbs[] = {"version", "help", "completion", "doctor", NULL};
+	static const char *const answers[] = {"--help", "-h", "--version", "-v", NULL};
+	static const char *const with_value[] = {"--log-level", NULL};
+
+	for (int i = 1; i < argc; i++) {
+		if (argv[i][0] != '-')
+			return is_one_of(argv[i], verbs);
+		if (is_one_of(argv[i], answers))
+			return 1;
+		if (is_one_of(argv[i], with_value))
+			i++;
+	}
+	return 1; // no verb: moss shows its help
+}
+
+// read_file reads a small file into buf as a string; -1 if there is none.
+// With owned it must be a regular file that only we can write.
+static ssize_t read_file(const char *path, char *buf, size_t size, int owned)
+{
+	struct stat st;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | (owned ? O_NOFOLLOW | O_NONBLOCK : 0));
+	if (fd < 0)
+		return -1;
+	ssize_t n = -1;
+	if (!owned || (!fstat(fd, &st) && S_ISREG(st.st_mode) &&
+		       st.st_uid == geteuid() && !(st.st_mode & 022)))
+		n = read(fd, buf, size - 1);
+	close(fd);
+	if (n >= 0)
+		buf[n] = '\0';
+	return n;
+}
+
+// start_time returns field 22 of /proc/PID/stat, 0 if the process has ended.
+// The second field, the name, may hold blanks and parentheses: proc(5).
+static unsigned long long start_time(long pid)
+{
+	char path[64], buf[1024];
+	snprintf(path, sizeof path, "/proc/%ld/stat", pid);
+	if (read_file(path, buf, sizeof buf, 0) <= 0)
+		return 0;
+	char *p = strrchr(buf, ')');
+	if (!p || p[1] == '\0' || p[2] == 'Z' || p[2] == 'X')
+		return 0;
+	for (int field = 2; field < 22 && p; field++)
+		p = strchr(p + 1, ' ');
+	return p ? strtoull(p + 1, NULL, 10) : 0;
+}
+
+static int is_own_dir(const char *path)
+{
+	struct stat st;
+	return !stat(path, &st) && S_ISDIR(st.st_mode) && st.st_uid == geteuid();
+}
+
+// host_uid is our user ID outside of a user namespace in which we are root.
+static unsigned host_uid(void)
+{
+	char buf[256];
+	unsigned inside, outside;
+	unsigned uid = geteuid();
+	if (uid == 0 && read_file("/proc/self/uid_map", buf, sizeof buf, 0) > 0 &&
+	    sscanf(buf, "%u %u", &inside, &outside) == 2 && inside == 0)
+		return outside;
+	return uid;
+}
+
+// pause_path finds the run directory by the rules of userns.FindDirs.
+static int pause_path(char *path, size_t size)
+{
+	const char *dir = getenv("MOSS_RUN");
+	if (dir && *dir)
+		return (size_t)snprintf(path, size, "%s/pause", dir) < size;
+
+	dir = getenv("XDG_RUNTIME_DIR");
+	if (dir && *dir == '/' && is_own_dir(dir))
+		return (size_t)snprintf(path, size, "%s/moss/pause", dir) < size;
+
+	unsigned uid = host_uid();
+	snprintf(path, size, "/run/user/%u", uid);
+	if (is_own_dir(path))
+		snprintf(path, size, "/run/user/%u/moss/pause", uid);
+	else
+		snprintf(path, size, "/tmp/moss-%u/pause", uid);
+	return 1;
+}
+
+// signed_as compares a file with mtime in nanoseconds, size and inode; a missing
+// file is three zeros.
+static int signed_as(const char *path, const unsigned long long *want)
+{
+	struct stat st;
+	if (stat(path, &st))
+		return !want[0] && !want[1] && !want[2];
+	return want[0] == st.st_mtim.tv_sec * 1000000000ULL + st.st_mtim.tv_nsec &&
+	       want[1] == (unsigned long long)st.st_size &&
+	       want[2] == (unsigned long long)st.st_ino;
+}
+
+static int same_user_namespace(long pid)
+{
+	char path[64];
+	struct stat own, other;
+	snprintf(path, sizeof path, "/proc/%ld/ns/user", pid);
+	return !stat("/proc/self/ns/user", &own) && !stat(path, &other) &&
+	       own.st_ino == other.st_ino && own.st_dev == other.st_dev;
+}
+
+// join enters the namespaces and, if asked, keeps the working directory: setns
+// to a mount namespace moves it to that namespace's root.
+static int join(int fd, int flags, int keep_cwd)
+{
+	char cwd[PATH_MAX];
+	int known = keep_cwd && getcwd(cwd, sizeof cwd) && cwd[0] == '/';
+	if (setns(fd, flags) < 0)
+		return -1;
+	if (!keep_cwd)
+		return 0;
+	if (!known || chdir(cwd) < 0) {
+		moss_enter_lost_cwd = 1;
+		if (chdir("/") < 0)
+			return -1;
+	}
+	// Under newgrp(1) the group is another one than at the start of the
+	// namespace and has no name here: overlayfs would refuse to create files.
+	// Changing it takes dumpability away, see prctl(2).
+	if ((flags & CLONE_NEWUSER) && getegid() != 0 && !setresgid(0, 0, 0))
+		prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+	return 0;
+}
+
+// auto_join is the way of every moss but the first. Whatever does not fit is
+// left to userns.Enter, which knows how to mend it.
+static void auto_join(void)
+{
+	char path[PATH_MAX], line[512];
+	if (!pause_path(path, sizeof path) || read_file(path, line, sizeof line, 1) <= 0)
+		return;
+
+	enum { protocol, pid, start, subuid, subgid = subuid + 3, count = subgid + 3 };
+	unsigned long long n[count];
+	char *p = line;
+	for (int i = 0; i < count; i++) {
+		char *end;
+		n[i] = strtoull(p, &end, 10);
+		if (end == p)
+			return;
+		p = end;
+	}
+
+	// The pidfd first: if the process whose start time is read after that is
+	// the one we want, so is the pidfd's, whatever happens in between.
+	int fd = syscall(SYS_pidfd_open, (pid_t)n[pid], 0);
+	if (fd < 0)
+		return;
+	if (start_time(n[pid]) == n[start]) {
+		if (n[protocol] == MOSS_ENTER_PROTOCOL && signed_as("/etc/subuid", n + subuid) &&
+		    signed_as("/etc/subgid", n + subgid) &&
+		    !join(fd, CLONE_NEWUSER | CLONE_NEWNS, 1))
+			moss_enter_joined = 1;
+		else if (geteuid() == 0 && same_user_namespace(n[pid]))
+			moss_enter_joined = 1; // below "moss unshare"
+	}
+	close(fd);
+}
+
+// fork_into makes the process that goes on: only children enter a PID namespace.
+// With CLONE_PARENT it is a child of our parent, who learns its PID from fd.
+static void fork_into(int fd)
+{
+#if defined(__s390x__)
+	int pid = syscall(SYS_clone, 0, CLONE_PARENT | SIGCHLD, 0, 0, 0);
+#else
+	int pid = syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
+#endif
+	if (pid < 0)
+		die("fork into the joined namespaces");
+	if (pid > 0)
+		_exit(write(fd, &pid, sizeof pid) == sizeof pid ? 0 : 125);
+	close(fd);
+}
+
+// join_told obeys _MOSS_JOIN and returns the flags that it joined by.
+static int join_told(const char *how)
+{
+	char *end;
+	int fd = strtol(how, &end, 10), flags = 0, keep_cwd = 0, fork_fd = -1;
+	if (*end == ':')
+		flags = strtol(end + 1, &end, 16);
+	if (!strncmp(end, ":cwd", 4)) {
+		keep_cwd = 1;
+		end += 4;
+	}
+	if (!strncmp(end, ":fork:", 6))
+		fork_fd = strtol(end + 6, &end, 10);
+	if (*end || !flags) {
+		errno = EINVAL;
+		die("read _MOSS_JOIN");
+	}
+	// Joining the user namespace that one is in is refused: setns(2).
+	if (join(fd, flags, keep_cwd) &&
+	    (errno != EINVAL || !(flags & CLONE_NEWUSER) || flags == CLONE_NEWUSER ||
+	     join(fd, flags & ~CLONE_NEWUSER, keep_cwd)))
+		die("join the namespaces");
+	close(fd);
+	moss_enter_joined = 1;
+	if (fork_fd >= 0)
+		fork_into(fork_fd);
+	return flags;
+}
+
+// The conversation with userns.spawn over descriptor 3, SOCK_SEQPACKET:
+//
+//   moss                     moss-pause
+//            ◀── {unshared}          (not when it joins old namespaces)
+//   'M'      ──▶                     the ID maps are written
+//            ◀── {ready, 0, PID}     or {step, errno} of what failed
+enum step { step_unshare = 1, step_mount, step_fork, step_ready, step_unshared };
+enum { control = 3 };
+
+static void report(int step, int error, int pid)
+{
+	int32_t message[3] = {step, error, pid};
+	if (send(control, message, sizeof message, MSG_NOSIGNAL) < 0 || error)
+		_exit(1);
+}
+
+// keep_namespaces is the pause process: it survives the terminal it was started
+// from, holds nothing open, and ends by SIGTERM or SIGKILL.
+static void keep_namespaces(void)
+{
+	sigset_t none;
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(SIGTERM, SIG_DFL);
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGINT, SIG_IGN);
+	signal(SIGQUIT, SIG_IGN);
+	setsid();
+	if (chdir("/") < 0)
+		_exit(1);
+	prctl(PR_SET_NAME, "moss-pause", 0, 0, 0);
+	// Who may not ptrace us may not join our namespaces either: setns(2).
+	prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+	if (syscall(SYS_close_range, 0, ~0U, 0))
+		for (int fd = 0; fd < 1024; fd++)
+			close(fd);
+	for (;;)
+		pause();
+}
+
+static void become_pause(int joined)
+{
+	if (!joined) {
+		if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
+			report(step_unshare, errno, 0);
+		report(step_unshared, 0, 0);
+		char go;
+		if (recv(control, &go, 1, 0) != 1)
+			_exit(1); // moss could not write the maps
+	} else if (!(joined & CLONE_NEWNS) && unshare(CLONE_NEWNS) < 0) {
+		report(step_unshare, errno, 0);
+	}
+
+	// Slave: what the host mounts later appears here. Shared: what is mounted
+	// here can reach containers that ask for it (-v …:rslave, rshared).
+	if (!(joined & CLONE_NEWNS) &&
+	    (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0 ||
+	     mount(NULL, "/", NULL, MS_REC | MS_SHARED, NULL) < 0))
+		report(step_mount, errno, 0);
+
+	// A child of ours, whom init adopts: moss must not have to reap it.
+	pid_t pid = fork();
+	if (pid < 0)
+		report(step_fork, errno, 0);
+	if (pid == 0)
+		keep_namespaces();
+	report(step_ready, 0, pid);
+	_exit(0);
+}
+
+// is_runtime tells moss-runtime, which joins only when told to; it may run from
+// a sealed copy, "/memfd:moss-runtime (deleted)".
+static int is_runtime(void)
+{
+	char path[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+	if (n <= 0)
+		return 1;
+	path[n] = '\0';
+	const char *base = strrchr(path, '/');
+	return strstr(base ? base : path, "moss-runtime") != NULL;
+}
+
+__attribute__((constructor)) static void moss_enter(int argc, char **argv)
+{
+#ifndef __GLIBC__
+	// Only glibc hands constructors the arguments. They lie below the
+	// environment: System V ABI, "Initial Process Stack".
+	extern char **environ;
+	argc = 0;
+	for (argv = environ - 1; (intptr_t)argv[-1] != argc; argv--)
+		argc++;
+#endif
+	const char *how = take("_MOSS_JOIN");
+	int pausing = take("_MOSS_PAUSE") != NULL;
+	if (how || pausing) {
+		int joined = how ? join_told(how) : 0;
+		if (pausing)
+			become_pause(joined);
+		return;
+	}
+
+	const char *host = getenv("_MOSS_HOST");
+	if (!(host && !strcmp(host, "1")) && !moss_enter_skips(argc, argv) && !is_runtime())
+		auto_join();
+}

@@ -1,0 +1,32 @@
+// Package enter joins the user's kept namespaces before main begins: importing it
+// links a C constructor, described in ARCHITECTURE.md and in enter.c.
+//
+// Only cmd/moss and cmd/moss-runtime import it. It needs cgo.
+package enter
+
+// #cgo CFLAGS: -O2 -Wall -Wextra
+// #include <stdlib.h>
+// #include "enter.h"
+import "C"
+
+import "unsafe"
+
+// Joined says that this process is inside the kept namespaces, or inside those
+// that _MOSS_JOIN named. If it is not, userns.Enter brings it there.
+func Joined() bool { return C.moss_enter_joined != 0 }
+
+// LostDir says that the working directory does not exist in the joined mount
+// namespace (someone is in a mount namespace of his own): it is / now.
+func LostDir() bool { return C.moss_enter_lost_cwd != 0 }
+
+// protocol and skips let a test compare enter.c with package userns.
+const protocol = C.MOSS_ENTER_PROTOCOL
+
+func skips(args []string) bool {
+	argv := make([]*C.char, len(args)+1)
+	for i, arg := range args {
+		argv[i] = C.CString(arg)
+		defer C.free(unsafe.Pointer(argv[i]))
+	}
+	return C.moss_enter_skips(C.int(len(args)), &argv[0]) != 0
+}

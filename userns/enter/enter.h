@@ -1,0 +1,14 @@
+// What Go sees of enter.c.
+#ifndef MOSS_ENTER_H
+#define MOSS_ENTER_H
+
+// Version of the line in <run>/pause; userns.Protocol is the same number.
+enum { MOSS_ENTER_PROTOCOL = 1 };
+
+extern int moss_enter_joined;   // this process is inside the kept namespaces
+extern int moss_enter_lost_cwd; // … and its working directory is not there: it is /
+
+// Whether a command line needs no namespaces: userns.Needed says the opposite.
+int moss_enter_skips(int argc, char **argv);
+
+#endif

@@ -1,0 +1,37 @@
+package userns
+
+import (
+	"os"
+	"slices"
+	"strings"
+)
+
+// The lists of moss_enter_skips in enter/enter.c, which a test compares.
+var (
+	hostVerbs   = []string{"version", "help", "completion", "doctor"}
+	hostAnswers = []string{"--help", "-h", "--version", "-v"}
+	// valueFlags are the flags before the verb whose value is the next word.
+	valueFlags = []string{"--log-level"}
+)
+
+// Needed says whether a command line (args[0] is the program) must run inside
+// the kept namespaces. It does not for the verbs that only print or that test
+// the host, for a line without a verb, and under _MOSS_HOST=1.
+func Needed(args []string) bool {
+	return os.Getenv(hostVar) != "1" && needed(args)
+}
+
+func needed(args []string) bool {
+	for i := 1; i < len(args); i++ {
+		if !strings.HasPrefix(args[i], "-") {
+			return !slices.Contains(hostVerbs, args[i])
+		}
+		if slices.Contains(hostAnswers, args[i]) {
+			return false
+		}
+		if slices.Contains(valueFlags, args[i]) {
+			i++
+		}
+	}
+	return false
+}
