@@ -43,7 +43,7 @@ func TestScripts(t *testing.T) {
 			return !slices.Contains(only, strings.TrimSuffix(filepath.Base(f), ".txtar"))
 		})
 	}
-	testscript.Run(t, testscript.Params{
+	testscript.RunT(terse{t}, testscript.Params{
 		Files: files,
 		Setup: setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -59,6 +59,15 @@ func TestScripts(t *testing.T) {
 		},
 		Condition: condition,
 	})
+}
+
+// terse runs scripts without the log of those that succeed, also under -v.
+type terse struct{ *testing.T }
+
+func (t terse) Verbose() bool { return false }
+
+func (t terse) Run(name string, f func(testscript.T)) {
+	t.T.Run(name, func(t *testing.T) { f(terse{t}) })
 }
 
 // program is what the word moss stands for in a script.
