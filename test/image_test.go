@@ -295,6 +295,10 @@ func preparePodman(env []string, home string) error {
 			return err
 		}
 	}
+	// The scripts say moss.
+	if err := os.WriteFile(filepath.Join(home, "moss"), []byte("#!/bin/sh\nexec podman \"$@\"\n"), 0o755); err != nil {
+		return err
+	}
 	archive := filepath.Join(home, "box.tar")
 	if err := writeArchive(archive, "box", "localhost/moss/box:latest"); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -98,12 +99,15 @@ func setup(env *testscript.Env) error {
 		return err
 	}
 	env.Setenv("PATH", binaries()+":"+os.Getenv("PATH"))
+	if againstPodman() {
+		env.Setenv("PATH", home+":"+binaries()+":"+os.Getenv("PATH"))
+	}
 	env.Setenv("HOME", home)
 	env.Setenv("XDG_RUNTIME_DIR", run)
 	env.Setenv("LANG", "C.UTF-8")
 	env.Setenv("TERM", "dumb")
 	env.Setenv("box", "localhost/moss/box")
-	for _, name := range []string{"USER", "LOGNAME", "DBUS_SESSION_BUS_ADDRESS", "MOSS_LIBEXEC", "MOSS_LOG"} {
+	for _, name := range []string{"USER", "LOGNAME", "DBUS_SESSION_BUS_ADDRESS", "MOSS_LIBEXEC", "MOSS_LOG", "MOSS_DEBIAN"} {
 		if value, ok := os.LookupEnv(name); ok {
 			env.Setenv(name, value)
 		}
@@ -111,12 +115,27 @@ func setup(env *testscript.Env) error {
 	if bus := filepath.Join(base, "bus"); exists(bus) {
 		env.Setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path="+bus)
 	}
+	env.Setenv("hostip", hostAddress())
 	vars := slices.Clone(env.Vars)
 	env.Defer(func() { tidy(vars, home, run) })
 	if againstPodman() {
 		return preparePodman(vars, home)
 	}
 	return nil
+}
+
+// hostAddress is an IPv4 address of this machine that is not loopback, or "".
+func hostAddress() string {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return ""
+	}
+	for _, a := range all {
+		if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && n.IP.IsGlobalUnicast() {
+			return n.IP.String()
+		}
+	}
+	return ""
 }
 
 func exists(path string) bool {
@@ -184,6 +203,9 @@ func command(run func(*testscript.TestScript, []string) error) func(*testscript.
 func execute(ts *testscript.TestScript, args []string) error {
 	if len(args) == 0 {
 		return errors.New("which program?")
+	}
+	if args[0] == "exec" {
+		args = args[1:]
 	}
 	if args[0] == "field" {
 		return field(ts, args[1:])
@@ -340,6 +362,10 @@ func condition(word string) (bool, error) {
 		return strings.Contains(string(text), "memory") && strings.Contains(string(text), "pids"), nil
 	case "many": // a hundred containers at once
 		return os.Getenv("MOSS_MANY") != "", nil
+	case "hostip": // this machine has an address beside loopback
+		return hostAddress() != "", nil
+	case "debian": // an image of Debian packages was made
+		return exists(os.Getenv("MOSS_DEBIAN")), nil
 	case "ipv6":
 		return exists("/proc/sys/net/ipv6"), nil
 	case "apparmor":

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os/exec"
 	"strconv"
 	"syscall"
 	"time"
@@ -35,7 +34,7 @@ func forks(args []string) int {
 	}
 	started := 0
 	for range n {
-		child := exec.Command("/proc/self/exe", "sleep", "inf")
+		child := self("sleep", "inf")
 		child.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		if child.Start() != nil {
 			break
@@ -104,7 +103,7 @@ func socket(family, kind int) syscall.Errno {
 
 // clone is a process of its own: a program of several threads cannot unshare.
 func clone(flags uintptr) syscall.Errno {
-	child := exec.Command("/proc/self/exe", "true")
+	child := self("true")
 	child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags}
 	var e syscall.Errno
 	if err := child.Run(); err != nil && !errors.As(err, &e) {

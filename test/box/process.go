@@ -33,6 +33,13 @@ var processPrograms = []program{
 	{"ps", "pid, parent and name of every process", ps},
 }
 
+// self is this program again, as PROGRAM ARG….
+func self(args ...string) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe", args...)
+	cmd.Args[0] = "box"
+	return cmd
+}
+
 func hello([]string) int {
 	host, _ := os.Hostname()
 	fmt.Printf("hello from a moss container\nhost name %s, process %d, user %d\n", host, os.Getpid(), os.Getuid())
@@ -53,7 +60,7 @@ func abort(args []string) int {
 		return fail("abort: %v", err)
 	}
 	// The first process of a PID namespace is immune to its own signals.
-	child := exec.Command("/proc/self/exe", "sleep", "inf")
+	child := self("sleep", "inf")
 	if os.Getpid() == 1 {
 		if err := child.Start(); err != nil {
 			return fail("abort: %v", err)
@@ -176,12 +183,12 @@ func fds([]string) int {
 
 func orphan(args []string) int {
 	if len(args) > 1 && args[1] == "child" {
-		if err := exec.Command("/proc/self/exe", "sleep", args[0]).Start(); err != nil {
+		if err := self("sleep", args[0]).Start(); err != nil {
 			return fail("orphan: %v", err)
 		}
 		return 0
 	}
-	if err := exec.Command("/proc/self/exe", "orphan", arg(args, 0, "0.1"), "child").Run(); err != nil {
+	if err := self("orphan", arg(args, 0, "0.1"), "child").Run(); err != nil {
 		return fail("orphan: %v", err)
 	}
 	fmt.Println("ready")
