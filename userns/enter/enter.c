@@ -6,7 +6,7 @@
 //   _MOSS_PAUSE=1                                         become the pause process
 //   neither, and not moss-runtime                         join through <run>/pause
 //
-// In the common case, the last, this makes 17 system calls.
+// In the common case, the last, this makes 19 system calls.
 #define _GNU_SOURCE
 #include "enter.h"
 
