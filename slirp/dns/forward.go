@@ -1,0 +1,142 @@
+package dns
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	// attemptTimeout is how long one server has; resolv.conf(5) says 5 s, but
+	// then the client's own patience is over when the second one is asked.
+	attemptTimeout = 2 * time.Second
+	// rounds is how often the list of servers is gone through.
+	rounds = 2
+)
+
+// forward passes a request on, bytes as they are, and returns the answer. It
+// asks from the host's network namespace, where a resolver on 127.0.0.53 and
+// one behind a VPN are reached as they are by the host's own programs.
+func (s *Server) forward(r *request) []byte {
+	servers := s.Host.Servers()
+	if m := s.Names.client(r.client); m != nil && len(m.Upstream) > 0 {
+		servers = m.Upstream
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), attemptTimeout*time.Duration(rounds*len(servers)))
+	defer cancel()
+
+	var refusal []byte // what to say when nobody says better
+	for range rounds {
+		for _, server := range servers {
+			answer, err := exchange(ctx, r, netip.AddrPortFrom(server, 53))
+			if err != nil {
+				continue
+			}
+			switch header(answer).Bits & 0xf {
+			case dns.RcodeServerFailure, dns.RcodeNotImplemented, dns.RcodeRefused:
+				refusal = answer // another server may know, as in resolver(3)
+			default:
+				return answer
+			}
+		}
+		if refusal != nil {
+			return refusal
+		}
+	}
+	return r.failure(dns.RcodeServerFailure)
+}
+
+// header reads the first fields of a message that has at least 12 bytes.
+func header(message []byte) dns.Header {
+	return dns.Header{Id: binary.BigEndian.Uint16(message), Bits: binary.BigEndian.Uint16(message[2:])}
+}
+
+// exchange asks one server under an identity of our own: a random number and
+// a fresh port, so that a stranger can hardly forge the answer (RFC 5452).
+func exchange(ctx context.Context, r *request, server netip.AddrPort) ([]byte, error) {
+	var dialer net.Dialer
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	conn, err := dialer.DialContext(ctx, r.network, server.String())
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	if t, ok := ctx.Deadline(); ok {
+		conn.SetDeadline(t)
+	}
+
+	query := bytes.Clone(r.raw)
+	id := uint16(rand.Uint32())
+	binary.BigEndian.PutUint16(query, id)
+	answer, err := ask(conn, r, query)
+	if err != nil {
+		return nil, err
+	}
+	binary.BigEndian.PutUint16(answer, r.msg.Id)
+	return answer, nil
+}
+
+func ask(conn net.Conn, r *request, query []byte) ([]byte, error) {
+	if r.network == "tcp" {
+		if err := writeTCP(conn, query); err != nil {
+			return nil, err
+		}
+		answer, err := readTCP(conn)
+		if err == nil && !answers(answer, query, r) {
+			err = errors.New("the answer is to another question")
+		}
+		return answer, err
+	}
+	if _, err := conn.Write(query); err != nil {
+		return nil, err
+	}
+	buffer := make([]byte, 4096)
+	if opt := r.msg.IsEdns0(); opt != nil && int(opt.UDPSize()) > len(buffer) {
+		buffer = make([]byte, opt.UDPSize())
+	}
+	for {
+		n, err := conn.Read(buffer)
+		if err != nil {
+			return nil, err
+		}
+		if answers(buffer[:n], query, r) {
+			return buffer[:n], nil
+		}
+	}
+}
+
+// answers says whether a message is the answer to query: same number, same
+// question, whatever the case of its letters.
+func answers(message, query []byte, r *request) bool {
+	const response = 1 << 15
+	if len(message) < 12 || header(message).Id != header(query).Id || header(message).Bits&response == 0 {
+		return false
+	}
+	if binary.BigEndian.Uint16(message[4:]) == 0 { // some servers leave it out of refusals
+		return header(message).Bits&0xf != dns.RcodeSuccess
+	}
+	name, end, err := dns.UnpackDomainName(message, 12)
+	if err != nil || len(message) < end+4 {
+		return false
+	}
+	q := r.msg.Question[0]
+	return canonical(name) == canonical(q.Name) && binary.BigEndian.Uint16(message[end:]) == q.Qtype &&
+		binary.BigEndian.Uint16(message[end+2:]) == q.Qclass
+}
+
+func inode(info os.FileInfo) uint64 {
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		return stat.Ino
+	}
+	return 0
+}

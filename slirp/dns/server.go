@@ -1,0 +1,195 @@
+package dns
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// Server answers on the gateway addresses of the networks.
+type Server struct {
+	Names *Names
+	Host  *Conf
+
+	// forwards bounds how many questions are under way to other resolvers.
+	forwards chan struct{}
+}
+
+// maxForwards is the bound of Server.forwards.
+const maxForwards = 1000
+
+// NewServer makes a server over a table of names and the host's resolv.conf.
+func NewServer(names *Names, host *Conf) *Server {
+	return &Server{Names: names, Host: host, forwards: make(chan struct{}, maxForwards)}
+}
+
+// ServeUDP answers on a socket until it is closed.
+func (s *Server) ServeUDP(socket *net.UDPConn) {
+	buffer := make([]byte, dns.MaxMsgSize)
+	for {
+		n, client, err := socket.ReadFromUDPAddrPort(buffer)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			continue // an ICMP error about an earlier answer
+		}
+		request := newRequest(buffer[:n], client.Addr(), "udp")
+		if request == nil {
+			continue // not a question
+		}
+		if answer := s.local(request); answer != nil {
+			socket.WriteToUDPAddrPort(answer, client)
+			continue
+		}
+		request.keep()
+		s.goForward(request, func(answer []byte) { socket.WriteToUDPAddrPort(answer, client) })
+	}
+}
+
+// goForward forwards a request in a goroutine, which ends with its answer; when
+// too many are under way, the client is told to try again.
+func (s *Server) goForward(r *request, reply func([]byte)) {
+	select {
+	case s.forwards <- struct{}{}:
+		go func() {
+			defer func() { <-s.forwards }()
+			reply(s.forward(r))
+		}()
+	default:
+		reply(r.failure(dns.RcodeServerFailure))
+	}
+}
+
+// tcpIdle is how long a client's connection may be silent (RFC 7766 §6.2.3).
+const tcpIdle = 20 * time.Second
+
+// ServeTCP answers on a listener until it is closed.
+func (s *Server) ServeTCP(l net.Listener) {
+	for {
+		conn, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			// Out of descriptors: the others' connections end within tcpIdle.
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		go s.serveConn(conn)
+	}
+}
+
+// serveConn answers the questions of one connection, one after the other.
+func (s *Server) serveConn(conn net.Conn) {
+	defer conn.Close()
+	client := conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()
+	for {
+		conn.SetDeadline(time.Now().Add(tcpIdle))
+		message, err := readTCP(conn)
+		if err != nil {
+			return
+		}
+		request := newRequest(message, client, "tcp")
+		if request == nil {
+			return
+		}
+		answer := s.local(request)
+		if answer == nil {
+			answer = s.forward(request)
+		}
+		if writeTCP(conn, answer) != nil {
+			return
+		}
+	}
+}
+
+func readTCP(r io.Reader) ([]byte, error) {
+	var size [2]byte
+	if _, err := io.ReadFull(r, size[:]); err != nil {
+		return nil, err
+	}
+	message := make([]byte, binary.BigEndian.Uint16(size[:]))
+	_, err := io.ReadFull(r, message)
+	return message, err
+}
+
+func writeTCP(w io.Writer, message []byte) error {
+	framed := binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(message)), uint16(len(message)))
+	_, err := w.Write(append(framed, message...))
+	return err
+}
+
+// request is one question and who asked.
+type request struct {
+	raw     []byte
+	msg     dns.Msg
+	client  netip.Addr
+	network string // udp, tcp
+}
+
+// newRequest reads a question; nil is for what is none.
+func newRequest(raw []byte, client netip.Addr, network string) *request {
+	r := &request{raw: raw, client: client.Unmap(), network: network}
+	if err := r.msg.Unpack(raw); err != nil || r.msg.Response || len(r.msg.Question) != 1 {
+		return nil
+	}
+	return r
+}
+
+// keep makes the request independent of the buffer it was read into.
+func (r *request) keep() { r.raw = append([]byte(nil), r.raw...) }
+
+// local answers what concerns the client's networks; nil is for the rest.
+// Strangers get no answers from here: only containers have a way to this
+// address, and all of them are known.
+func (s *Server) local(r *request) []byte {
+	member := s.Names.client(r.client)
+	if member == nil {
+		return r.failure(dns.RcodeRefused)
+	}
+	if r.msg.Opcode == dns.OpcodeQuery {
+		records, rcode, known := s.Names.answer(member, r.msg.Question[0])
+		if known {
+			return r.reply(rcode, records)
+		}
+	}
+	if !member.Forward {
+		return r.failure(dns.RcodeNameError)
+	}
+	return nil
+}
+
+// failure is an answer without records.
+func (r *request) failure(rcode int) []byte { return r.reply(rcode, nil) }
+
+// reply packs an answer of our own.
+func (r *request) reply(rcode int, records []dns.RR) []byte {
+	var m dns.Msg
+	m.SetRcode(&r.msg, rcode)
+	m.RecursionAvailable = true
+	m.Authoritative = records != nil
+	m.Answer = records
+	size := dns.MinMsgSize
+	if opt := r.msg.IsEdns0(); opt != nil {
+		size = int(max(opt.UDPSize(), dns.MinMsgSize))
+		m.SetEdns0(maxUDP, false)
+	}
+	if r.network == "udp" {
+		m.Truncate(size)
+	}
+	packed, err := m.Pack()
+	if err != nil {
+		return nil // a name that can be unpacked but not packed; silence is what it gets
+	}
+	return packed
+}
+
+// maxUDP is the largest answer over UDP that is asked for and announced; larger
+// ones are cut and asked for again over TCP. See RFC 9715.
+const maxUDP = 1232

@@ -1,0 +1,80 @@
+package uplink
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"syscall"
+)
+
+// HostGateway are the addresses at which containers reach the host: link-local
+// (RFC 3927) and unique local ones that mean nothing anywhere else. IPv4's is
+// the one that pasta maps by default in podman, too.
+var HostGateway = []netip.Addr{
+	netip.AddrFrom4([4]byte{169, 254, 1, 2}),
+	netip.MustParseAddr("fd6d:6f73:7300::fe"),
+}
+
+// Way says where containers may go by the embedded stack.
+type Way struct {
+	// Loopback lets the host gateway lead to the host's loopback addresses.
+	Loopback bool
+	// Serve says which addresses are answered here, by ServeTCP and ServeUDP.
+	Serve    func(netip.AddrPort) bool
+	ServeTCP func(net.Conn)
+	ServeUDP func(query []byte, reply func([]byte))
+}
+
+// errBlocked is for what containers may not reach.
+var errBlocked = errors.New("containers have no way to this address")
+
+// Target is the address that the host connects to when a container wants to
+// reach to. The host gateway is the host's own primary address; the host's
+// loopback is nobody's.
+func (w Way) Target(to netip.AddrPort) (netip.AddrPort, error) {
+	addr := to.Addr().Unmap()
+	if slices.Contains(HostGateway, addr) {
+		if w.Loopback {
+			return netip.AddrPortFrom(loopback(addr), to.Port()), nil
+		}
+		host, err := Primary(addr.Is6())
+		return netip.AddrPortFrom(host, to.Port()), err
+	}
+	// connect(2) takes the unspecified address for this machine.
+	if addr.IsLoopback() || addr.IsUnspecified() || addr.IsMulticast() || addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		return netip.AddrPort{}, errBlocked
+	}
+	return netip.AddrPortFrom(addr, to.Port()), nil
+}
+
+func loopback(as netip.Addr) netip.Addr {
+	if as.Is4() {
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	return netip.IPv6Loopback()
+}
+
+// Primary is the host's own address in its way to the world, as it is now; on a
+// host without such a way, the first address that is not loopback.
+func Primary(v6 bool) (netip.Addr, error) {
+	network, far := "udp4", "192.0.2.1:9" // nothing is sent there: RFC 5737, RFC 3849
+	if v6 {
+		network, far = "udp6", "[2001:db8::1]:9"
+	}
+	if conn, err := net.Dial(network, far); err == nil {
+		defer conn.Close()
+		return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	for _, a := range addrs {
+		prefix, err := netip.ParsePrefix(a.String())
+		if err == nil && prefix.Addr().Is6() == v6 && prefix.Addr().IsGlobalUnicast() {
+			return prefix.Addr(), nil
+		}
+	}
+	return netip.Addr{}, syscall.ENETUNREACH
+}
