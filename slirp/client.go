@@ -19,6 +19,7 @@ const (
 	lockName   = "lock"
 	pidName    = "moss-net.pid"
 	logName    = "moss-net.log"
+	netnsName  = "netns"
 )
 
 // Socket is the path of moss-net's socket.
@@ -30,6 +31,9 @@ func (d Dirs) Lock() string { return filepath.Join(d.Run, lockName) }
 
 // PIDFile is the file in which moss-net writes its process ID.
 func (d Dirs) PIDFile() string { return filepath.Join(d.Run, pidName) }
+
+// Netns is where the shared namespace is bound.
+func (d Dirs) Netns() string { return filepath.Join(d.Run, netnsName) }
 
 // LogFile is moss-net's log.
 func (d Dirs) LogFile() string { return filepath.Join(d.Run, logName) }

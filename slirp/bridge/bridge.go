@@ -43,7 +43,7 @@ func (b *Bridge) make() error {
 		return err
 	}
 	b.index = link.Attrs().Index
-	if err := b.space.withIPv6(b.Network.Bridge); err != nil {
+	if err := b.space.WithIPv6(b.Network.Bridge); err != nil {
 		return err
 	}
 	for _, subnet := range b.Network.Subnets {
@@ -75,8 +75,8 @@ func (b *Bridge) limit() error {
 	return nil
 }
 
-// withIPv6 gives an interface of the shared namespace IPv6.
-func (s *Space) withIPv6(link string) error {
+// WithIPv6 gives an interface of the shared namespace IPv6.
+func (s *Space) WithIPv6(link string) error {
 	return s.Thread.Do(func() error {
 		err := namespace.Sysctl(filepath.Join("ipv6/conf", link, "disable_ipv6"), "0")
 		if errors.Is(err, unix.ENOENT) {

@@ -157,40 +157,24 @@ func (g *Guest) adopt(b *Bridge, want slirp.Interface) error {
 	return g.space.Handle.LinkSetUp(outside)
 }
 
-// Addresses reads the addresses of an interface in the container, for the case
-// that the record of them is lost; none if there is no such interface.
-func (g *Guest) Addresses(name string) []netip.Addr {
-	link, err := g.handle.LinkByName(name)
-	if err != nil {
-		return nil
-	}
-	list, err := g.handle.AddrList(link, netlink.FAMILY_ALL)
-	if err != nil {
-		return nil
-	}
-	var addrs []netip.Addr
-	for _, a := range list {
-		if addr, ok := netip.AddrFromSlice(a.IP); ok && a.Scope == unix.RT_SCOPE_UNIVERSE {
-			addrs = append(addrs, addr.Unmap())
-		}
-	}
-	return addrs
-}
-
-// HasGuest says whether a container's interface is still in the shared
-// namespace: it goes with the container's namespace.
-func (s *Space) HasGuest(id string) (bool, error) {
+// Guests are the names of the containers' interfaces in the shared namespace;
+// each goes with its container's namespace.
+func (s *Space) Guests() ([]string, error) {
 	links, err := s.Handle.LinkList()
 	if err != nil {
-		return false, fmt.Errorf("cannot list interfaces: %w", err)
+		return nil, fmt.Errorf("cannot list interfaces: %w", err)
 	}
+	var names []string
 	for _, l := range links {
-		if strings.HasPrefix(l.Attrs().Name, vethPrefix(id)) {
-			return true, nil
+		if l.Type() == "veth" {
+			names = append(names, l.Attrs().Name)
 		}
 	}
-	return false, nil
+	return names, nil
 }
+
+// IsOf says whether an interface of Guests is the container's.
+func IsOf(name, id string) bool { return strings.HasPrefix(name, vethPrefix(id)) }
 
 // MAC derives a hardware address from an IP address, so that neighbours'
 // memories of the address stay right when it passes to another container.

@@ -3,6 +3,7 @@
 package bridge
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -66,6 +67,17 @@ func Open(path string) (*Space, error) {
 	return s, nil
 }
 
+// Remove takes the shared namespace away; nothing is in it any more.
+func Remove(path string) error {
+	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil && err != unix.EINVAL && err != unix.ENOENT {
+		return fmt.Errorf("cannot remove network namespace %q: %w", path, err)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("cannot remove network namespace: %w", err)
+	}
+	return nil
+}
+
 // Close ends the threads and handles. The namespace stays.
 func (s *Space) Close() {
 	if s.Handle != nil {
@@ -76,6 +88,14 @@ func (s *Space) Close() {
 	}
 	s.Thread.Close()
 	s.guest.Close()
+}
+
+// In runs f on a thread in the network namespace fd.
+func (s *Space) In(fd int, f func() error) error { return s.guest.In(fd, f) }
+
+// DialIn connects from inside the network namespace fd; see namespace.Thread.Dial.
+func (s *Space) DialIn(ctx context.Context, fd int, network string, src, dst netip.AddrPort) (net.Conn, error) {
+	return s.guest.DialIn(ctx, fd, network, src, dst)
 }
 
 // sysctls of the shared namespace, see ip-sysctl in the kernel's documentation.
@@ -223,12 +243,17 @@ func (a Answers) rule() *netlink.Rule {
 	return r
 }
 
-// AddAnswers adds the rule; one that is there already is none to worry about.
-func (s *Space) AddAnswers(a Answers) error {
-	if err := s.Handle.RuleAdd(a.rule()); err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("cannot add routing rule for port %d of %s: %w", a.Port, a.Container, err)
+// AddAnswers adds the rule. Added is false for one that is there already, as
+// when one container port is published twice.
+func (s *Space) AddAnswers(a Answers) (added bool, err error) {
+	err = s.Handle.RuleAdd(a.rule())
+	if errors.Is(err, unix.EEXIST) {
+		return false, nil
 	}
-	return nil
+	if err != nil {
+		return false, fmt.Errorf("cannot add routing rule for port %d of %s: %w", a.Port, a.Container, err)
+	}
+	return true, nil
 }
 
 // RemoveAnswers removes the rule.

@@ -28,8 +28,8 @@ const (
 // one behind a VPN are reached as they are by the host's own programs.
 func (s *Server) forward(r *request) []byte {
 	servers := s.Host.Servers()
-	if m := s.Names.client(r.client); m != nil && len(m.Upstream) > 0 {
-		servers = m.Upstream
+	if len(r.member.Upstream) > 0 {
+		servers = r.member.Upstream
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), attemptTimeout*time.Duration(rounds*len(servers)))
 	defer cancel()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/netip"
 	"time"
 
 	"github.com/miekg/dns"
@@ -39,17 +38,24 @@ func (s *Server) ServeUDP(socket *net.UDPConn) {
 		if err != nil {
 			continue // an ICMP error about an earlier answer
 		}
-		request := newRequest(buffer[:n], client.Addr(), "udp")
-		if request == nil {
-			continue // not a question
-		}
-		if answer := s.local(request); answer != nil {
-			socket.WriteToUDPAddrPort(answer, client)
-			continue
-		}
-		request.keep()
-		s.goForward(request, func(answer []byte) { socket.WriteToUDPAddrPort(answer, client) })
+		s.Answer(buffer[:n], s.Names.client(client.Addr()),
+			func(answer []byte) { socket.WriteToUDPAddrPort(answer, client) })
 	}
+}
+
+// Answer answers a question that came by UDP from member; nil is a stranger.
+// It calls reply at most once, now or later, and does not keep query.
+func (s *Server) Answer(query []byte, member *Member, reply func([]byte)) {
+	request := newRequest(query, member, "udp")
+	if request == nil {
+		return // not a question
+	}
+	if answer := s.local(request); answer != nil {
+		reply(answer)
+		return
+	}
+	request.keep()
+	s.goForward(request, reply)
 }
 
 // goForward forwards a request in a goroutine, which ends with its answer; when
@@ -81,21 +87,22 @@ func (s *Server) ServeTCP(l net.Listener) {
 			time.Sleep(10 * time.Millisecond)
 			continue
 		}
-		go s.serveConn(conn)
+		client := conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()
+		go s.ServeConn(conn, s.Names.client(client))
 	}
 }
 
-// serveConn answers the questions of one connection, one after the other.
-func (s *Server) serveConn(conn net.Conn) {
+// ServeConn answers the questions of one connection, one after the other, until
+// the client closes it.
+func (s *Server) ServeConn(conn net.Conn, member *Member) {
 	defer conn.Close()
-	client := conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()
 	for {
 		conn.SetDeadline(time.Now().Add(tcpIdle))
 		message, err := readTCP(conn)
 		if err != nil {
 			return
 		}
-		request := newRequest(message, client, "tcp")
+		request := newRequest(message, member, "tcp")
 		if request == nil {
 			return
 		}
@@ -129,13 +136,13 @@ func writeTCP(w io.Writer, message []byte) error {
 type request struct {
 	raw     []byte
 	msg     dns.Msg
-	client  netip.Addr
+	member  *Member
 	network string // udp, tcp
 }
 
 // newRequest reads a question; nil is for what is none.
-func newRequest(raw []byte, client netip.Addr, network string) *request {
-	r := &request{raw: raw, client: client.Unmap(), network: network}
+func newRequest(raw []byte, member *Member, network string) *request {
+	r := &request{raw: raw, member: member, network: network}
 	if err := r.msg.Unpack(raw); err != nil || r.msg.Response || len(r.msg.Question) != 1 {
 		return nil
 	}
@@ -149,17 +156,16 @@ func (r *request) keep() { r.raw = append([]byte(nil), r.raw...) }
 // Strangers get no answers from here: only containers have a way to this
 // address, and all of them are known.
 func (s *Server) local(r *request) []byte {
-	member := s.Names.client(r.client)
-	if member == nil {
+	if r.member == nil {
 		return r.failure(dns.RcodeRefused)
 	}
 	if r.msg.Opcode == dns.OpcodeQuery {
-		records, rcode, known := s.Names.answer(member, r.msg.Question[0])
+		records, rcode, known := s.Names.answer(r.member, r.msg.Question[0])
 		if known {
 			return r.reply(rcode, records)
 		}
 	}
-	if !member.Forward {
+	if !r.member.Forward {
 		return r.failure(dns.RcodeNameError)
 	}
 	return nil

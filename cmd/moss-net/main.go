@@ -1,0 +1,58 @@
+// Moss-net is the per-user network program: uplink, names and published ports.
+// moss-monitor starts it when a container needs it; it ends by itself.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"moss/slirp"
+	"moss/slirp/hub"
+)
+
+func main() {
+	if len(os.Args) != 3 {
+		fmt.Fprintln(os.Stderr, "usage: moss-net RUN-DIRECTORY NETWORKS-DIRECTORY; moss starts it")
+		os.Exit(2)
+	}
+	// It stays for as long as a container runs, and makes little garbage.
+	debug.SetGCPercent(25)
+	ready := os.NewFile(3, "ready")
+	err := run(slirp.Dirs{Run: os.Args[1], Networks: os.Args[2]}, ready)
+	if err != nil {
+		log.Print(err)
+		fmt.Fprint(ready, err)
+		os.Exit(1)
+	}
+}
+
+// run serves until nobody needs it. The starter, who holds the lock, reads "ok"
+// or an error from ready.
+func run(d slirp.Dirs, ready *os.File) error {
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+	defer stop()
+	h, err := hub.Open(d, log.Default())
+	if err != nil {
+		return err
+	}
+	s, err := hub.Listen(h)
+	if err != nil {
+		h.Close()
+		return err
+	}
+	if err := os.WriteFile(d.PIDFile(), []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil {
+		return err
+	}
+	if _, err := ready.WriteString("ok\n"); err != nil {
+		log.Printf("the starter has gone: %v", err) // the next one finds this process
+	}
+	ready.Close()
+	return s.Serve(ctx)
+}

@@ -1,0 +1,326 @@
+package hub
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"moss/slirp"
+	"moss/slirp/bridge"
+	"moss/slirp/dns"
+	"moss/slirp/port"
+)
+
+// lease is one container's connection, and how to undo it.
+type lease struct {
+	hub     *Hub
+	request *slirp.ConnectRequest
+	status  *slirp.Status
+	done    bool // it stands: Info may tell of it
+	undo    []func() error
+}
+
+// record is the file of a lease: what the container keeps when moss-net is
+// started again.
+type record struct {
+	Container  string
+	Interfaces []slirp.Interface
+}
+
+// Close undoes the connection, last step first.
+func (l *lease) Close() error {
+	var errs []error
+	for _, undo := range slices.Backward(l.undo) {
+		errs = append(errs, undo())
+	}
+	l.undo = nil
+	return errors.Join(errs...)
+}
+
+// register reserves the container's ID. A container has one lease.
+func (h *Hub) register(l *lease) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	id := l.request.Container
+	if h.leases[id] != nil {
+		return fmt.Errorf("the container is connected already")
+	}
+	h.leases[id] = l
+	l.undo = append(l.undo, func() error {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.leases[id] == l {
+			delete(h.leases, id)
+		}
+		return nil
+	})
+	return nil
+}
+
+// connectBridges joins the namespace to networks.
+func (l *lease) connectBridges(ctx context.Context, netns *os.File) error {
+	h := l.hub
+	h.out.begin() // in parallel, when it is not there yet
+	guest, err := h.space.Guest(l.request.Container, netns)
+	if err != nil {
+		return err
+	}
+	defer guest.Close()
+
+	networks, err := l.allocate(guest)
+	if err != nil {
+		return err
+	}
+	if err := guest.Loopback(); err != nil {
+		return err
+	}
+	for i, n := range networks {
+		if err := guest.Join(n.Bridge, l.status.Interfaces[i], i == l.first(networks)); err != nil {
+			return err
+		}
+	}
+	if err := l.remember(); err != nil {
+		return err
+	}
+	l.name(networks)
+	if err := l.publish(networks); err != nil {
+		return err
+	}
+	if l.status.Uplink, err = h.out.wait(ctx); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	l.done = true
+	h.mu.Unlock()
+	return nil
+}
+
+// first is the network that brings the default routes: the first one that
+// leads out.
+func (l *lease) first(networks []*network) int {
+	return slices.IndexFunc(networks, func(n *network) bool { return !n.Network.Internal })
+}
+
+// allocate gives the container its addresses: those that it asks for, else
+// those that it had, else free ones.
+func (l *lease) allocate(guest *bridge.Guest) ([]*network, error) {
+	h, id := l.hub, l.request.Container
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	had := h.readRecord(id)
+	var networks []*network
+	for _, a := range l.request.Attachments {
+		n, err := h.network(a.Network)
+		if err != nil {
+			return nil, err
+		}
+		wanted := a.IPs
+		if len(wanted) == 0 {
+			wanted = had.addresses(a)
+		}
+		prefixes, err := n.Pool.Take(id, wanted)
+		if err != nil {
+			return nil, fmt.Errorf("cannot give an address of network %q: %w", a.Network, err)
+		}
+		networks = append(networks, n)
+		l.undo = append(l.undo, func() error {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			n.Pool.Free(id)
+			return nil
+		})
+		mac := a.MAC
+		if mac == "" && len(prefixes) > 0 {
+			mac = bridge.MAC(prefixes[0].Addr())
+		}
+		iface := slirp.Interface{Network: a.Network, Name: a.Interface, MAC: mac, IPs: prefixes, Aliases: a.Aliases}
+		for _, s := range n.Network.Subnets {
+			iface.Gateway = append(iface.Gateway, s.Gateway)
+		}
+		if n.Network.DNS {
+			l.status.DNS = append(l.status.DNS, iface.Gateway...)
+		}
+		l.status.Interfaces = append(l.status.Interfaces, iface)
+	}
+	// glibc asks three servers at most, one after the other; one network's are enough.
+	l.status.DNS = l.status.DNS[:min(len(l.status.DNS), 2)]
+	return networks, nil
+}
+
+// remember writes the lease's record; it is removed with the lease, but a killed
+// moss-net leaves it.
+func (l *lease) remember() error {
+	path := l.hub.leasePath(l.request.Container)
+	text, err := json.Marshal(record{l.request.Container, l.status.Interfaces})
+	if err != nil {
+		return err
+	}
+	err = writeFile(path, text)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
+			err = writeFile(path, text)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("cannot record the lease: %w", err)
+	}
+	l.undo = append(l.undo, func() error { return os.Remove(path) })
+	return nil
+}
+
+// writeFile writes a file atomically. The directory is on a tmpfs: there is
+// nothing to sync.
+func writeFile(path string, text []byte) error {
+	temp := path + ".new"
+	if err := os.WriteFile(temp, text, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(temp, path)
+}
+
+func (h *Hub) readRecord(container string) (r record) {
+	if text, err := os.ReadFile(h.leasePath(container)); err == nil {
+		if err := json.Unmarshal(text, &r); err != nil {
+			h.log.Printf("lease of %s: %v", container, err)
+		}
+	}
+	return r
+}
+
+// addresses are what the container had on a network.
+func (r record) addresses(a slirp.Attachment) (addrs []netip.Addr) {
+	for _, i := range r.Interfaces {
+		if i.Network == a.Network && i.Name == a.Interface {
+			for _, p := range i.IPs {
+				addrs = append(addrs, p.Addr())
+			}
+		}
+	}
+	return addrs
+}
+
+// recall reserves the addresses of containers that were connected when a former
+// moss-net was killed, and are still there. Their monitors connect them again.
+func (h *Hub) recall() error {
+	entries, err := os.ReadDir(filepath.Dir(h.leasePath("")))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot read the leases: %w", err)
+	}
+	guests, err := h.space.Guests()
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		id, isRecord := strings.CutSuffix(entry.Name(), ".json")
+		alive := slices.ContainsFunc(guests, func(name string) bool { return bridge.IsOf(name, id) })
+		if !isRecord || !alive {
+			os.Remove(filepath.Join(filepath.Dir(h.leasePath("")), entry.Name()))
+			continue
+		}
+		for _, i := range h.readRecord(id).Interfaces {
+			n, err := h.network(i.Network)
+			if err != nil {
+				h.log.Printf("lease of %s: %v", id, err)
+				continue
+			}
+			var addrs []netip.Addr
+			for _, p := range i.IPs {
+				addrs = append(addrs, p.Addr())
+			}
+			if _, err := n.Pool.Take(id, addrs); err != nil {
+				h.log.Printf("lease of %s: %v", id, err)
+			}
+		}
+	}
+	return nil
+}
+
+// name makes the container known to its neighbours.
+func (l *lease) name(networks []*network) {
+	r := l.request
+	m := dns.Member{Container: r.Container, Upstream: r.DNS}
+	for i, n := range networks {
+		in := dns.Membership{Network: n.Network.Name}
+		for _, s := range n.Network.Subnets {
+			in.Subnets = append(in.Subnets, s.Prefix)
+		}
+		for _, p := range l.status.Interfaces[i].IPs {
+			in.Addrs = append(in.Addrs, p.Addr())
+		}
+		in.Names = append([]string{r.Name}, r.Attachments[i].Aliases...)
+		in.Names = append(in.Names, r.Container[:min(12, len(r.Container))])
+		if r.Hostname != "" {
+			in.Names = append(in.Names, r.Hostname)
+		}
+		m.Forward = m.Forward || !n.Network.Internal
+		m.Networks = append(m.Networks, in)
+	}
+	l.hub.names.Add(m)
+	l.undo = append(l.undo, func() error { l.hub.names.Remove(r.Container); return nil })
+}
+
+// publish opens the container's ports, towards its first network that leads out.
+func (l *lease) publish(networks []*network) error {
+	if len(l.request.Ports) == 0 {
+		return nil
+	}
+	first := l.first(networks)
+	if first < 0 {
+		return errors.New("cannot publish ports: the container is on internal networks only")
+	}
+	n, iface := networks[first], l.status.Interfaces[first]
+	target := port.Target{Dial: l.hub.space.Thread.Dial, Gateways: iface.Gateway}
+	for _, p := range iface.IPs {
+		target.Addrs = append(target.Addrs, p.Addr())
+		target.Subnets = append(target.Subnets, p.Masked())
+	}
+	if err := l.openAnswers(n, target.Addrs); err != nil {
+		return err
+	}
+	return l.open(target)
+}
+
+// open opens the ports of the request.
+func (l *lease) open(target port.Target) error {
+	published, err := port.Publish(l.request.Ports, target)
+	if err != nil {
+		return err
+	}
+	l.status.Ports = published.Ports
+	l.undo = append(l.undo, published.Close)
+	return nil
+}
+
+// openAnswers adds the rules that bring answers to the ports' clients home.
+func (l *lease) openAnswers(n *network, addrs []netip.Addr) error {
+	space := l.hub.space
+	for _, p := range l.request.Ports {
+		proto := unix.IPPROTO_TCP
+		if p.Proto == "udp" {
+			proto = unix.IPPROTO_UDP
+		}
+		for _, a := range addrs {
+			answers := bridge.Answers{Bridge: n.Network.Bridge, Container: a, Proto: proto, Port: p.ContainerPort, Count: p.Count}
+			added, err := space.AddAnswers(answers)
+			if err != nil {
+				return err
+			}
+			if added {
+				l.undo = append(l.undo, func() error { return space.RemoveAnswers(answers) })
+			}
+		}
+	}
+	return nil
+}

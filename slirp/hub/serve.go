@@ -1,0 +1,210 @@
+package hub
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"moss/slirp"
+)
+
+// idleTime is how long moss-net stays after its last lease has ended.
+const idleTime = 30 * time.Second
+
+// Server answers the calls of slirp's clients.
+type Server struct {
+	hub      *Hub
+	listener *net.UnixListener
+
+	mu     sync.Mutex
+	active int // connections that are being served
+	idle   *time.Timer
+	ended  chan struct{} // closed when nobody has needed it for a while
+	closed bool
+}
+
+// Listen makes the socket. The caller of moss-net holds the lock of Dirs.Lock,
+// so nobody else listens there: a socket that is there is a dead one's.
+func Listen(h *Hub) (*Server, error) {
+	path := h.dirs.Socket()
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("cannot listen on %q: %w", path, err)
+	}
+	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %q: %w", path, err)
+	}
+	l.SetUnlinkOnClose(false) // retire does it, under the lock
+	s := &Server{hub: h, listener: l, ended: make(chan struct{})}
+	s.idle = time.AfterFunc(idleTime, s.retire)
+	return s, nil
+}
+
+// Serve answers calls until nobody has needed it for a while, or ctx ends.
+func (s *Server) Serve(ctx context.Context) error {
+	go s.accept(ctx) // ends with the listener
+	select {
+	case <-s.ended:
+	case <-ctx.Done():
+		s.listener.Close()
+	}
+	return nil
+}
+
+func (s *Server) accept(ctx context.Context) {
+	for {
+		conn, err := s.listener.AcceptUnix()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			s.hub.log.Printf("cannot accept: %v", err)
+			select {
+			case <-time.After(50 * time.Millisecond):
+				continue
+			case <-ctx.Done():
+				return
+			}
+		}
+		if !s.enter() {
+			conn.Close() // the client starts another moss-net
+			continue
+		}
+		go s.serve(ctx, conn) // ends with the connection
+	}
+}
+
+// enter counts a connection, unless this moss-net is ending.
+func (s *Server) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.active++
+	s.idle.Stop()
+	return true
+}
+
+func (s *Server) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.active--; s.active == 0 {
+		s.idle.Reset(idleTime)
+	}
+}
+
+// retire ends the server if it is idle. It holds the lock meanwhile: who wants
+// to start another moss-net waits, and then finds no socket.
+func (s *Server) retire() {
+	lock, err := os.OpenFile(s.hub.dirs.Lock(), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
+	if err == nil {
+		defer lock.Close()
+		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.active > 0 {
+		return
+	}
+	if err != nil { // somebody is about to need it
+		s.idle.Reset(idleTime)
+		return
+	}
+	s.closed = true
+	os.Remove(s.hub.dirs.Socket())
+	os.Remove(s.hub.dirs.PIDFile())
+	s.listener.Close()
+	if err := s.hub.Close(); err != nil {
+		s.hub.log.Print(err)
+	}
+	close(s.ended)
+}
+
+// serve answers one connection's call; a connect's lasts until the client goes.
+func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
+	defer s.leave()
+	defer conn.Close()
+	call, netns, err := receive(conn)
+	if err != nil {
+		s.hub.log.Printf("cannot read a call: %v", err)
+		return
+	}
+	if netns != nil {
+		defer netns.Close()
+	}
+	switch {
+	case call.Op == slirp.OpInfo:
+		s.reply(conn, slirp.Reply{Info: s.hub.Info()})
+	case call.Op == slirp.OpConnect && call.Connect != nil && netns != nil:
+		s.connect(ctx, conn, call.Connect, netns)
+	default:
+		s.reply(conn, slirp.Reply{Error: fmt.Sprintf("call %q is not known, or not whole", call.Op)})
+	}
+}
+
+// connect makes a connection, and undoes it when the client closes its end.
+func (s *Server) connect(ctx context.Context, conn *net.UnixConn, r *slirp.ConnectRequest, netns *os.File) {
+	l, err := s.hub.Connect(ctx, r, netns)
+	if err != nil {
+		s.reply(conn, slirp.Reply{Error: err.Error()})
+		return
+	}
+	netns.Close() // held for longer, it would keep the container's namespace
+	defer func() {
+		if err := l.Close(); err != nil {
+			s.hub.log.Printf("container %s: %v", r.Name, err)
+		}
+	}()
+	if s.reply(conn, slirp.Reply{Status: l.status}) {
+		var nothing [1]byte
+		conn.Read(nothing[:]) // until the lease ends
+	}
+}
+
+func (s *Server) reply(conn *net.UnixConn, r slirp.Reply) bool {
+	packet, err := json.Marshal(r)
+	if err == nil {
+		_, err = conn.Write(packet)
+	}
+	if err != nil {
+		s.hub.log.Printf("cannot answer a call: %v", err)
+	}
+	return err == nil
+}
+
+// receive reads a call and the descriptor beside it.
+func receive(conn *net.UnixConn) (*slirp.Call, *os.File, error) {
+	packet := packets.Get().(*[slirp.MaxPacket]byte)
+	defer packets.Put(packet)
+	control := make([]byte, unix.CmsgSpace(4))
+	n, controlled, _, _, err := conn.ReadMsgUnix(packet[:], control)
+	if err != nil {
+		return nil, nil, err
+	}
+	var file *os.File
+	messages, err := unix.ParseSocketControlMessage(control[:controlled])
+	if err == nil && len(messages) > 0 {
+		if fds, err := unix.ParseUnixRights(&messages[0]); err == nil && len(fds) == 1 {
+			file = os.NewFile(uintptr(fds[0]), "netns")
+		}
+	}
+	var call slirp.Call
+	if err := json.Unmarshal(packet[:n], &call); err != nil {
+		if file != nil {
+			file.Close()
+		}
+		return nil, nil, err
+	}
+	return &call, file, nil
+}
+
+var packets = sync.Pool{New: func() any { return new([slirp.MaxPacket]byte) }}

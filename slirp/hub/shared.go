@@ -1,0 +1,209 @@
+package hub
+
+import (
+	"context"
+	"log"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+
+	"moss/slirp"
+	"moss/slirp/bridge"
+	"moss/slirp/uplink"
+)
+
+// upInterface is the uplink's interface in the shared namespace.
+const upInterface = "up0"
+
+// kindVariable forces an uplink.
+const kindVariable = "MOSS_UPLINK"
+
+// shared is the uplink of the shared namespace: started with the first bridged
+// container, and again whenever it ends by itself.
+type shared struct {
+	space *bridge.Space
+	log   *log.Logger
+
+	mu      sync.Mutex
+	ctx     context.Context
+	cancel  context.CancelFunc
+	started bool
+	ready   chan struct{} // closed when the first try is over
+	link    *uplink.Link
+	err     error
+	ended   chan struct{} // closed when its keeper has ended
+}
+
+func newShared(space *bridge.Space, logger *log.Logger) *shared {
+	s := &shared{space: space, log: logger}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// begin starts the uplink if it is not there.
+func (s *shared) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.started {
+		s.started, s.ready, s.ended = true, make(chan struct{}), make(chan struct{})
+		go s.keep() // ends with close
+	}
+}
+
+// wait, after begin, waits for the uplink and tells its kind. An uplink that cannot be had is
+// an error for those who wait now; it is tried again for the next ones.
+func (s *shared) wait(ctx context.Context) (string, error) {
+	s.mu.Lock()
+	ready := s.ready
+	s.mu.Unlock()
+	select {
+	case <-ready:
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.link == nil {
+		return "", s.err
+	}
+	return s.link.Kind, nil
+}
+
+// kind tells what the uplink is, and why it is not a better one.
+func (s *shared) kind() (kind, why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.link == nil {
+		return "", ""
+	}
+	return s.link.Kind, s.link.Why
+}
+
+// keep keeps an uplink until close.
+func (s *shared) keep() {
+	defer close(s.ended)
+	for {
+		link, err := s.start()
+		s.mu.Lock()
+		s.link, s.err = link, err
+		s.started = err == nil
+		close(s.ready)
+		s.mu.Unlock()
+		if err != nil {
+			return
+		}
+		s.log.Printf("uplink: %s", link.Kind)
+		s.tend(link)
+		if s.ctx.Err() != nil {
+			return
+		}
+		s.log.Printf("uplink %s has ended; starting another", link.Kind)
+		s.mu.Lock()
+		s.ready = make(chan struct{})
+		s.mu.Unlock()
+	}
+}
+
+// start starts an uplink and leads the networks' routes to it.
+func (s *shared) start() (*uplink.Link, error) {
+	options := uplink.Options{
+		Netns: s.space.Thread.File, Do: s.space.Thread.Do, Handle: s.space.Handle,
+		Interface: upInterface, MTU: slirp.DefaultMTU, Kind: os.Getenv(kindVariable), Routed: true, Log: s.log,
+	}
+	// Interfaces of the shared namespace have no IPv6 unless they are given it.
+	options.Prepare = s.space.WithIPv6
+	link, err := uplink.Start(s.ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	err = s.translate(link)
+	if err == nil {
+		err = s.space.RouteOut(upInterface, link.Gateways...)
+	}
+	if err != nil {
+		link.Close()
+		return nil, err
+	}
+	return link, nil
+}
+
+// translate sets up address translation for an uplink that needs it.
+func (s *shared) translate(link *uplink.Link) error {
+	return s.space.Thread.Do(func() error {
+		if link.Stack != nil {
+			return nil // nothing to translate, no netfilter needed
+		}
+		return uplink.Translate(upInterface, hostAddresses(link))
+	})
+}
+
+// hostAddresses are where the host gateway leads, for an uplink that does not
+// do that itself.
+func hostAddresses(link *uplink.Link) (addrs []netip.Addr) {
+	if link.Kind != uplink.Slirp4netns {
+		return nil
+	}
+	for _, v6 := range []bool{false, true} {
+		if a, err := uplink.Primary(v6); err == nil && !a.IsLoopback() {
+			addrs = append(addrs, a)
+		}
+	}
+	return addrs
+}
+
+// tend waits for the uplink's end, and follows the host's addresses meanwhile.
+func (s *shared) tend(link *uplink.Link) {
+	defer link.Close()
+	var changes chan netlink.AddrUpdate
+	if link.Kind == uplink.Slirp4netns {
+		stop := make(chan struct{})
+		changes = make(chan netlink.AddrUpdate)
+		if err := netlink.AddrSubscribe(changes, stop); err != nil {
+			s.log.Printf("cannot follow the host's addresses: %v", err)
+			changes = nil
+		} else {
+			defer func(c chan netlink.AddrUpdate) {
+				close(stop)
+				for range c { // the library may still be sending one
+				}
+			}(changes)
+		}
+	}
+	known := hostAddresses(link)
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-link.Done():
+			return
+		case _, ok := <-changes:
+			if !ok {
+				changes = nil
+				continue
+			}
+			now := hostAddresses(link)
+			if slices.Equal(now, known) {
+				continue
+			}
+			known = now
+			if err := s.translate(link); err != nil {
+				s.log.Print(err)
+			}
+		}
+	}
+}
+
+// close ends the uplink.
+func (s *shared) close() error {
+	s.cancel()
+	s.mu.Lock()
+	started, ended := s.started, s.ended
+	s.mu.Unlock()
+	if started {
+		<-ended
+	}
+	return nil
+}
