@@ -1,0 +1,97 @@
+// Command moss-image does one thing with images for moss: it alone opens the
+// image store and talks to registries. The request is a JSON document on
+// descriptor 3; see moss/storage/image.Request.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+
+	"moss/storage"
+	"moss/storage/image"
+)
+
+func main() {
+	if storage.Init() {
+		return
+	}
+	err := run(os.Args[1:])
+	if err == nil {
+		return
+	}
+	fmt.Fprintf(os.Stderr, "Error: %v\n", err)
+	var code exitCode
+	if errors.As(err, &code) {
+		os.Exit(code.code)
+	}
+	os.Exit(125)
+}
+
+// exitCode is an error that ends the program with another code than 125.
+type exitCode struct {
+	error
+	code int
+}
+
+func (e exitCode) Unwrap() error { return e.error }
+
+// run answers the request on descriptor 3, or packs the built-in image, which
+// the Makefile asks for.
+func run(args []string) error {
+	if len(args) == 3 && args[0] == "pack-builtin" {
+		return packBuiltin(args[1], args[2])
+	}
+	if len(args) != 0 {
+		return errors.New("moss-image is started by moss, without arguments")
+	}
+	var req image.Request
+	in := os.NewFile(3, "request")
+	if err := json.NewDecoder(in).Decode(&req); err != nil {
+		return fmt.Errorf("cannot read request on descriptor 3: %w", err)
+	}
+	in.Close()
+	if req.Root == "" || req.Run == "" {
+		return errors.New("cannot serve request: Root and Run are needed")
+	}
+	return serve(context.Background(), &req)
+}
+
+// helper is one run of this program.
+type helper struct {
+	store  *storage.Store
+	images *image.Images
+}
+
+// serve does the one verb of req. Whatever the outcome, the index says
+// afterwards what the store says.
+func serve(ctx context.Context, req *image.Request) (err error) {
+	store, err := storage.Open(req.Root, req.Run)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	h := &helper{store: store, images: image.Open(req.Root)}
+	if err := h.refresh(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, h.refresh()) }()
+
+	switch {
+	case req.Index != nil:
+		return nil
+	case req.Pull != nil:
+		return h.pull(ctx, req.Pull)
+	}
+	return errors.New("cannot serve request: it names no verb that this moss-image knows")
+}
+
+// refresh rewrites the index if the store has changed.
+func (h *helper) refresh() error {
+	if h.images.Fresh() {
+		return nil
+	}
+	return h.store.Index()
+}

@@ -1,0 +1,224 @@
+package image
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// What Lookup and Parse may answer; tell them apart with errors.Is.
+var (
+	ErrNotFound  = errors.New("no such image")
+	ErrAmbiguous = errors.New("more than one image matches")
+	ErrInvalid   = errors.New("invalid reference")
+)
+
+// indexVersion is raised when the index or Image changes its meaning: an older
+// index is then not fresh.
+const indexVersion = 1
+
+// StoreState is a stat of a store's images.json: it changes whenever an image
+// comes, goes or is renamed. All zero: there was no such file.
+type StoreState struct {
+	Path  string
+	MTime int64
+	Size  int64
+	Inode uint64
+}
+
+// StatStore looks at a store's images.json.
+func StatStore(path string) StoreState {
+	s := StoreState{Path: path}
+	if fi, err := os.Stat(path); err == nil {
+		s.MTime, s.Size = fi.ModTime().UnixNano(), fi.Size()
+		s.Inode = fi.Sys().(*syscall.Stat_t).Ino
+	}
+	return s
+}
+
+// Entry is one image's line in the index.
+type Entry struct {
+	ID      string
+	Names   []string `json:",omitempty"`
+	Digests []string `json:",omitempty"`
+	// Stamp changes with whatever the record <id>.json was made from.
+	Stamp string
+}
+
+// Index is <root>/images/index.json.
+type Index struct {
+	Version int
+	Stores  []StoreState
+	Images  []Entry
+}
+
+// Images is the index of one user, read when first needed and again whenever
+// its file has changed.
+type Images struct {
+	dir   string
+	index *Index
+	state StoreState
+}
+
+// Open names the index below root; it reads nothing yet.
+func Open(root string) *Images { return &Images{dir: filepath.Join(root, "images")} }
+
+// Fresh says whether the index describes the stores as they are now. If not,
+// moss asks moss-image for a new one (Request.Index).
+func (im *Images) Fresh() bool {
+	idx, err := im.load()
+	if err != nil || idx.Version != indexVersion || len(idx.Stores) == 0 {
+		return false
+	}
+	for _, s := range idx.Stores {
+		if StatStore(s.Path) != s {
+			return false
+		}
+	}
+	return true
+}
+
+// load returns the index; an absent one is empty.
+func (im *Images) load() (*Index, error) {
+	path := filepath.Join(im.dir, "index.json")
+	now := StatStore(path)
+	if im.index != nil && now == im.state {
+		return im.index, nil
+	}
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &Index{}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read image index: %w", err)
+	}
+	idx := new(Index)
+	if err := json.Unmarshal(data, idx); err != nil {
+		return nil, fmt.Errorf("cannot read image index %q: %w", path, err)
+	}
+	im.index, im.state = idx, now
+	return idx, nil
+}
+
+// read returns the record of one image.
+func (im *Images) read(id string) (*Image, error) {
+	data, err := os.ReadFile(filepath.Join(im.dir, id+".json"))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read image %q: %w", id, err)
+	}
+	i := new(Image)
+	if err := json.Unmarshal(data, i); err != nil {
+		return nil, fmt.Errorf("cannot read image %q: %w", id, err)
+	}
+	return i, nil
+}
+
+// List returns every image, newest first.
+func (im *Images) List() ([]*Image, error) {
+	idx, err := im.load()
+	if err != nil {
+		return nil, err
+	}
+	all := make([]*Image, 0, len(idx.Images))
+	for _, e := range idx.Images {
+		i, err := im.read(e.ID)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed since the index was read
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, i)
+	}
+	slices.SortStableFunc(all, func(a, b *Image) int { return b.Created.Compare(a.Created) })
+	return all, nil
+}
+
+// Update replaces the index: build makes the record of each entry whose stamp
+// is new, the others' files stay as they are. A reader meets the old index or
+// the new one, never a half; records of images that are gone go last.
+func Update(root string, stores []StoreState, entries []Entry, build func(Entry) (*Image, error)) error {
+	im := Open(root)
+	if err := os.MkdirAll(im.dir, 0o755); err != nil {
+		return fmt.Errorf("cannot write image index: %w", err)
+	}
+	old, err := im.load()
+	if err != nil || old.Version != indexVersion {
+		old = &Index{} // unreadable or of another moss: made anew
+	}
+	stamps := make(map[string]string, len(old.Images))
+	for _, e := range old.Images {
+		stamps[e.ID] = e.Stamp
+	}
+	kept := entries[:0:0]
+	for _, e := range entries {
+		path := filepath.Join(im.dir, e.ID+".json")
+		if _, err := os.Lstat(path); err != nil || stamps[e.ID] != e.Stamp {
+			i, err := build(e)
+			if err != nil {
+				return fmt.Errorf("cannot index image %q: %w", e.ID, err)
+			}
+			if i == nil {
+				continue // not an image that can run: broken in the store
+			}
+			if err := WriteJSON(path, i); err != nil {
+				return fmt.Errorf("cannot index image %q: %w", e.ID, err)
+			}
+		}
+		kept = append(kept, e)
+	}
+	idx := Index{Version: indexVersion, Stores: stores, Images: kept}
+	if err := WriteJSON(filepath.Join(im.dir, "index.json"), idx); err != nil {
+		return fmt.Errorf("cannot write image index: %w", err)
+	}
+	im.sweep(kept)
+	return nil
+}
+
+// sweep removes the records of images that are gone, and temporary files that a
+// crash left an hour ago.
+func (im *Images) sweep(entries []Entry) {
+	keep := map[string]bool{"index.json": true, "lock": true}
+	for _, e := range entries {
+		keep[e.ID+".json"] = true
+	}
+	files, _ := os.ReadDir(im.dir)
+	for _, f := range files {
+		if keep[f.Name()] {
+			continue
+		}
+		if f.Name()[0] == '.' {
+			if fi, err := f.Info(); err != nil || time.Since(fi.ModTime()) < time.Hour {
+				continue
+			}
+		}
+		os.Remove(filepath.Join(im.dir, f.Name()))
+	}
+}
+
+// WriteJSON replaces the file at path by v as JSON, atomically.
+func WriteJSON(path string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(data, '\n'))
+	err = errors.Join(err, f.Chmod(0o644), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return err
+}

@@ -1,0 +1,154 @@
+package storage
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	digest "github.com/opencontainers/go-digest"
+	cs "go.podman.io/storage"
+)
+
+// NewImage is what AddImage records.
+type NewImage struct {
+	Config       []byte
+	Manifest     []byte
+	Index        []byte // the index that the manifest was chosen from, or nil
+	Layer        string // ID of the uppermost layer; "" without layers
+	Names        []string
+	Created      time.Time
+	ManifestType string
+}
+
+// AddImage records an image whose layers are in the store, in the form that
+// podman reads, and gives it the names, which other images lose. It returns
+// the image's ID.
+func (s *Store) AddImage(img NewImage) (string, error) {
+	config := digest.FromBytes(img.Config)
+	manifest := digest.FromBytes(img.Manifest)
+	id := config.Encoded()
+	data := []cs.ImageBigDataOption{
+		{Key: config.String(), Data: img.Config, Digest: config},
+		{Key: manifestKey(manifest), Data: img.Manifest, Digest: manifest},
+		{Key: cs.ImageDigestBigDataKey, Data: img.Manifest, Digest: manifest},
+	}
+	if img.Index != nil {
+		d := digest.FromBytes(img.Index)
+		data = append(data, cs.ImageBigDataOption{Key: manifestKey(d), Data: img.Index, Digest: d})
+	}
+	metadata, err := json.Marshal(map[string]any{
+		"signatures-sizes": map[string][]int{manifest.String(): {}},
+	})
+	if err != nil {
+		return "", err
+	}
+	_, err = s.lib.CreateImage(id, nil, img.Layer, string(metadata), &cs.ImageOptions{
+		CreationDate: img.Created, Digest: manifest, BigData: data, Metadata: string(metadata),
+	})
+	if errors.Is(err, cs.ErrDuplicateID) {
+		err = s.amendImage(id, data)
+	}
+	if err != nil {
+		return "", fmt.Errorf("cannot record image %q: %w", id, err)
+	}
+	if err := s.AddNames(id, img.Names); err != nil {
+		return "", err
+	}
+	return id, nil
+}
+
+// amendImage adds another manifest of the same config to an image that is there.
+func (s *Store) amendImage(id string, data []cs.ImageBigDataOption) error {
+	have, err := s.lib.Image(id)
+	if err != nil {
+		return err
+	}
+	if have.ReadOnly {
+		return nil
+	}
+	for _, d := range data {
+		if old, ok := have.BigDataDigests[d.Key]; ok && old == d.Digest {
+			continue
+		}
+		digestOf := func([]byte) (digest.Digest, error) { return d.Digest, nil }
+		if err := s.lib.SetImageBigData(id, d.Key, d.Data, digestOf); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// AddNames gives an image more names. An image of podman's store, which is only
+// read here, is first recorded in ours: its layers stay where they are.
+func (s *Store) AddNames(id string, names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	if err := s.adopt(id); err != nil {
+		return fmt.Errorf("cannot name image %q: %w", id, err)
+	}
+	if err := s.lib.AddNames(id, names); err != nil {
+		return fmt.Errorf("cannot name image %q: %w", id, err)
+	}
+	return nil
+}
+
+// adopt makes a record of our own for an image of an additional store.
+func (s *Store) adopt(id string) error {
+	img, err := s.lib.Image(id)
+	if err != nil || !img.ReadOnly {
+		return err
+	}
+	options := &cs.ImageOptions{CreationDate: img.Created, Digest: img.Digest, Metadata: img.Metadata}
+	for _, key := range img.BigDataNames {
+		data, err := s.lib.ImageBigData(id, key)
+		if err != nil {
+			return err
+		}
+		options.BigData = append(options.BigData, cs.ImageBigDataOption{Key: key, Data: data, Digest: img.BigDataDigests[key]})
+	}
+	_, err = s.lib.CreateImage(id, img.Names, img.TopLayer, img.Metadata, options)
+	if errors.Is(err, cs.ErrDuplicateID) {
+		return nil
+	}
+	return err
+}
+
+// Manifest returns an image's manifest.
+func (s *Store) Manifest(id string) ([]byte, error) {
+	data, err := s.lib.ImageBigData(id, cs.ImageDigestBigDataKey)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read manifest of image %q: %w", id, err)
+	}
+	return data, nil
+}
+
+// Config returns an image's configuration.
+func (s *Store) Config(id string) ([]byte, error) {
+	data, err := s.lib.ImageBigData(id, "sha256:"+id)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read configuration of image %q: %w", id, err)
+	}
+	return data, nil
+}
+
+// Chain returns the layers of an image, lowest first.
+func (s *Store) Chain(top string) ([]*cs.Layer, error) {
+	var chain []*cs.Layer
+	for id := top; id != ""; {
+		layer, err := s.lib.Layer(id)
+		if err != nil {
+			return nil, fmt.Errorf("cannot read layer %q: %w", id, err)
+		}
+		chain = append(chain, layer)
+		id = layer.Parent
+	}
+	slices.Reverse(chain)
+	return chain, nil
+}
+
+func manifestKey(d digest.Digest) string {
+	return cs.ImageDigestManifestBigDataNamePrefix + "-" + d.String()
+}

@@ -1,0 +1,209 @@
+package storage
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	digest "github.com/opencontainers/go-digest"
+	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
+	cs "go.podman.io/storage"
+
+	"moss/storage/driver"
+	"moss/storage/image"
+)
+
+// Index makes the index of moss say what the store says. Only records of images
+// that are new or have changed are made.
+func (s *Store) Index() error {
+	dir := filepath.Join(s.Root, "images")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("cannot write image index: %w", err)
+	}
+	unlock, err := lock(filepath.Join(dir, "lock"))
+	if err != nil {
+		return fmt.Errorf("cannot write image index: %w", err)
+	}
+	defer unlock()
+
+	// Stat first: what changes while we read makes the index stale, not wrong.
+	states := s.states()
+	images, err := s.lib.Images()
+	if err != nil {
+		return fmt.Errorf("cannot list images: %w", err)
+	}
+	byID := make(map[string]*cs.Image, len(images))
+	taken := make(map[string]bool)
+	var entries []image.Entry
+	for n := range images {
+		img := &images[n]
+		if byID[img.ID] != nil {
+			continue // in our store and in podman's: ours comes first
+		}
+		byID[img.ID] = img
+		// A name of ours hides the same name in podman's store.
+		img.Names = slices.DeleteFunc(slices.Clone(img.Names), func(name string) bool {
+			was := taken[name]
+			taken[name] = true
+			return was
+		})
+		entries = append(entries, image.Entry{ID: img.ID, Names: img.Names, Digests: digests(img), Stamp: s.stamp(img)})
+	}
+	return image.Update(s.Root, states, entries, func(e image.Entry) (*image.Image, error) {
+		i, err := s.describe(byID[e.ID])
+		if err != nil {
+			slog.Warn("image left out: it is broken in the store", "image", e.ID, "err", err)
+			return nil, nil
+		}
+		return i, nil
+	})
+}
+
+// states are the files whose change makes the index stale. Podman's is among
+// them even while it does not exist.
+func (s *Store) states() []image.StoreState {
+	name := "overlay"
+	if s.Driver.Name == driver.VFS {
+		name = "vfs"
+	}
+	states := []image.StoreState{image.StatStore(filepath.Join(s.Root, "storage", name+"-images", "images.json"))}
+	if path := podmanPath(); path != "" && s.Driver.Name != driver.VFS {
+		states = append(states, image.StatStore(filepath.Join(path, "overlay-images", "images.json")))
+	}
+	return states
+}
+
+func (s *Store) stamp(img *cs.Image) string {
+	h := sha256.New()
+	json.NewEncoder(h).Encode([]any{img.ID, img.Names, digests(img), img.TopLayer, img.ReadOnly, s.Driver.Name, s.SingleID})
+	return hex.EncodeToString(h.Sum(nil)[:8])
+}
+
+func digests(img *cs.Image) []string {
+	var all []string
+	add := func(d digest.Digest) {
+		if d != "" && !slices.Contains(all, d.String()) {
+			all = append(all, d.String())
+		}
+	}
+	add(img.Digest)
+	for _, d := range img.Digests {
+		add(d)
+	}
+	return all
+}
+
+// describe makes the record of one image.
+func (s *Store) describe(img *cs.Image) (*image.Image, error) {
+	raw, err := s.Config(img.ID)
+	if err != nil {
+		return nil, err
+	}
+	var config struct {
+		imagespec.Platform
+		Author  string
+		Created *time.Time
+		Config  image.Config
+		RootFS  imagespec.RootFS
+		History []imagespec.History
+	}
+	if err := json.Unmarshal(raw, &config); err != nil {
+		return nil, fmt.Errorf("cannot read configuration of image %q: %w", img.ID, err)
+	}
+	chain, err := s.Chain(img.TopLayer)
+	if err != nil {
+		return nil, err
+	}
+	i := &image.Image{
+		ID: img.ID, Digest: img.Digest.String(), Digests: digests(img), Names: img.Names,
+		OS: config.OS, Arch: config.Architecture, Variant: config.Variant,
+		Author: config.Author, ReadOnly: img.ReadOnly, Config: config.Config,
+		Created: img.Created,
+	}
+	if config.Created != nil {
+		i.Created = *config.Created
+	}
+	for _, d := range config.RootFS.DiffIDs {
+		i.DiffIDs = append(i.DiffIDs, d.String())
+	}
+	for _, size := range img.BigDataSizes {
+		i.Size += size
+	}
+	for _, layer := range slices.Backward(chain) {
+		i.Size += layer.UncompressedSize
+		i.Layers = append(i.Layers, layer.ID)
+	}
+	i.History = history(config.History, chain)
+	i.Lower, err = s.lower(i.Layers)
+	return i, err
+}
+
+// history tells each line of the history how large its layer is.
+func history(lines []imagespec.History, chain []*cs.Layer) []image.History {
+	var all []image.History
+	for _, line := range lines {
+		h := image.History{CreatedBy: line.CreatedBy, Comment: line.Comment, Author: line.Author, EmptyLayer: line.EmptyLayer}
+		if line.Created != nil {
+			h.Created = *line.Created
+		}
+		if !line.EmptyLayer && len(chain) > 0 {
+			h.Size = chain[0].UncompressedSize
+			chain = chain[1:]
+		}
+		all = append(all, h)
+	}
+	return all
+}
+
+// lower finds the directories of layers as overlay wants them. The short links
+// keep the option string of a mount below a page.
+func (s *Store) lower(layers []string) ([]string, error) {
+	if s.Driver.Name == driver.VFS {
+		if len(layers) == 0 {
+			return nil, nil
+		}
+		return []string{filepath.Join(s.Root, "storage", "vfs", "dir", layers[0])}, nil
+	}
+	var dirs []string
+	for _, id := range layers {
+		dir, err := s.layerDir(id)
+		if err != nil {
+			return nil, err
+		}
+		dirs = append(dirs, dir)
+	}
+	return dirs, nil
+}
+
+func (s *Store) layerDir(id string) (string, error) {
+	var all error
+	for _, root := range append([]string{filepath.Join(s.Root, "storage")}, s.additional...) {
+		link, err := os.ReadFile(filepath.Join(root, "overlay", id, "link"))
+		if err == nil {
+			return filepath.Join(root, "overlay", "l", string(link)), nil
+		}
+		all = errors.Join(all, err)
+	}
+	return "", fmt.Errorf("cannot find directory of layer %q: %w", id, all)
+}
+
+// lock takes the file as a lock; the kernel lets go of it when we die.
+func lock(path string) (unlock func(), err error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return func() { f.Close() }, nil
+}

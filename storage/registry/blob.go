@@ -1,0 +1,253 @@
+package registry
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+const (
+	// stall is how long a download may bring nothing before it is begun anew
+	// where it stopped.
+	stall = time.Minute
+	// keepPartial is how long an unfinished download waits to be continued.
+	keepPartial = 7 * 24 * time.Hour
+)
+
+// cut says whether err looks like a lost connection, which trying again mends.
+func cut(err error) bool {
+	var netErr net.Error
+	var opErr *net.OpError
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, errStalled),
+		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF):
+		return true
+	case errors.As(err, &opErr) && opErr.Op == "dial":
+		// Nobody listens there: say so at once. Names may resolve later.
+		return !errors.Is(err, syscall.ECONNREFUSED) && opErr.Timeout()
+	case errors.As(err, &netErr):
+		return netErr.Timeout()
+	}
+	// net/http's HTTP/2 resets have no exported type.
+	return strings.Contains(err.Error(), "stream error") || strings.Contains(err.Error(), "connection reset")
+}
+
+var errStalled = errors.New("the registry sent nothing for a minute")
+
+// blob downloads one blob to a file in dir and returns the file, at its start,
+// its digest checked over every byte. A download that was cut, even in another
+// process, goes on where it stopped. have is asked after waiting for another
+// process that downloads the same blob: when it says true the blob is no longer
+// needed, and the file is nil. progress gets the number of bytes that came, and
+// a negative one when it starts anew.
+func (c *client) blob(ctx context.Context, dir string, desc imagespec.Descriptor, have func() bool, progress func(int)) (*os.File, error) {
+	f, err := claim(filepath.Join(dir, strings.Replace(desc.Digest.String(), ":", "-", 1)), have)
+	if f == nil || err != nil {
+		return nil, err
+	}
+	d := download{client: c, file: f, desc: desc, progress: progress}
+	if err := d.run(ctx); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("cannot download blob %q: %w", desc.Digest, err)
+	}
+	// Others may read the finished file from now on, while we still do.
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_UN); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("cannot unlock %q: %w", f.Name(), err)
+	}
+	_, err = f.Seek(0, io.SeekStart)
+	return f, err
+}
+
+// claim opens a blob's file under its lock.
+func claim(path string, have func() bool) (*os.File, error) {
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+			f.Close()
+			return nil, fmt.Errorf("cannot lock %q: %w", path, err)
+		}
+		opened, err := f.Stat()
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+		if now, err := os.Stat(path); err == nil && os.SameFile(opened, now) {
+			return f, nil
+		}
+		// Whoever had the lock has used the blob up.
+		f.Close()
+		if have() {
+			return nil, nil
+		}
+	}
+}
+
+// sweep removes downloads that nobody continued for a week.
+func sweep(dir string) {
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, entry := range files {
+		fi, err := entry.Info()
+		if err != nil || time.Since(fi.ModTime()) < keepPartial {
+			continue
+		}
+		path := filepath.Join(dir, entry.Name())
+		f, err := os.Open(path)
+		if err != nil {
+			continue
+		}
+		if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+			os.RemoveAll(path)
+		}
+		f.Close()
+	}
+}
+
+// download is one blob on its way to a file.
+type download struct {
+	client   *client
+	file     *os.File
+	desc     imagespec.Descriptor
+	progress func(int)
+
+	sum  hash.Hash
+	have int64
+}
+
+func (d *download) run(ctx context.Context) error {
+	if err := d.readPartial(); err != nil {
+		return err
+	}
+	resumed := d.have > 0
+	for {
+		if d.have < d.desc.Size {
+			err := d.client.retry(ctx, func() error {
+				for {
+					got := d.have
+					err := d.fetch(ctx)
+					// Progress was made: the count of retries starts anew.
+					if err == nil || d.have == got || !passing(err) || ctx.Err() != nil {
+						return err
+					}
+				}
+			})
+			if err != nil {
+				return fmt.Errorf("%w (after %d of %d bytes)", err, d.have, d.desc.Size)
+			}
+		}
+		got := "sha256:" + hex.EncodeToString(d.sum.Sum(nil))
+		if d.have == d.desc.Size && got == d.desc.Digest.String() {
+			return nil
+		}
+		bad := fmt.Errorf("its content is %s, %d bytes; the manifest says %d bytes", got, d.have, d.desc.Size)
+		if err := d.restart(); err != nil {
+			return errors.Join(bad, err)
+		}
+		if !resumed {
+			return bad
+		}
+		resumed = false // what an earlier process left may have been wrong
+	}
+}
+
+// readPartial sums what an earlier try left in the file.
+func (d *download) readPartial() error {
+	d.sum = sha256.New()
+	n, err := io.Copy(d.sum, d.file)
+	if err != nil {
+		return err
+	}
+	d.have = n
+	d.progress(int(n))
+	if n > d.desc.Size {
+		return d.restart()
+	}
+	return nil
+}
+
+// restart throws away what there is.
+func (d *download) restart() error {
+	d.progress(int(-d.have))
+	d.sum, d.have = sha256.New(), 0
+	if err := d.file.Truncate(0); err != nil {
+		return err
+	}
+	_, err := d.file.Seek(0, io.SeekStart)
+	return err
+}
+
+// fetch asks for the rest and writes what comes.
+func (d *download) fetch(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watchdog := time.AfterFunc(stall, func() { cancel(errStalled) })
+	defer watchdog.Stop()
+
+	header := map[string]string{}
+	if d.have > 0 {
+		header["Range"] = fmt.Sprintf("bytes=%d-", d.have)
+	}
+	resp, err := d.client.get(ctx, d.client.url("blobs/%s", d.desc.Digest), header, http.StatusOK, http.StatusPartialContent)
+	if err != nil {
+		return stalledOr(ctx, err)
+	}
+	defer resp.Body.Close()
+	partial := fmt.Sprintf("bytes %d-", d.have)
+	if d.have > 0 && (resp.StatusCode != http.StatusPartialContent || !strings.HasPrefix(resp.Header.Get("Content-Range"), partial)) {
+		if err := d.restart(); err != nil { // the registry sends all of it
+			return err
+		}
+	}
+	buf := make([]byte, 256<<10)
+	for d.have < d.desc.Size {
+		n, err := resp.Body.Read(buf[:min(int64(len(buf)), d.desc.Size-d.have)])
+		if n > 0 {
+			watchdog.Reset(stall)
+			if _, werr := d.file.Write(buf[:n]); werr != nil {
+				return permanent{werr}
+			}
+			d.sum.Write(buf[:n])
+			d.have += int64(n)
+			d.progress(n)
+		}
+		if err == io.EOF && d.have < d.desc.Size {
+			return io.ErrUnexpectedEOF
+		}
+		if err != nil && err != io.EOF {
+			return stalledOr(ctx, err)
+		}
+	}
+	// One byte more would make it another blob.
+	if n, _ := io.ReadFull(resp.Body, buf[:1]); n > 0 {
+		err := fmt.Errorf("the registry sends more than the %d bytes of the manifest", d.desc.Size)
+		return permanent{errors.Join(err, d.restart())}
+	}
+	return nil
+}
+
+// stalledOr tells our own cancelling from the user's.
+func stalledOr(ctx context.Context, err error) error {
+	if errors.Is(context.Cause(ctx), errStalled) {
+		return errStalled
+	}
+	return err
+}

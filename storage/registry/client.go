@@ -1,0 +1,362 @@
+// Package registry copies images between the store and registries; it also finds
+// the credentials and reads registries.conf.
+package registry
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	digest "github.com/opencontainers/go-digest"
+	"go.podman.io/image/v5/docker/reference"
+	"go.podman.io/image/v5/pkg/docker/config"
+	"go.podman.io/image/v5/types"
+
+	"moss/storage/image"
+)
+
+// maxDocument bounds manifests and configurations: they are held in memory, and
+// a registry must not decide how much of it.
+const maxDocument = 4 << 20
+
+// Access is what the command line says about reaching a registry.
+type Access struct {
+	TLSVerify *bool  // nil: as registries.conf says
+	AuthFile  string // "": the usual files
+	Creds     string // USER[:PASSWORD]
+	CertDir   string
+	Retries   int // 0: 3
+}
+
+// insecure says whether plain HTTP and unknown certificates will do.
+func (a Access) insecure(configured bool) bool {
+	if a.TLSVerify != nil {
+		return !*a.TLSVerify
+	}
+	return configured
+}
+
+// client talks to one repository.
+type client struct {
+	ref     image.Reference
+	repo    name.Repository
+	http    *http.Client
+	retries int
+}
+
+// connect greets the registry of a source and logs in; actions are "pull" or
+// "push,pull".
+func connect(ctx context.Context, sys *types.SystemContext, src source, access Access, actions string) (*client, error) {
+	var options []name.Option
+	if src.insecure {
+		options = append(options, name.Insecure)
+	}
+	repo, err := name.NewRepository(src.ref.Name(), options...)
+	if err != nil {
+		return nil, fmt.Errorf("%w %q: %w", image.ErrInvalid, src.ref, err)
+	}
+	base, err := newTransport(src, access)
+	if err != nil {
+		return nil, err
+	}
+	auth, err := credentials(sys, src.ref, access)
+	if err != nil {
+		return nil, err
+	}
+	c := &client{ref: src.ref, repo: repo, retries: access.Retries}
+	if c.retries <= 0 {
+		c.retries = 3
+	}
+	err = c.retry(ctx, func() error {
+		rt, err := transport.NewWithContext(ctx, repo.Registry, auth, base, []string{repo.Scope(actions)})
+		c.http = &http.Client{Transport: rt}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot reach registry %q: %w", src.ref.Registry, err)
+	}
+	return c, nil
+}
+
+// newTransport makes the connection's settings: certificates as in
+// containers-certs.d(5), and no plain HTTP unless the source allows it.
+func newTransport(src source, access Access) (http.RoundTripper, error) {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.ResponseHeaderTimeout = time.Minute
+	t.MaxIdleConnsPerHost = 8
+	t.DisableCompression = true // a layer's digest is over the bytes as stored
+	t.TLSClientConfig = &tls.Config{InsecureSkipVerify: src.insecure}
+	dirs := []string{access.CertDir}
+	if access.CertDir == "" {
+		home, _ := os.UserHomeDir()
+		host := src.ref.Registry
+		dirs = []string{
+			filepath.Join(home, ".config/containers/certs.d", host),
+			filepath.Join("/etc/containers/certs.d", host),
+			filepath.Join("/etc/docker/certs.d", host),
+		}
+	}
+	for _, dir := range dirs {
+		found, err := loadCertificates(t.TLSClientConfig, dir)
+		if err != nil {
+			return nil, fmt.Errorf("cannot read certificates in %q: %w", dir, err)
+		}
+		if found {
+			break
+		}
+	}
+	if src.insecure {
+		return t, nil
+	}
+	return httpsOnly{t}, nil
+}
+
+// httpsOnly refuses what go-containerregistry would try on its own: plain HTTP
+// with registries on loopback and in private networks.
+type httpsOnly struct{ http.RoundTripper }
+
+func (h httpsOnly) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL.Scheme != "https" {
+		return nil, errors.New("plain HTTP is not allowed with this registry (allow it with --tls-verify=false, or insecure = true in registries.conf)")
+	}
+	return h.RoundTripper.RoundTrip(req)
+}
+
+func loadCertificates(c *tls.Config, dir string) (found bool, err error) {
+	files, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) && dir != "" || dir == "" {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	for _, f := range files {
+		path := filepath.Join(dir, f.Name())
+		switch filepath.Ext(path) {
+		case ".crt":
+			pem, err := os.ReadFile(path)
+			if err != nil {
+				return false, err
+			}
+			if c.RootCAs == nil {
+				if c.RootCAs, err = x509.SystemCertPool(); err != nil {
+					return false, err
+				}
+			}
+			c.RootCAs.AppendCertsFromPEM(pem)
+			found = true
+		case ".cert":
+			pair, err := tls.LoadX509KeyPair(path, strings.TrimSuffix(path, ".cert")+".key")
+			if err != nil {
+				return false, err
+			}
+			c.Certificates = append(c.Certificates, pair)
+			found = true
+		}
+	}
+	return found, nil
+}
+
+// credentials come from --creds, else from the file that --authfile or
+// REGISTRY_AUTH_FILE names, else from podman's and Docker's files and their
+// helpers, by the most specific key.
+func credentials(sys *types.SystemContext, ref image.Reference, access Access) (authn.Authenticator, error) {
+	if access.Creds != "" {
+		user, password, _ := strings.Cut(access.Creds, ":")
+		if user == "" {
+			return nil, errors.New("cannot use credentials: want USER[:PASSWORD]")
+		}
+		return &authn.Basic{Username: user, Password: password}, nil
+	}
+	named, err := reference.ParseNormalizedNamed(ref.Name())
+	if err != nil {
+		return nil, fmt.Errorf("%w %q: %w", image.ErrInvalid, ref, err)
+	}
+	found, err := config.GetCredentialsForRef(sys, named)
+	if err != nil {
+		return nil, fmt.Errorf("cannot find credentials for %q: %w", ref.Registry, err)
+	}
+	if found == (types.DockerAuthConfig{}) {
+		return authn.Anonymous, nil
+	}
+	return authn.FromConfig(authn.AuthConfig{
+		Username: found.Username, Password: found.Password, IdentityToken: found.IdentityToken,
+	}), nil
+}
+
+func (c *client) url(format string, args ...any) string {
+	// The transport changes the scheme to what the registry answered on.
+	return fmt.Sprintf("https://%s/v2/%s/", c.repo.RegistryStr(), c.repo.RepositoryStr()) + fmt.Sprintf(format, args...)
+}
+
+// get asks once. The caller closes the body.
+func (c *client) get(ctx context.Context, url string, header map[string]string, codes ...int) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	for key, value := range header {
+		req.Header.Set(key, value)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if err := transport.CheckError(resp, codes...); err != nil {
+		var status *transport.Error
+		if errors.As(err, &status) {
+			err = &statusError{error: err, code: status.StatusCode, after: retryAfter(resp)}
+		}
+		resp.Body.Close()
+		return nil, err
+	}
+	return resp, nil
+}
+
+// document fetches something small whole.
+func (c *client) document(ctx context.Context, url string, header map[string]string) (data []byte, mediaType string, err error) {
+	err = c.retry(ctx, func() error {
+		resp, err := c.get(ctx, url, header, http.StatusOK)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		mediaType = resp.Header.Get("Content-Type")
+		if resp.ContentLength > maxDocument {
+			return tooLarge(resp.ContentLength)
+		}
+		data, err = io.ReadAll(io.LimitReader(resp.Body, maxDocument+1))
+		if err == nil && len(data) > maxDocument {
+			return tooLarge(len(data))
+		}
+		return err
+	})
+	return data, mediaType, err
+}
+
+func tooLarge[N int | int64](n N) error {
+	return permanent{fmt.Errorf("document of %d bytes or more; at most %d are accepted", n, maxDocument)}
+}
+
+// manifest fetches a manifest or index by tag or digest.
+func (c *client) manifest(ctx context.Context, tagOrDigest string) (data []byte, mediaType string, err error) {
+	data, mediaType, err = c.document(ctx, c.url("manifests/%s", tagOrDigest), map[string]string{"Accept": strings.Join(manifestTypes, ", ")})
+	if err != nil {
+		return nil, "", fmt.Errorf("cannot read manifest %q: %w", tagOrDigest, err)
+	}
+	if strings.HasPrefix(tagOrDigest, "sha256:") && digest.FromBytes(data).String() != tagOrDigest {
+		return nil, "", fmt.Errorf("cannot read manifest %q: the registry sent another one, of digest %s", tagOrDigest, digest.FromBytes(data))
+	}
+	mediaType, _, _ = strings.Cut(mediaType, ";")
+	// What the document says of itself counts; the header may be missing.
+	var says struct{ MediaType string }
+	if json.Unmarshal(data, &says) == nil && says.MediaType != "" {
+		mediaType = says.MediaType
+	}
+	return data, mediaType, nil
+}
+
+// tags lists every tag of the repository.
+func (c *client) tags(ctx context.Context) ([]string, error) {
+	var all []string
+	for last := ""; ; {
+		data, _, err := c.document(ctx, c.url("tags/list?n=1000&last=%s", last), nil)
+		if err != nil {
+			return nil, fmt.Errorf("cannot list tags of %q: %w", c.ref.Name(), err)
+		}
+		var page struct{ Tags []string }
+		if err := json.Unmarshal(data, &page); err != nil {
+			return nil, fmt.Errorf("cannot list tags of %q: %w", c.ref.Name(), err)
+		}
+		// Registries that ignore n and last answer all tags each time.
+		if len(page.Tags) == 0 || page.Tags[len(page.Tags)-1] == last {
+			return all, nil
+		}
+		if len(all) > 0 && page.Tags[0] == all[0] {
+			return all, nil
+		}
+		all = append(all, page.Tags...)
+		last = page.Tags[len(page.Tags)-1]
+	}
+}
+
+// permanent marks an error that trying again cannot mend.
+type permanent struct{ error }
+
+func (p permanent) Unwrap() error { return p.error }
+
+// statusError is a registry's refusal.
+type statusError struct {
+	error
+	code  int
+	after time.Duration // how long the registry asks to wait
+}
+
+func (s *statusError) Unwrap() error { return s.error }
+
+func retryAfter(resp *http.Response) time.Duration {
+	seconds, err := strconv.Atoi(resp.Header.Get("Retry-After"))
+	if err != nil || seconds < 0 {
+		return 0
+	}
+	return min(time.Duration(seconds)*time.Second, time.Minute)
+}
+
+// retry runs try again, with growing pauses, after what may pass: a lost
+// connection, 429 and 5xx.
+func (c *client) retry(ctx context.Context, try func() error) error {
+	pause := 500 * time.Millisecond
+	for n := 0; ; n++ {
+		err := try()
+		if err == nil || n >= c.retries || !passing(err) || ctx.Err() != nil {
+			return err
+		}
+		wait := pause
+		var status *statusError
+		if errors.As(err, &status) && status.after > 0 {
+			wait = status.after
+		}
+		if werr := pauseFor(ctx, wait); werr != nil {
+			return err
+		}
+		pause *= 2
+	}
+}
+
+// pauseFor waits for d, or until ctx ends.
+func pauseFor(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// passing says whether an error may pass by itself.
+func passing(err error) bool {
+	var never permanent
+	if errors.As(err, &never) {
+		return false
+	}
+	var refused *transport.Error
+	if errors.As(err, &refused) {
+		return refused.StatusCode == http.StatusTooManyRequests || refused.StatusCode == http.StatusRequestTimeout || refused.StatusCode >= 500
+	}
+	return cut(err)
+}

@@ -1,0 +1,94 @@
+package registry
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	digest "github.com/opencontainers/go-digest"
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+	"golang.org/x/term"
+)
+
+// Progress tells the user what is being copied: with a bar for each blob on a
+// terminal, else with a line. The zero value says nothing.
+type Progress struct {
+	out  io.Writer
+	bars *mpb.Progress
+}
+
+// NewProgress reports on out; quiet says nothing.
+func NewProgress(out *os.File, quiet bool) *Progress {
+	p := &Progress{}
+	if quiet {
+		return p
+	}
+	p.out = out
+	if term.IsTerminal(int(out.Fd())) {
+		p.bars = mpb.New(mpb.WithOutput(out), mpb.WithWidth(40))
+	}
+	return p
+}
+
+// Line writes a line above the bars.
+func (p *Progress) Line(format string, args ...any) {
+	switch {
+	case p.out == nil:
+	case p.bars != nil:
+		fmt.Fprintf(p.bars, format+"\n", args...)
+	default:
+		fmt.Fprintf(p.out, format+"\n", args...)
+	}
+}
+
+// Wait draws the bars for the last time.
+func (p *Progress) Wait() {
+	if p.bars != nil {
+		p.bars.Wait()
+	}
+}
+
+// Bar is the progress of one blob.
+type Bar struct{ bar *mpb.Bar }
+
+// Blob announces a blob: what is "blob" or "config".
+func (p *Progress) Blob(what string, d digest.Digest, size int64) *Bar {
+	if p.bars == nil {
+		p.Line("Copying %s %s", what, d)
+		return &Bar{}
+	}
+	label := fmt.Sprintf("Copying %s %s ", what, d.Encoded()[:12])
+	bar := p.bars.New(size, mpb.BarStyle().Lbound("[").Filler("=").Tip(">").Padding("-").Rbound("]"),
+		mpb.PrependDecorators(decor.OnComplete(decor.Name(label), label+"done")),
+		mpb.AppendDecorators(decor.OnComplete(decor.Counters(decor.SizeB1024(0), " %.1f / %.1f"), "")),
+		mpb.BarFillerClearOnComplete(),
+	)
+	return &Bar{bar}
+}
+
+// Skipped says that a blob is there already.
+func (p *Progress) Skipped(d digest.Digest) {
+	p.Line("Copying blob %s skipped: already exists", d)
+}
+
+// Add moves the bar by n bytes, which may be negative.
+func (b *Bar) Add(n int) {
+	if b.bar != nil {
+		b.bar.IncrBy(n)
+	}
+}
+
+// Done fills the bar up.
+func (b *Bar) Done() {
+	if b.bar != nil {
+		b.bar.SetTotal(-1, true)
+	}
+}
+
+// Abort leaves the bar as it is.
+func (b *Bar) Abort() {
+	if b.bar != nil {
+		b.bar.Abort(false)
+	}
+}

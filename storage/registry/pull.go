@@ -1,0 +1,340 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+
+	digest "github.com/opencontainers/go-digest"
+	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.podman.io/image/v5/types"
+	"golang.org/x/sync/errgroup"
+
+	"moss/storage"
+	"moss/storage/image"
+)
+
+// parallel is how many blobs are downloaded at once.
+const parallel = 6
+
+// PullOptions of Pull.
+type PullOptions struct {
+	Access
+	Platform image.Platform // zero: the host's
+	Progress *Progress
+	// Newer keeps the image of this ID, if the registry's is the same.
+	AllTags bool
+}
+
+// Pull fetches a reference into the store and returns the IDs of its images:
+// one, or with AllTags one for each tag.
+func Pull(ctx context.Context, store *storage.Store, ref string, o PullOptions) ([]string, error) {
+	if o.Platform == (image.Platform{}) {
+		o.Platform = image.HostPlatform()
+	}
+	sys := system(o.Access)
+	names, err := candidates(sys, ref, o.Access)
+	if err != nil {
+		return nil, fmt.Errorf("cannot pull image %q: %w", ref, err)
+	}
+	var all error
+	for _, c := range names {
+		o.Progress.Line("Trying to pull %s...", c.name)
+		ids, err := pullCandidate(ctx, sys, store, c, o)
+		if err == nil {
+			return ids, nil
+		}
+		all = errors.Join(all, err)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, fmt.Errorf("cannot pull image %q: %w", ref, all)
+}
+
+// pullCandidate tries the mirrors of a name and then its registry.
+func pullCandidate(ctx context.Context, sys *types.SystemContext, store *storage.Store, c candidate, o PullOptions) ([]string, error) {
+	var all error
+	for _, src := range c.sources {
+		client, err := connect(ctx, sys, src, o.Access, "pull")
+		if err == nil {
+			var ids []string
+			if ids, err = pullFrom(ctx, client, store, c.name, o); err == nil {
+				return ids, nil
+			}
+		}
+		if len(c.sources) > 1 {
+			err = fmt.Errorf("from %q: %w", src.ref, err)
+		}
+		all = errors.Join(all, err)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, all
+}
+
+func pullFrom(ctx context.Context, client *client, store *storage.Store, name image.Reference, o PullOptions) ([]string, error) {
+	if !o.AllTags {
+		id, err := pullOne(ctx, client, store, name, o)
+		return []string{id}, err
+	}
+	tags, err := client.tags(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, tag := range tags {
+		tagged, asked := name, *client
+		tagged.Tag, tagged.Digest = tag, ""
+		asked.ref.Tag, asked.ref.Digest = tag, ""
+		id, err := pullOne(ctx, &asked, store, tagged, o)
+		if err != nil {
+			return ids, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
+// remoteImage is what a registry says about an image.
+type remoteImage struct {
+	index, manifest, config []byte
+	parsed                  *imagespec.Manifest
+	diffIDs                 []digest.Digest
+	spec                    imagespec.Image
+}
+
+// pullOne fetches one image. Layers are downloaded in parallel and unpacked in
+// order; the image is recorded last, so that a pull that is killed leaves no
+// image, only layers and blobs for the next try.
+func pullOne(ctx context.Context, client *client, store *storage.Store, name image.Reference, o PullOptions) (string, error) {
+	o.Progress.Line("Getting image source signatures")
+	img, err := client.image(ctx, o.Platform)
+	if err != nil {
+		return "", err
+	}
+	top, err := pullLayers(ctx, client, store, img, o.Progress)
+	if err != nil {
+		return "", err
+	}
+	o.Progress.Blob("config", img.parsed.Config.Digest, img.parsed.Config.Size).Done()
+	o.Progress.Line("Writing manifest to image destination")
+	created := storage.NewImage{
+		Config: img.config, Manifest: img.manifest, Index: img.index, Layer: top, Names: []string{name.String()},
+	}
+	if img.spec.Created != nil {
+		created.Created = *img.spec.Created
+	}
+	return store.AddImage(created)
+}
+
+// image reads the documents of the image that the client's reference means.
+func (c *client) image(ctx context.Context, platform image.Platform) (*remoteImage, error) {
+	tag := c.ref.Tag
+	if c.ref.Digest != "" {
+		tag = c.ref.Digest
+	}
+	data, mediaType, err := c.manifest(ctx, tag)
+	if err != nil {
+		return nil, err
+	}
+	img := &remoteImage{manifest: data}
+	if mediaType == dockerSchema1 {
+		return nil, fmt.Errorf("cannot read manifest %q: Docker's schema 1 is too old; push the image again with a current tool", tag)
+	}
+	for depth := 0; isIndex(mediaType, img.manifest); depth++ {
+		if depth == 3 {
+			return nil, fmt.Errorf("cannot read index %q: indexes nest too deeply", tag)
+		}
+		chosen, err := Choose(img.manifest, platform)
+		if err != nil {
+			return nil, err
+		}
+		img.index = img.manifest
+		if img.manifest, mediaType, err = c.manifest(ctx, chosen.Digest.String()); err != nil {
+			return nil, err
+		}
+	}
+	if img.parsed, err = ParseManifest(img.manifest); err != nil {
+		return nil, err
+	}
+	if img.config, err = c.config(ctx, img.parsed.Config); err != nil {
+		return nil, err
+	}
+	img.spec, img.diffIDs, err = ParseConfig(img.config, len(img.parsed.Layers))
+	return img, err
+}
+
+// config fetches a configuration and checks its digest.
+func (c *client) config(ctx context.Context, d imagespec.Descriptor) ([]byte, error) {
+	if d.Size > maxDocument {
+		return nil, fmt.Errorf("cannot read configuration %q: %w", d.Digest, tooLarge(d.Size))
+	}
+	data, _, err := c.document(ctx, c.url("blobs/%s", d.Digest), nil)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read configuration %q: %w", d.Digest, err)
+	}
+	if got := digest.FromBytes(data); got != d.Digest {
+		return nil, fmt.Errorf("cannot read configuration %q: the registry sent another one, of digest %s", d.Digest, got)
+	}
+	return data, nil
+}
+
+// ParseConfig reads the configuration of an image with that many layers.
+func ParseConfig(data []byte, layers int) (imagespec.Image, []digest.Digest, error) {
+	var spec imagespec.Image
+	if err := json.Unmarshal(data, &spec); err != nil {
+		return spec, nil, fmt.Errorf("cannot read configuration: %w", err)
+	}
+	diffIDs := spec.RootFS.DiffIDs
+	if len(diffIDs) != layers {
+		return spec, nil, fmt.Errorf("cannot read configuration: it has %d layers, the manifest has %d", len(diffIDs), layers)
+	}
+	for _, d := range diffIDs {
+		if err := checkDescriptor(imagespec.Descriptor{Digest: d}); err != nil {
+			return spec, nil, fmt.Errorf("cannot read configuration: %w", err)
+		}
+	}
+	return spec, diffIDs, nil
+}
+
+// layer is one layer on its way.
+type layer struct {
+	desc   imagespec.Descriptor
+	diffID digest.Digest
+	id     string
+	parent string
+	file   chan *os.File // gets the blob, or nil when it is not needed
+}
+
+// pullLayers brings the layers of img into the store and returns the ID of the
+// uppermost.
+func pullLayers(ctx context.Context, client *client, store *storage.Store, img *remoteImage, progress *Progress) (top string, err error) {
+	dir, err := store.Temp()
+	if err != nil {
+		return "", err
+	}
+	sweep(dir)
+	layers, top := plan(store, img, progress)
+	if len(layers) == 0 {
+		return top, nil
+	}
+	if err := store.CheckSpace(dir, layers.size()); err != nil {
+		return "", err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	downloads, dctx := errgroup.WithContext(ctx)
+	downloads.SetLimit(parallel)
+	group.Go(func() error { // queues the downloads; ends with the last of them
+		for _, l := range layers {
+			downloads.Go(func() error { return client.download(dctx, dir, store, l, progress) })
+		}
+		return downloads.Wait()
+	})
+	group.Go(func() error { // unpacks, lowest layer first
+		for _, l := range layers {
+			select {
+			case f := <-l.file:
+				if err := unpack(store, l, f); err != nil {
+					return err
+				}
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		return nil
+	})
+	return top, group.Wait()
+}
+
+type layerList []*layer
+
+func (l layerList) size() (n int64) {
+	for _, one := range l {
+		n += one.desc.Size
+	}
+	return n
+}
+
+// plan lists the layers that the store lacks, lowest first. A layer that is
+// there under another parent is copied from there.
+func plan(store *storage.Store, img *remoteImage, progress *Progress) (missing layerList, top string) {
+	parent := ""
+	for n, diffID := range img.diffIDs {
+		l := &layer{desc: img.parsed.Layers[n], diffID: diffID, parent: parent, id: storage.ChainID(parent, diffID)}
+		l.file = make(chan *os.File, 1)
+		parent = l.id
+		if len(missing) == 0 && store.HasLayer(l.id) {
+			progress.Skipped(l.desc.Digest)
+			continue
+		}
+		missing = append(missing, l)
+	}
+	return missing, parent
+}
+
+// download brings one layer's blob; two layers with the same blob take turns on
+// its file.
+func (c *client) download(ctx context.Context, dir string, store *storage.Store, l *layer, progress *Progress) error {
+	if store.HasDiff(l.diffID) {
+		progress.Skipped(l.desc.Digest)
+		l.file <- nil
+		return nil
+	}
+	bar := progress.Blob("blob", l.desc.Digest, l.desc.Size)
+	f, err := c.blob(ctx, dir, l.desc, func() bool { return store.HasDiff(l.diffID) }, bar.Add)
+	if err != nil {
+		bar.Abort()
+		return err
+	}
+	bar.Done()
+	l.file <- f
+	return nil
+}
+
+// unpack puts one layer into the store. The blob is then used up.
+func unpack(store *storage.Store, l *layer, f *os.File) error {
+	if f == nil {
+		_, err := store.CopyLayer(l.parent, l.diffID)
+		return err
+	}
+	defer f.Close()
+	defer os.Remove(f.Name())
+	_, err := store.PutLayer(l.parent, l.diffID, l.desc.Digest, l.desc.Size, f)
+	return err
+}
+
+// Digest asks a registry what a reference means now: the digest of the image
+// for that platform.
+func Digest(ctx context.Context, ref string, o PullOptions) (digest.Digest, error) {
+	sys := system(o.Access)
+	names, err := candidates(sys, ref, o.Access)
+	if err != nil {
+		return "", err
+	}
+	var all error
+	for _, c := range names {
+		for _, src := range c.sources {
+			client, err := connect(ctx, sys, src, o.Access, "pull")
+			if err == nil {
+				var d digest.Digest
+				if d, err = client.digest(ctx, o.Platform); err == nil {
+					return d, nil
+				}
+			}
+			all = errors.Join(all, err)
+		}
+	}
+	return "", fmt.Errorf("cannot look up image %q: %w", ref, all)
+}
+
+func (c *client) digest(ctx context.Context, platform image.Platform) (digest.Digest, error) {
+	img, err := c.image(ctx, platform)
+	if err != nil {
+		return "", err
+	}
+	return digest.FromBytes(img.manifest), nil
+}
