@@ -34,11 +34,12 @@ var layers = []struct {
 // owners lists the heavy dependencies and the directories that may import each.
 var owners = map[string]string{
 	"go.podman.io/storage":                       "storage cmd/moss-image",
+	"go.podman.io/image":                         "storage cmd/moss-image",
 	"github.com/google/go-containerregistry":     "storage cmd/moss-image test",
 	"github.com/vbauerster/mpb":                  "storage cmd/moss-image",
 	"github.com/opencontainers/image-spec":       "storage test",
-	"github.com/opencontainers/runtime-spec":     "rootless cmd/moss-runtime",
-	"github.com/moby/profiles/seccomp":           "rootless",
+	"github.com/opencontainers/runtime-spec":     "rootless cmd/moss-runtime test/bench",
+	"github.com/moby/profiles/seccomp":           "rootless test/bench",
 	"github.com/vishvananda/netlink":             "slirp cmd/moss-net",
 	"github.com/google/nftables":                 "slirp cmd/moss-net",
 	"gvisor.dev/gvisor":                          "slirp cmd/moss-net",
@@ -52,14 +53,15 @@ var owners = map[string]string{
 // heavy is what only a helper may link: each costs every start of a program
 // milliseconds.
 var heavy = []string{
-	"go.podman.io/storage", "github.com/google/go-containerregistry", "github.com/vbauerster/mpb",
+	"go.podman.io/storage", "go.podman.io/image", "github.com/google/go-containerregistry", "github.com/vbauerster/mpb",
 	"github.com/vishvananda/netlink", "github.com/google/nftables", "gvisor.dev/gvisor", "github.com/miekg/dns",
 	"github.com/rootless-containers/rootlesskit",
 }
 
 // mayLink says of that heavy list what each program links all the same.
 var mayLink = map[string][]string{
-	"moss/cmd/moss-image": {"go.podman.io/storage", "github.com/google/go-containerregistry", "github.com/vbauerster/mpb"},
+	"moss/test/bench":     {"github.com/google/go-containerregistry"},
+	"moss/cmd/moss-image": {"go.podman.io/storage", "go.podman.io/image", "github.com/google/go-containerregistry", "github.com/vbauerster/mpb"},
 	"moss/cmd/moss-net": {"github.com/vishvananda/netlink", "github.com/google/nftables", "gvisor.dev/gvisor", "github.com/miekg/dns",
 		"github.com/rootless-containers/rootlesskit"},
 }

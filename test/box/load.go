@@ -3,15 +3,37 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
 	"strconv"
 	"syscall"
 	"time"
 )
 
 var loadPrograms = []program{
+	{"measure", "PROGRAM ARG…: run it, then print the time and the peak memory it took", measure},
 	{"alloc", "MEBIBYTES: use memory, then say so", alloc},
 	{"forks", "N: start N processes, say how many could be", forks},
 	{"burn", "SECONDS: use CPUs for so long, print the CPU seconds got", burn},
+}
+
+// measure is small itself: the peak of a child begins with that of its parent,
+// see getrusage(2).
+func measure(args []string) int {
+	if len(args) == 0 {
+		return fail("measure: what?")
+	}
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	start := time.Now()
+	err := cmd.Run()
+	took := time.Since(start)
+	if cmd.ProcessState == nil {
+		return fail("measure: %v", err)
+	}
+	usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	fmt.Printf("measured %.2f ms %d KiB\n", float64(took.Microseconds())/1000, usage.Maxrss)
+	return cmd.ProcessState.ExitCode()
 }
 
 func alloc(args []string) int {
