@@ -218,6 +218,11 @@ func mapRefusal(path, stderr string) error {
 	if on, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0); err == nil && on == 1 {
 		return fmt.Errorf("%s has no effect under no_new_privs, which is set for this process: %s", filepath.Base(path), stderr)
 	}
+	if strings.Contains(stderr, "owned by a different user") {
+		// newuidmap wants the primary group of the user database. Joining later
+		// from another group is no problem.
+		return fmt.Errorf("the first moss after a login must run with the user's primary group, not under sg or newgrp (%s)", stderr)
+	}
 	if sysctl(sysctlAppArmor) == "1" && strings.Contains(stderr, "not permitted") {
 		return &AppArmorError{Cause: fmt.Errorf("%s", stderr)}
 	}

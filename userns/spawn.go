@@ -109,7 +109,11 @@ func (m idMaps) write(ctx context.Context, pid int) error {
 	gid := make(chan error, 1) // filled by the goroutine below, which ends with newgidmap
 	go func() { gid <- runMap(ctx, "newgidmap", pid, m.gid) }()
 	err := runMap(ctx, "newuidmap", pid, m.uid)
-	return errors.Join(err, <-gid)
+	// Both fail for the same reason: one line tells it.
+	if errGID := <-gid; err == nil {
+		err = errGID
+	}
+	return err
 }
 
 // writeOwn maps the user's own ID, which needs no privilege. The gid map is

@@ -60,15 +60,13 @@ func lookupUser(uid int) user {
 // /etc/nsswitch.conf names (LDAP, SSSD).
 func subIDs(ctx context.Context, u user, kind string) ([]Range, error) {
 	file := subFile(kind)
-	all, err := readSubIDs(file)
+	text, err := readSubIDs(file)
 	if err != nil {
 		return nil, err
 	}
-	var ranges []Range
-	for _, s := range all {
-		if (u.name != "" && s.owner == u.name) || s.owner == strconv.Itoa(u.uid) {
-			ranges = append(ranges, s.Range)
-		}
+	ranges, err := parseSubIDs(file, text, u.owns)
+	if err != nil {
+		return nil, err
 	}
 	if len(ranges) == 0 {
 		ranges = getSubIDs(ctx, u, kind)
@@ -82,47 +80,49 @@ func subIDs(ctx context.Context, u user, kind string) ([]Range, error) {
 
 func subFile(kind string) string { return "/etc/sub" + kind }
 
-// subID is one line of /etc/subuid.
-type subID struct {
-	owner string
-	Range
+// owns says whether a line with that first field is about u.
+func (u user) owns(owner string) bool {
+	return (u.name != "" && owner == u.name) || owner == strconv.Itoa(u.uid)
 }
 
 // readSubIDs reads subuid(5) or subgid(5). A missing file is empty.
-func readSubIDs(path string) ([]subID, error) {
+func readSubIDs(path string) (string, error) {
 	data, err := os.ReadFile(path)
-	if os.IsNotExist(err) {
-		return nil, nil
+	if err != nil && !os.IsNotExist(err) {
+		return "", fmt.Errorf("cannot read subordinate IDs %q: %w", path, cause(err))
 	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot read subordinate IDs %q: %w", path, cause(err))
-	}
-	return parseSubIDs(path, string(data))
+	return string(data), nil
 }
 
-func parseSubIDs(path, text string) ([]subID, error) {
-	var all []subID
+// parseSubIDs returns the ranges of the wanted owners. Other people's mistakes
+// are not ours.
+func parseSubIDs(path, text string, wanted func(owner string) bool) ([]Range, error) {
+	var ranges []Range
 	n := 0
 	for line := range strings.Lines(text) {
 		n++
-		line = strings.TrimSpace(line)
-		if line == "" || line[0] == '#' {
+		f := strings.Split(strings.TrimSpace(line), ":")
+		if !wanted(f[0]) {
 			continue
 		}
-		f := strings.Split(line, ":")
 		if len(f) != 3 {
-			return nil, fmt.Errorf("cannot read subordinate IDs %q: line %d is not name:start:count: %q", path, n, line)
+			return nil, fmt.Errorf("cannot read subordinate IDs %q: line %d is not name:start:count: %q", path, n, strings.TrimSpace(line))
 		}
-		start, err1 := strconv.ParseUint(f[1], 10, 32)
-		size, err2 := strconv.ParseUint(f[2], 10, 32)
-		if err1 != nil || err2 != nil || start+size > maxID {
-			return nil, fmt.Errorf("cannot read subordinate IDs %q: line %d has no valid range: %q", path, n, line)
+		r, ok := parseRange(f[1], f[2])
+		if !ok {
+			return nil, fmt.Errorf("cannot read subordinate IDs %q: line %d has no valid range: %q", path, n, strings.TrimSpace(line))
 		}
-		if size > 0 {
-			all = append(all, subID{f[0], Range{int(start), int(size)}})
+		if r.Size > 0 {
+			ranges = append(ranges, r)
 		}
 	}
-	return all, nil
+	return ranges, nil
+}
+
+func parseRange(start, size string) (Range, bool) {
+	a, err1 := strconv.ParseUint(start, 10, 32)
+	n, err2 := strconv.ParseUint(size, 10, 32)
+	return Range{int(a), int(n)}, err1 == nil && err2 == nil && a+n <= maxID
 }
 
 // getSubIDs asks getsubids(1). Its failure means that there are none: it is not
@@ -154,10 +154,8 @@ func parseGetSubIDs(text string) []Range {
 		if len(f) != 4 {
 			continue
 		}
-		start, err1 := strconv.ParseUint(f[2], 10, 32)
-		size, err2 := strconv.ParseUint(f[3], 10, 32)
-		if err1 == nil && err2 == nil && size > 0 && start+size <= maxID {
-			ranges = append(ranges, Range{int(start), int(size)})
+		if r, ok := parseRange(f[2], f[3]); ok && r.Size > 0 {
+			ranges = append(ranges, r)
 		}
 	}
 	return ranges
@@ -189,9 +187,13 @@ func checkRanges(file string, own int, ranges []Range) ([]Range, error) {
 func freeRange() Range {
 	var taken []Range
 	for _, kind := range []string{"uid", "gid"} {
-		all, _ := readSubIDs(subFile(kind))
-		for _, s := range all {
-			taken = append(taken, s.Range)
+		text, _ := readSubIDs(subFile(kind))
+		for line := range strings.Lines(text) {
+			if f := strings.Split(strings.TrimSpace(line), ":"); len(f) == 3 {
+				if r, ok := parseRange(f[1], f[2]); ok {
+					taken = append(taken, r)
+				}
+			}
 		}
 	}
 	for _, file := range []string{"/etc/passwd", "/etc/group"} {

@@ -10,15 +10,18 @@ import (
 )
 
 func TestParseSubIDs(t *testing.T) {
-	got, err := parseSubIDs("f", "# comment\nalice:100000:65536\n\n1000:300000:5\nbob:1:0\n")
-	want := []subID{{"alice", Range{100000, 65536}}, {"1000", Range{300000, 5}}}
-	if err != nil || !slices.Equal(got, want) {
+	alice := user{name: "alice", uid: 1000}
+	got, err := parseSubIDs("f", "# comment\nbob:1\nalice:100000:65536\n\n1000:300000:5\nalice:1:0\nbob:x:y\n", alice.owns)
+	if want := []Range{{100000, 65536}, {300000, 5}}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %v, %v", got, err)
 	}
-	for _, bad := range []string{"alice:1", "alice:x:1", "alice:1:-1", "alice:4294967290:100", "a:b:c:d"} {
-		if got, err := parseSubIDs("f", "ok:1:1\n"+bad); err == nil || !strings.Contains(err.Error(), "line 2") {
+	for _, bad := range []string{"alice:1", "alice:x:1", "alice:1:-1", "1000:4294967290:100", "alice:b:c:d"} {
+		if got, err := parseSubIDs("f", "ok:1:1\n"+bad, alice.owns); err == nil || !strings.Contains(err.Error(), "line 2") {
 			t.Errorf("%q: got %v, %v", bad, got, err)
 		}
+	}
+	if got, err := parseSubIDs("f", "", (user{uid: 5}).owns); got != nil || err != nil {
+		t.Errorf("an unnamed user has %v, %v", got, err)
 	}
 }
 

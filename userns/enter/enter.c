@@ -40,7 +40,8 @@ int moss_enter_lost_cwd;
 // namespaces would run the command on the host.
 static void die(const char *what)
 {
-	dprintf(2, "moss: cannot %s: %s\n", what, strerror(errno));
+	const char *cause = strerror(errno);
+	dprintf(2, "moss: cannot %s: %c%s\n", what, cause[0] | 0x20, cause + 1); // lower case
 	_exit(125);
 }
 
