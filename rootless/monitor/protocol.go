@@ -8,6 +8,7 @@ import "time"
 //	moss                                       monitor (argv[1]: path of monitor.json)
 //	                     ◀──  Created JSON{pid}       clone, init ready, network connected
 //	                          or Failed JSON{message, code}
+//	Resize (maybe)       ──▶                          the terminal's first size
 //	Start                ──▶                          init executes the program
 //	                     ◀──  Started  or Failed
 //	Stdin, StdinEOF, Resize ──▶
@@ -18,8 +19,10 @@ import "time"
 // The attach socket <RunDir>/attach.sock (SOCK_SEQPACKET, listening) speaks the
 // same packets from Stdin on; its first packet to the client is Hello JSON{tty}.
 // A client of the attach socket that wants only the exit sends WaitOnly first
-// and gets no streams. The control socket <RunDir>/ctl.sock takes one JSON
-// request a connection and answers with one JSON reply: see Control.
+// and gets no streams. Exited is the last packet to every client, also when the
+// container is going to be started again (Exit.Restarting). The control socket
+// <RunDir>/ctl.sock (SOCK_SEQPACKET too) takes one packet, a JSON ControlRequest,
+// a connection and answers with one JSON ControlReply.
 const (
 	Created  = 'C'
 	Failed   = 'F'
@@ -64,7 +67,7 @@ type Exit struct {
 	Error      string `json:",omitempty"`
 }
 
-// ControlRequest is one line on the control socket. Op is "stop" (a stop was
+// ControlRequest is the packet on the control socket. Op is "stop" (a stop was
 // asked for: do not restart; the caller sends the signals itself), "resize"
 // (Rows, Cols), "reopen-log", "restart-policy" (Policy, Max), "ping".
 type ControlRequest struct {

@@ -1,0 +1,125 @@
+package monitor
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// group is the container's cgroup, by directory; "" where it has none.
+type group string
+
+// make makes the cgroup and sets its limits; repeating it sets them again.
+func (g group) make(limits map[string]string) error {
+	if g == "" {
+		return nil
+	}
+	if err := os.MkdirAll(string(g), 0o755); err != nil {
+		return fmt.Errorf("cannot make cgroup %q: %w", string(g), err)
+	}
+	files := make([]string, 0, len(limits))
+	for file := range limits {
+		files = append(files, file)
+	}
+	slices.Sort(files) // memory.max before memory.swap.max; and the same error each time
+	for _, file := range files {
+		if err := g.write(file, limits[file]); err != nil {
+			return fmt.Errorf("cannot set %s to %q in cgroup %q: %w", file, limits[file], string(g), err)
+		}
+	}
+	return nil
+}
+
+func (g group) write(file, value string) error {
+	fd, err := unix.Open(filepath.Join(string(g), file), unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	_, err = unix.Write(fd, []byte(value))
+	return err
+}
+
+// kill kills every process in the cgroup and below; kernel 5.14.
+func (g group) kill() {
+	if g != "" {
+		g.write("cgroup.kill", "1")
+	}
+}
+
+// oomKills is how many processes the kernel has killed here for want of memory.
+func (g group) oomKills() int {
+	if g == "" {
+		return 0
+	}
+	data, err := os.ReadFile(filepath.Join(string(g), "memory.events"))
+	if err != nil {
+		return 0
+	}
+	for line := range bytes.Lines(data) {
+		if n, ok := bytes.CutPrefix(line, []byte("oom_kill ")); ok {
+			kills, _ := strconv.Atoi(string(bytes.TrimSpace(n)))
+			return kills
+		}
+	}
+	return 0
+}
+
+// remove kills what is left and removes the cgroup with those below it.
+func (g group) remove() error {
+	if g == "" {
+		return nil
+	}
+	err := unix.Rmdir(string(g))
+	if err == nil || err == unix.ENOENT {
+		return nil
+	}
+	g.kill()
+	g.waitEmpty(2 * time.Second)
+	if err := removeTree(string(g)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot remove cgroup %q: %w", string(g), err)
+	}
+	return nil
+}
+
+// waitEmpty waits until no process is left: the kernel announces a change of
+// cgroup.events as an exceptional condition, see cgroups(7).
+func (g group) waitEmpty(limit time.Duration) {
+	fd, err := unix.Open(filepath.Join(string(g), "cgroup.events"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	until := time.Now().Add(limit)
+	for time.Now().Before(until) {
+		var data [256]byte
+		n, err := unix.Pread(fd, data[:], 0)
+		if err != nil || bytes.Contains(data[:n], []byte("populated 0")) {
+			return
+		}
+		unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLPRI}}, timeout(until))
+	}
+}
+
+// removeTree removes a directory of cgroups, the deepest first. The files in
+// them cannot and need not be removed.
+func removeTree(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			removeTree(filepath.Join(dir, e.Name()))
+		}
+	}
+	return unix.Rmdir(dir)
+}

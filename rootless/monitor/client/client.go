@@ -1,0 +1,338 @@
+// Package client is moss's side of the conversation with a monitor: it starts
+// one, attaches to it, waits for it and asks things of it.
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"moss/rootless/container"
+	"moss/rootless/monitor"
+)
+
+// ErrMonitorGone says that there is no monitor, or that it has ended without a
+// word, as one does that is killed. The container may still be running.
+var ErrMonitorGone = errors.New("the container's monitor is gone")
+
+// Failed is why a container could not be started; the monitor has undone
+// everything. Code is moss's exit code for it: 125, 126 or 127.
+type Failed struct {
+	Message string
+	Code    int
+}
+
+func (f *Failed) Error() string { return f.Message }
+
+// ExitCode is the exit code of moss.
+func (f *Failed) ExitCode() int { return f.Code }
+
+// Conn is a connection to a monitor. Recv is for one goroutine, Send for another.
+type Conn struct {
+	fd  int
+	pid int // the monitor, when this process started it
+	tty bool
+	buf []byte
+}
+
+// Spawn writes cfg to <RunDir>/monitor.json and starts the monitor on it,
+// detached, with the program at path. stdio are its standard streams for the log
+// driver passthrough (nil: /dev/null), and after the third what the container
+// inherits from descriptor 3 on. Start goes on with the conversation; closing
+// the connection before ends it, and leaves nothing.
+func Spawn(ctx context.Context, program string, cfg monitor.Config, stdio []*os.File) (*Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(cfg.RunDir, "monitor.json")
+	if err := container.WriteFile(path, cfg, false); err != nil {
+		return nil, err
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make start socket: %w", err)
+	}
+	defer unix.Close(pair[1])
+	pid, err := start(program, path, pair[1], stdio)
+	if err != nil {
+		unix.Close(pair[0])
+		return nil, fmt.Errorf("cannot start monitor %q: %w", program, err)
+	}
+	return &Conn{fd: pair[0], pid: pid, tty: cfg.TTY}, nil
+}
+
+// start executes the monitor in a session of its own.
+func start(program, config string, sock int, stdio []*os.File) (int, error) {
+	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(null)
+	files := []uintptr{uintptr(null), uintptr(null), uintptr(null), uintptr(sock)}
+	for i, f := range stdio {
+		switch {
+		case i >= 3:
+			files = append(files, f.Fd())
+		case f != nil:
+			files[i] = f.Fd()
+		}
+	}
+	pid, _, err := syscall.StartProcess(program, []string{"moss-monitor", config}, &syscall.ProcAttr{
+		Dir: "/", Env: environment(), Files: files, Sys: &syscall.SysProcAttr{Setsid: true},
+	})
+	return pid, err
+}
+
+// environment is what the monitor gets of ours: what moss-net and other OCI
+// runtimes look for. One processor is enough for it, and costs less memory.
+func environment() []string {
+	env := []string{"GOMAXPROCS=1"}
+	for _, e := range os.Environ() {
+		name, _, _ := strings.Cut(e, "=")
+		switch name {
+		case "PATH", "HOME", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "DBUS_SESSION_BUS_ADDRESS":
+			env = append(env, e)
+		default:
+			if strings.HasPrefix(name, "MOSS_") {
+				env = append(env, e)
+			}
+		}
+	}
+	return env
+}
+
+// Start waits until the container is made, and lets its program run. It returns
+// when the program has been executed. The error is a *Failed when the monitor
+// has told it.
+func (c *Conn) Start(ctx context.Context) error {
+	if err := c.expect(ctx, monitor.Created); err != nil {
+		return err
+	}
+	if c.tty {
+		c.sendSize(os.Stdin)
+	}
+	if err := c.Send(monitor.Start, nil); err != nil {
+		return err
+	}
+	return c.expect(ctx, monitor.Started)
+}
+
+// expect receives one packet of the start conversation.
+func (c *Conn) expect(ctx context.Context, want byte) error {
+	stop := context.AfterFunc(ctx, func() { unix.Shutdown(c.fd, unix.SHUT_RDWR) })
+	kind, data, err := c.Recv()
+	if !stop() {
+		return ctx.Err()
+	}
+	switch {
+	case errors.Is(err, ErrMonitorGone):
+		return fmt.Errorf("cannot start container: %w", err)
+	case err != nil:
+		return err
+	case kind == monitor.Failed:
+		var m monitor.FailedMessage
+		if err := json.Unmarshal(data, &m); err != nil {
+			return fmt.Errorf("cannot read the monitor's answer: %w", err)
+		}
+		return &Failed{Message: m.Message, Code: m.Code}
+	case kind != want:
+		return fmt.Errorf("cannot start container: unexpected packet %q from its monitor", kind)
+	}
+	return nil
+}
+
+// Attach joins the streams of a running container.
+func Attach(ctx context.Context, runDir string) (*Conn, error) {
+	fd, err := dial(ctx, runDir, monitor.AttachSocket)
+	if err != nil {
+		return nil, err
+	}
+	c := &Conn{fd: fd}
+	stop := context.AfterFunc(ctx, func() { unix.Shutdown(fd, unix.SHUT_RDWR) })
+	kind, data, err := c.Recv()
+	if !stop() {
+		err = ctx.Err()
+	}
+	var hello monitor.HelloMessage
+	if err == nil && kind == monitor.Hello {
+		err = json.Unmarshal(data, &hello)
+	} else if err == nil {
+		err = fmt.Errorf("unexpected packet %q from its monitor", kind)
+	}
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("cannot attach: %w", err)
+	}
+	c.tty = hello.TTY
+	return c, nil
+}
+
+// TTY says whether the container has a terminal.
+func (c *Conn) TTY() bool { return c.tty }
+
+// Wait waits until the container has ended and has been cleaned up. A container
+// that is going to be started again has ended, too: Exit.Restarting is then set.
+func Wait(ctx context.Context, runDir string) (monitor.Exit, error) {
+	c, err := Attach(ctx, runDir)
+	if err != nil {
+		return monitor.Exit{}, err
+	}
+	defer c.Close()
+	if err := c.Send(monitor.WaitOnly, nil); err != nil && !errors.Is(err, ErrMonitorGone) {
+		return monitor.Exit{}, err
+	}
+	return c.wait(ctx)
+}
+
+// wait receives until the last packet.
+func (c *Conn) wait(ctx context.Context) (monitor.Exit, error) {
+	stop := context.AfterFunc(ctx, func() { unix.Shutdown(c.fd, unix.SHUT_RDWR) })
+	defer stop()
+	for {
+		kind, data, err := c.Recv()
+		if ctx.Err() != nil {
+			return monitor.Exit{}, ctx.Err()
+		}
+		if err != nil {
+			return monitor.Exit{}, err
+		}
+		if kind == monitor.Exited {
+			return exit(data)
+		}
+	}
+}
+
+func exit(data []byte) (e monitor.Exit, err error) {
+	if err := json.Unmarshal(data, &e); err != nil {
+		return e, fmt.Errorf("cannot read how the container ended: %w", err)
+	}
+	return e, nil
+}
+
+// Control asks something of the monitor. Its refusal is the error.
+func Control(ctx context.Context, runDir string, r monitor.ControlRequest) error {
+	fd, err := dial(ctx, runDir, monitor.ControlSocket)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	stop := context.AfterFunc(ctx, func() { unix.Shutdown(fd, unix.SHUT_RDWR) })
+	defer stop()
+	request, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	if err := unix.Sendto(fd, request, unix.MSG_NOSIGNAL, nil); err != nil {
+		return gone(err)
+	}
+	var data [4096]byte
+	n, err := read(fd, data[:])
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		return err
+	}
+	var reply monitor.ControlReply
+	if err := json.Unmarshal(data[:n], &reply); err != nil {
+		return fmt.Errorf("cannot read the monitor's answer: %w", err)
+	}
+	if reply.Error != "" {
+		return errors.New(reply.Error)
+	}
+	return nil
+}
+
+// dial connects to a socket of a monitor.
+func dial(ctx context.Context, runDir, name string) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return -1, err
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	address, done, err := monitor.Address(runDir, name)
+	if err == nil {
+		for err = unix.EINTR; err == unix.EINTR; {
+			err = unix.Connect(fd, address)
+		}
+		done()
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, gone(err)
+	}
+	return fd, nil
+}
+
+// Send sends a packet. It waits while the monitor does not take any.
+func (c *Conn) Send(kind byte, data []byte) error {
+	packet := append([]byte{kind}, data...)
+	for {
+		err := unix.Sendto(c.fd, packet, unix.MSG_NOSIGNAL, nil)
+		if err != unix.EINTR {
+			return gone(err)
+		}
+	}
+}
+
+// Recv receives a packet; data is good until the next call.
+func (c *Conn) Recv() (kind byte, data []byte, err error) {
+	if c.buf == nil {
+		c.buf = make([]byte, 1+monitor.MaxData)
+	}
+	n, err := read(c.fd, c.buf)
+	if err != nil {
+		return 0, nil, err
+	}
+	return c.buf[0], c.buf[1:n], nil
+}
+
+// read reads one packet; the end is ErrMonitorGone.
+func read(fd int, buf []byte) (int, error) {
+	reset := false
+	for {
+		n, err := unix.Read(fd, buf)
+		switch {
+		case err == unix.EINTR:
+		case err == unix.ECONNRESET && !reset:
+			// It closed with a packet of ours unread; what it sent before is still
+			// there, see unix(7).
+			reset = true
+		case err == nil && n == 0:
+			return 0, ErrMonitorGone
+		default:
+			return n, gone(err)
+		}
+	}
+}
+
+// gone maps what a dead monitor looks like to ErrMonitorGone.
+func gone(err error) error {
+	switch err {
+	case unix.EPIPE, unix.ECONNRESET, unix.ECONNREFUSED, unix.ENOENT, unix.ENOTCONN:
+		return fmt.Errorf("%w (%w)", ErrMonitorGone, err)
+	}
+	return err
+}
+
+// Close leaves. The container goes on, unless it has not been started yet.
+func (c *Conn) Close() error {
+	if c.fd < 0 {
+		return nil
+	}
+	fd := c.fd
+	c.fd = -1
+	if c.pid > 0 {
+		syscall.Wait4(c.pid, nil, syscall.WNOHANG, nil) // no zombie of one that failed
+	}
+	return unix.Close(fd)
+}

@@ -1,0 +1,137 @@
+package monitor
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The sockets in the run directory.
+const (
+	AttachSocket  = "attach.sock"
+	ControlSocket = "ctl.sock"
+)
+
+// listener is a listening socket.
+type listener struct {
+	m       *monitor
+	fd      int
+	control bool
+}
+
+// Address is the address of a socket in the run directory, and what to call when
+// it has been used. A path holds 108 bytes at most, see unix(7): a longer one is
+// reached through a descriptor of its directory.
+func Address(runDir, name string) (*unix.SockaddrUnix, func(), error) {
+	path := filepath.Join(runDir, name)
+	if len(path) < 108 {
+		return &unix.SockaddrUnix{Name: path}, func() {}, nil
+	}
+	fd, err := unix.Open(runDir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(fd) + "/" + name}, func() { unix.Close(fd) }, nil
+}
+
+// listenAt makes a socket in the run directory.
+func (m *monitor) listenAt(name string, control bool) (*listener, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make socket %q: %w", name, err)
+	}
+	address, done, err := Address(m.runDir, name)
+	if err == nil {
+		unix.Unlink(filepath.Join(m.runDir, name)) // what a killed monitor left
+		err = unix.Bind(fd, address)
+		done()
+	}
+	if err == nil {
+		err = unix.Listen(fd, 64)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("cannot make socket %q: %w", filepath.Join(m.runDir, name), err)
+	}
+	return &listener{m: m, fd: fd, control: control}, nil
+}
+
+func (l *listener) ready(uint32) { l.accept() }
+
+// accept takes one client, and says whether there was one.
+func (l *listener) accept() bool {
+	fd, _, err := unix.Accept4(l.fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+	if err != nil {
+		return err == unix.EINTR || err == unix.ECONNABORTED
+	}
+	if !l.control {
+		l.m.addClient(fd, encode(Hello, HelloMessage{TTY: l.m.tty()}))
+		return true
+	}
+	r := &request{m: l.m, fd: fd}
+	l.m.loop.watch(fd, unix.EPOLLIN|unix.EPOLLRDHUP, r)
+	return true
+}
+
+// request is one client of the control socket.
+type request struct {
+	m  *monitor
+	fd int
+}
+
+func (r *request) ready(events uint32) {
+	var data [4096]byte
+	n, err := retry(func() (int, error) { return unix.Read(r.fd, data[:]) })
+	if err == unix.EAGAIN {
+		return
+	}
+	defer r.m.settleSoon()
+	defer r.m.loop.close(r.fd)
+	if n <= 0 {
+		return
+	}
+	var asked ControlRequest
+	err = json.Unmarshal(data[:n], &asked)
+	if err == nil {
+		err = r.m.control(asked)
+	}
+	var reply ControlReply
+	if err != nil {
+		reply.Error = err.Error()
+	}
+	answer, _ := json.Marshal(reply)
+	unix.Sendto(r.fd, answer, unix.MSG_NOSIGNAL, nil)
+}
+
+// control does what was asked for.
+func (m *monitor) control(r ControlRequest) error {
+	switch r.Op {
+	case "ping":
+		return nil
+	case "stop":
+		m.stopped = true
+		if !m.restartAt.IsZero() { // it waits to start again: it ends here instead
+			m.restartAt = time.Now()
+		}
+		return nil
+	case "resize":
+		if err := m.resize(r.Rows, r.Cols); err != nil {
+			return fmt.Errorf("cannot resize terminal: %w", err)
+		}
+		return nil
+	case "reopen-log":
+		return m.log.reopen()
+	case "restart-policy":
+		p := policy{name: r.Policy, max: r.Max}
+		if err := p.check(); err != nil {
+			return err
+		}
+		m.policy = p
+		return nil
+	}
+	return fmt.Errorf("cannot do %q: no such request", r.Op)
+}

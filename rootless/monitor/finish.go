@@ -1,0 +1,321 @@
+package monitor
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"moss/rootless/container"
+)
+
+// drainLimit bounds the wait for the end of the streams after the container's
+// process has ended: somebody outside the container may hold them open.
+const drainLimit = time.Second
+
+// died takes note of the container's end, and begins to read what is left.
+func (m *monitor) died(status unix.WaitStatus) {
+	m.ended, m.status = true, status
+	m.loop.close(m.pidfd)
+	m.pidfd, m.settleAt = -1, time.Time{}
+	m.stdin.close()
+	if m.peer >= 0 {
+		unix.Close(m.peer)
+		m.peer = -1
+	}
+	if m.streaming() {
+		m.group.kill() // nobody else may hold them
+	}
+	for _, o := range m.out {
+		for o != nil && m.read(o) {
+		}
+	}
+	if m.streaming() {
+		m.drainAt = time.Now().Add(drainLimit)
+		m.throttle()
+	}
+}
+
+// streaming says whether the container's output has not come to its end.
+func (m *monitor) streaming() bool {
+	for _, o := range m.out {
+		if o != nil && o.fd >= 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// closeStreams gives up on the streams.
+func (m *monitor) closeStreams() {
+	m.drainAt = time.Time{}
+	for _, o := range m.out {
+		if o != nil {
+			m.closeOutput(o)
+		}
+	}
+	if m.stdin.fd >= 0 {
+		m.loop.close(m.stdin.fd)
+		m.stdin.fd, m.stdin.pending = -1, nil
+	}
+	if m.peer >= 0 {
+		unix.Close(m.peer)
+		m.peer = -1
+	}
+}
+
+// endRun is what follows a run: another one, or the end.
+func (m *monitor) endRun() {
+	m.drainAt = time.Time{}
+	exit := m.exit()
+	var errs []error
+	if m.external {
+		errs = append(errs, m.endRuntime())
+	}
+	m.program = nil
+	m.lease.release()
+	if !m.stopped && m.policy.wants(exit.Code, m.restarts) {
+		m.waitToRestart(exit)
+		return
+	}
+	m.finish(exit, errs)
+}
+
+// endRuntime lets another OCI runtime take back what it made.
+func (m *monitor) endRuntime() error {
+	if _, err := m.config(); err != nil {
+		return err
+	}
+	return (&external{m: m, console: -1}).run([]string{"delete", "--force", m.cfg.ID}, [3]*os.File{}, nil)
+}
+
+// exit says how the container ended.
+func (m *monitor) exit() Exit {
+	e := Exit{Code: m.status.ExitStatus(), At: time.Now()}
+	if m.status.Signaled() {
+		e.Signal = int(m.status.Signal())
+		e.Code = 128 + e.Signal
+	}
+	e.OOMKilled = m.group.oomKills() > m.kills
+	return e
+}
+
+// waitToRestart reports the end of this run and sets the time of the next.
+func (m *monitor) waitToRestart(exit Exit) {
+	m.pause = backOff(m.pause, exit.At.Sub(m.started))
+	m.last = exit
+	exit.Restarting = true
+	m.writeLast(exit)
+	m.updateLive(func(live *container.Live) { live.Restarting, live.Network = true, nil })
+	m.broadcast(Exited, exit)
+	m.leave()
+	m.restartAt = time.Now().Add(m.pause)
+}
+
+// restart starts the container again, or ends it, when a stop was asked for
+// meanwhile or it cannot be started.
+func (m *monitor) restart() {
+	m.restartAt = time.Time{}
+	if m.stopped {
+		m.finish(m.last, nil)
+		return
+	}
+	m.restarts++
+	err := m.again()
+	if err == nil {
+		m.running()
+		return
+	}
+	m.discardRun()
+	exit := Exit{Code: failure(err).Code, At: time.Now(), Error: err.Error()}
+	m.ended = true
+	m.finish(exit, nil)
+}
+
+// again makes and starts the process once more.
+func (m *monitor) again() error {
+	if _, err := m.config(); err != nil {
+		return err
+	}
+	m.lease = nil
+	if err := m.prepare(); err != nil {
+		return err
+	}
+	return m.program.start()
+}
+
+// finish undoes everything, and tells it to the clients when nothing is left for
+// them to notice: the name is free, the ports are closed, the record is written.
+// The layer is deleted after that.
+func (m *monitor) finish(exit Exit, errs []error) {
+	m.ended, m.finished = true, true
+	m.settleAt = time.Time{}
+	if err := m.group.remove(); err != nil {
+		errs = append(errs, err)
+	}
+	mounted := m.unmount()
+	errs = append(errs, mounted...)
+	m.log.close()
+	var trash []string
+	removed := false
+	if c, err := m.config(); err != nil {
+		errs = append(errs, err)
+	} else if c.AutoRemove && len(mounted) == 0 { // never delete through a mount
+		var more []error
+		trash, more = c.discard()
+		errs = append(errs, more...)
+		removed = len(more) == 0
+	}
+	if exit.Error == "" {
+		if err := errors.Join(errs...); err != nil {
+			exit.Error = err.Error()
+		}
+	}
+	if !removed {
+		m.writeLast(exit)
+		container.WriteFile(filepath.Join(m.runDir, "exit.json"), exit, false)
+		m.removeRunFiles()
+	}
+
+	// Who has connected in time is told too.
+	for m.attach.accept() {
+	}
+	for m.ctl.accept() {
+	}
+	m.broadcast(Exited, exit)
+	m.leave()
+	m.loop.close(m.attach.fd)
+	m.loop.close(m.ctl.fd)
+	for _, path := range trash {
+		os.RemoveAll(path) // what it cannot remove is removed by the next moss
+	}
+}
+
+// leave closes the clients that have read everything; the others when they have.
+func (m *monitor) leave() {
+	for _, c := range m.clients {
+		c.last = true
+		if len(c.queue) == 0 {
+			c.drop()
+		}
+	}
+	m.sweepClients()
+}
+
+// writeLast writes last.json.
+func (m *monitor) writeLast(exit Exit) {
+	c, err := m.config()
+	if err != nil {
+		return // without its configuration there is no place to write it to
+	}
+	container.WriteLast(c.Dir, &container.Last{
+		Boot: container.BootID(), Started: m.started, Finished: exit.At,
+		ExitCode: exit.Code, OOMKilled: exit.OOMKilled, Restarts: m.restarts,
+		Error: exit.Error, StoppedByUser: m.stopped,
+	}, false)
+}
+
+// removeRunFiles removes what says that the container runs. live.json goes
+// first: the sockets are looked for only while it is there.
+func (m *monitor) removeRunFiles() {
+	if m.runDir == "" {
+		return
+	}
+	container.RemoveLive(m.runDir)
+	for _, name := range []string{AttachSocket, ControlSocket, "monitor.pid", consoleSocket, runtimeLog, runtimePID} {
+		unix.Unlink(filepath.Join(m.runDir, name))
+	}
+	if c, err := m.config(); err == nil && c.PIDFile != "" {
+		// Only if it is still ours: the path may be shared with a later container.
+		if text, err := os.ReadFile(c.PIDFile); err == nil && string(text) == strconv.Itoa(m.pid) {
+			os.Remove(c.PIDFile)
+		}
+	}
+}
+
+// unmount undoes the mounts that were made for the container.
+func (m *monitor) unmount() (errs []error) {
+	c, err := m.config()
+	if err != nil {
+		return nil
+	}
+	for i := len(c.Unmount) - 1; i >= 0; i-- {
+		err := unix.Unmount(c.Unmount[i], unix.UMOUNT_NOFOLLOW)
+		if err == unix.EBUSY {
+			err = unix.Unmount(c.Unmount[i], unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH)
+		}
+		if err != nil && err != unix.EINVAL && err != unix.ENOENT { // it is not mounted
+			errs = append(errs, fmt.Errorf("cannot unmount %q: %w", c.Unmount[i], err))
+		}
+	}
+	return errs
+}
+
+// discard makes the container disappear: its directory and its anonymous volumes
+// are renamed away, its name is free. What is returned is still to be deleted.
+func (c *Config) discard() (trash []string, errs []error) {
+	if err := os.MkdirAll(c.Trash, 0o700); err != nil {
+		return nil, []error{fmt.Errorf("cannot remove container %q: %w", c.Name, err)}
+	}
+	names := c.names()
+	for i, dir := range append([]string{c.Dir}, c.Volumes...) {
+		to := filepath.Join(c.Trash, c.ID)
+		if i > 0 {
+			to += "." + strconv.Itoa(i)
+		}
+		err := os.Rename(dir, to)
+		switch {
+		case err == nil:
+			trash = append(trash, to)
+		case errors.Is(err, unix.EXDEV): // a volume elsewhere
+			err = os.RemoveAll(dir)
+		case errors.Is(err, fs.ErrNotExist): // somebody has removed it
+			err = nil
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("cannot remove %q: %w", dir, err))
+		}
+	}
+	for _, name := range names {
+		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("cannot release name %q: %w", filepath.Base(name), err))
+		}
+	}
+	container.RemoveLive(c.RunDir)
+	if err := os.RemoveAll(c.RunDir); err != nil {
+		errs = append(errs, fmt.Errorf("cannot remove %q: %w", c.RunDir, err))
+	}
+	return trash, errs
+}
+
+// names are the reservation files that are the container's now: it may have been
+// renamed since it was started.
+func (c *Config) names() []string {
+	var out []string
+	for _, name := range c.Names {
+		if c.owns(name) {
+			out = append(out, name)
+			continue
+		}
+		now, err := container.Load(c.Dir, c.RunDir)
+		if err != nil {
+			continue
+		}
+		if name = filepath.Join(filepath.Dir(name), now.Spec.Name); c.owns(name) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// owns says whether a reservation file holds the container's ID.
+func (c *Config) owns(name string) bool {
+	id, err := os.ReadFile(name)
+	return err == nil && strings.TrimSpace(string(id)) == c.ID
+}

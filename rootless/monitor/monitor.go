@@ -1,0 +1,311 @@
+package monitor
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"moss/rootless/container"
+)
+
+// monitor is the state of the one container. The fields of the second group are
+// all that a settled monitor (see settle.go) still knows.
+type monitor struct {
+	configPath string
+	cfg        *Config // read again after settling, when it is needed: see config
+	loop       *loop
+	buf        []byte // see buffer
+	packet     []byte // what a client sends
+	large      bool   // the container says much at a time
+	clients    []*conn
+	program    program // how the process was made
+
+	runDir    string
+	terminal  bool
+	log       *logFile
+	policy    policy
+	attach    *listener
+	ctl       *listener
+	stdin     input
+	out       [2]*output // stdout or the terminal, and stderr
+	peer      int        // our own end of the terminal: see openTerminal
+	pid       int
+	pidfd     int
+	lease     *lease
+	group     group
+	kills     int // oomKills before this run
+	started   time.Time
+	restarts  int
+	pause     time.Duration // before the last restart
+	stopped   bool          // a stop was asked for
+	subreaper bool          // processes of the container's may become our children
+	external  bool          // another OCI runtime made the process
+	preserved int           // descriptors from extraFD on that the container inherits
+
+	// The end of a run.
+	ended     bool // the process has been reaped
+	status    unix.WaitStatus
+	drainAt   time.Time // when to stop waiting for the end of the streams
+	restartAt time.Time // when to start again
+	last      Exit      // how the run before that ended
+	finished  bool      // everything is done: only clients may still be reading
+	settling
+}
+
+// descriptors that the monitor is started with.
+const (
+	startFD = 3 // the start socket
+	extraFD = 4 // what the container inherits from 3 on
+)
+
+// Main is the program moss-monitor; it returns its exit code.
+func Main(args []string) int {
+	if len(args) != 2 {
+		os.Stderr.WriteString("usage: moss-monitor MONITOR.JSON (moss starts it, with a socket as descriptor 3)\n")
+		return 125
+	}
+	if err := detach(); err != nil {
+		os.Stderr.WriteString("moss-monitor: " + err.Error() + "\n")
+		return 125
+	}
+	m := &monitor{configPath: args[1], peer: -1, pidfd: -1}
+	m.stdin = input{m: m, fd: -1}
+	var err error
+	if m.loop, err = newLoop(); err != nil {
+		return 125
+	}
+	if state, ok := syscall.Getenv(stateVariable); ok {
+		if err := m.restore(state); err != nil {
+			return 125 // it wrote the state itself; the container goes on without it
+		}
+		return m.serve()
+	}
+	if !m.begin() {
+		return 125
+	}
+	return m.serve()
+}
+
+// detach makes the process independent of who started it.
+func detach() error {
+	unix.Setsid() // EPERM: it has its own session already
+	name := []byte("moss-monitor\x00")
+	if err := unix.Prctl(unix.PR_SET_NAME, uintptr(pointer(name)), 0, 0, 0); err != nil {
+		return fmt.Errorf("cannot set name: %w", err)
+	}
+	// Whatever a container leaves behind becomes our child, and is reaped here.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("cannot become subreaper: %w", err)
+	}
+	ignoreSignals()
+	return nil
+}
+
+// tty says whether the container has a terminal.
+func (m *monitor) tty() bool { return m.terminal }
+
+// config is the configuration, read when it is needed for the first time.
+func (m *monitor) config() (*Config, error) {
+	if m.cfg != nil {
+		return m.cfg, nil
+	}
+	data, err := os.ReadFile(m.configPath)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %q: %w", m.configPath, err)
+	}
+	var c Config
+	if err := json.Unmarshal(data, &c); err != nil {
+		return nil, fmt.Errorf("cannot read %q: %w", m.configPath, err)
+	}
+	m.cfg = &c
+	return m.cfg, nil
+}
+
+// begin has the start conversation; see protocol.go. It returns false when the
+// container could not be started: then nothing is left of it.
+func (m *monitor) begin() bool {
+	unix.CloseOnExec(startFD)
+	err := m.setUp()
+	if err == nil {
+		err = m.prepare()
+	}
+	if err == nil {
+		err = m.converse()
+	}
+	if err != nil {
+		m.undo()
+		unix.Sendto(startFD, encode(Failed, failure(err)), unix.MSG_NOSIGNAL, nil)
+		unix.Close(startFD)
+		return false
+	}
+	m.running()
+	starter := m.addClient(startFD, nil)
+	starter.send([]byte{Started})
+	m.sweepClients()
+	m.throttle()
+	return true
+}
+
+// converse sends Created, waits for Start, and lets the program run.
+func (m *monitor) converse() error {
+	if err := unix.Sendto(startFD, encode(Created, CreatedMessage{PID: m.pid}), unix.MSG_NOSIGNAL, nil); err != nil {
+		return errLeft
+	}
+	for {
+		var packet [256]byte
+		n, err := retry(func() (int, error) { return unix.Read(startFD, packet[:]) })
+		switch {
+		case err == nil && n > 0 && packet[0] == Start:
+			return m.program.start()
+		case err == nil && n > 0 && packet[0] == Resize: // the program finds its window right
+			m.resizeBy(packet[1:n])
+		default:
+			return errLeft
+		}
+	}
+}
+
+// errLeft ends a start whose moss has gone: nobody reads it.
+var errLeft = errors.New("moss has left before the start")
+
+// failure says an error in the protocol's words.
+func failure(err error) FailedMessage {
+	var coded interface{ exitCode() int }
+	code := 125
+	if errors.As(err, &coded) {
+		code = coded.exitCode()
+	}
+	return FailedMessage{Message: err.Error(), Code: code}
+}
+
+// setUp makes what lasts for all runs of the container: log and sockets.
+func (m *monitor) setUp() error {
+	c, err := m.config()
+	if err != nil {
+		return err
+	}
+	m.runDir, m.terminal = c.RunDir, c.TTY
+	m.group = group(c.Cgroup)
+	m.external, m.preserved = c.Runtime != nil, c.Birth.PreserveFDs
+	m.policy = policy{name: c.Restart, max: c.RestartMax}
+	if err := m.policy.check(); err != nil {
+		return err
+	}
+	if m.log, err = openLog(c.Log); err != nil {
+		return err
+	}
+	if m.attach, err = m.listenAt(AttachSocket, false); err != nil {
+		return err
+	}
+	if m.ctl, err = m.listenAt(ControlSocket, true); err != nil {
+		return err
+	}
+	m.loop.watch(m.attach.fd, unix.EPOLLIN, m.attach)
+	m.loop.watch(m.ctl.fd, unix.EPOLLIN, m.ctl)
+	pid := filepath.Join(m.runDir, "monitor.pid")
+	if err := container.WriteFile(pid, os.Getpid(), false); err != nil {
+		return err
+	}
+	return nil
+}
+
+// serve is the life of the monitor after the start.
+func (m *monitor) serve() int {
+	for !m.finished || len(m.clients) > 0 {
+		m.reap()
+		if m.loop.turn(m.next()) {
+			m.active = time.Now()
+		}
+		m.look(time.Now())
+	}
+	return 0
+}
+
+// next is when something is to be done without an event.
+func (m *monitor) next() time.Time {
+	return sooner(sooner(m.drainAt, m.restartAt), sooner(m.settleAt, m.lease.retryAt()))
+}
+
+// look does what time has come for.
+func (m *monitor) look(now time.Time) {
+	due := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
+	if due(m.drainAt) {
+		m.closeStreams()
+	}
+	if m.ended && !m.finished && m.restartAt.IsZero() && !m.streaming() {
+		m.endRun()
+	}
+	if due(m.restartAt) {
+		m.restart()
+	}
+	if due(m.lease.retryAt()) {
+		m.relink()
+	}
+	if due(m.settleAt) {
+		m.settle(now)
+	}
+}
+
+// reap takes leave of processes that the container has left to us. It is asked
+// at every turn: epoll_wait(2) is interrupted by SIGCHLD.
+func (m *monitor) reap() {
+	if !m.subreaper || m.lease.busy() {
+		return
+	}
+	for {
+		var status unix.WaitStatus
+		pid, err := unix.Wait4(-1, &status, unix.WNOHANG, nil)
+		if pid <= 0 || err != nil {
+			return
+		}
+		if pid == m.pid && !m.ended {
+			m.died(status)
+		}
+	}
+}
+
+// running watches a program that has just been started.
+func (m *monitor) running() {
+	m.started = time.Now()
+	m.loop.watch(m.pidfd, unix.EPOLLIN, (*process)(m))
+	m.lease.watch()
+	m.throttle()
+	last := container.Last{Boot: container.BootID(), Started: m.started, Restarts: m.restarts}
+	container.WriteLast(m.cfg.Dir, &last, false) // a full disk does not end the container
+	m.settleAt = m.started.Add(settleAfter)
+}
+
+// process is the source of the container's pidfd.
+type process monitor
+
+func (p *process) ready(uint32) {
+	m := (*monitor)(p)
+	var status unix.WaitStatus
+	pid, err := retry(func() (int, error) { return unix.Wait4(m.pid, &status, unix.WNOHANG, nil) })
+	if err == nil && pid == m.pid {
+		m.died(status)
+	}
+}
+
+// writePIDFile writes --pidfile.
+func writePIDFile(path string, pid int) error {
+	if path == "" {
+		return nil
+	}
+	tmp := path + ".tmp"
+	if err := os.WriteFile(tmp, []byte(strconv.Itoa(pid)), 0o644); err != nil {
+		return fmt.Errorf("cannot write PID file: %w", err)
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		os.Remove(tmp)
+		return fmt.Errorf("cannot write PID file: %w", err)
+	}
+	return nil
+}

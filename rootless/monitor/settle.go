@@ -1,0 +1,309 @@
+package monitor
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A monitor that has nothing to do executes itself again, with the little that
+// it still has to know in one environment variable, and with its descriptors.
+// What the start has left in memory goes with the old image: the JSON decoder's
+// tables, the threads, the heap. It stays the same process, with the same PID,
+// the same start time and the same children; see execve(2).
+
+// stateVariable holds the state of a settled monitor.
+const stateVariable = "_MOSS_MONITOR"
+
+const (
+	settleAfter = time.Second      // idle for so long
+	settleAgain = 30 * time.Second // at least between two times
+)
+
+// settling says when.
+type settling struct {
+	settleAt time.Time
+	settled  time.Time // the last time
+	active   time.Time // when something last happened
+}
+
+// settleSoon asks for it again, after something that took memory.
+func (m *monitor) settleSoon() {
+	if !m.settleAt.IsZero() || m.ended || m.pid == 0 {
+		return
+	}
+	m.settleAt = time.Now().Add(settleAfter)
+	if again := m.settled.Add(settleAgain); again.After(m.settleAt) {
+		m.settleAt = again
+	}
+}
+
+// settle does it, if the monitor is idle now; else it looks again later.
+func (m *monitor) settle(now time.Time) {
+	m.settleAt = time.Time{}
+	if m.ended {
+		return
+	}
+	if idle := now.Sub(m.active); idle < settleAfter {
+		m.settleAt = m.active.Add(settleAfter)
+		return
+	}
+	if !m.quiet() {
+		m.settleAt = now.Add(settleAgain)
+		return
+	}
+	state, fds := m.save()
+	for _, fd := range fds {
+		unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0)
+	}
+	env := append(clean(os.Environ()), stateVariable+"="+state)
+	defaultSignals()
+	syscall.Exec("/proc/self/exe", os.Args, env)
+	// It could not: everything is as it was, only larger.
+	ignoreSignals()
+	for _, fd := range fds {
+		unix.CloseOnExec(fd)
+	}
+}
+
+// quiet says whether everything that the monitor knows is in save.
+func (m *monitor) quiet() bool {
+	for _, c := range m.clients {
+		if len(c.queue) > 0 || c.parked {
+			return false
+		}
+	}
+	return len(m.stdin.pending) == 0 && !m.lease.busy() && m.lease.retryAt().IsZero() && m.loop.only(m.descriptors())
+}
+
+// clean is the environment without the state of an earlier time.
+func clean(env []string) []string {
+	var out []string
+	for _, e := range env {
+		if !strings.HasPrefix(e, stateVariable+"=") {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// descriptors are the ones in the loop that save knows of.
+func (m *monitor) descriptors() int {
+	n := len(m.clients) + 3 // attach, ctl, pidfd
+	for _, o := range m.out {
+		if o != nil && o.fd >= 0 {
+			n++
+		}
+	}
+	if m.lease != nil && m.lease.fd >= 0 {
+		n++
+	}
+	return n
+}
+
+// only says whether the loop watches n descriptors and no more: no request of a
+// control client is half read.
+func (l *loop) only(n int) bool { return len(l.sources) == n }
+
+// save writes the state, and says which descriptors belong to it. Its reader is
+// restore: the same fields in the same order.
+func (m *monitor) save() (string, []int) {
+	var w stateWriter
+	w.flag(m.terminal)
+	w.text(m.runDir)
+	w.flag(m.log != nil)
+	if f := m.log; f != nil {
+		w.text(f.driver)
+		w.text(f.path)
+		w.number(f.maxSize)
+		w.number(int64(f.maxFile))
+		w.descriptor(f.fd)
+		w.number(f.size)
+		for _, s := range f.streams {
+			w.flag(s.partial)
+			w.text(string(s.rest))
+		}
+	}
+	w.text(m.policy.name)
+	w.number(int64(m.policy.max))
+	w.descriptor(m.attach.fd)
+	w.descriptor(m.ctl.fd)
+	w.descriptor(m.stdin.fd)
+	w.flag(m.stdin.eof)
+	for _, o := range m.out {
+		if o == nil {
+			o = &output{fd: -1}
+		}
+		w.descriptor(o.fd)
+	}
+	w.descriptor(m.peer)
+	w.number(int64(m.pid))
+	w.descriptor(m.pidfd)
+	w.flag(m.lease != nil)
+	if m.lease != nil {
+		w.descriptor(m.lease.fd)
+	}
+	w.text(string(m.group))
+	w.number(int64(m.kills))
+	w.number(m.started.UnixNano())
+	w.number(int64(m.restarts))
+	w.number(int64(m.pause))
+	w.flag(m.stopped)
+	w.flag(m.subreaper)
+	w.flag(m.external)
+	w.number(int64(m.preserved))
+	for i := range m.preserved {
+		w.fds = append(w.fds, extraFD+i)
+	}
+	w.number(int64(len(m.clients)))
+	for _, c := range m.clients {
+		w.descriptor(c.fd)
+		w.flag(c.streams)
+	}
+	return string(w.out), w.fds
+}
+
+// restore takes the state over.
+func (m *monitor) restore(state string) error {
+	r := stateReader{rest: state}
+	m.terminal = r.flag()
+	m.runDir = r.text()
+	if r.flag() {
+		f := &logFile{driver: r.text(), path: r.text(), maxSize: r.number(), maxFile: int(r.number()), fd: r.descriptor(), size: r.number()}
+		for i := range f.streams {
+			f.streams[i] = lineState{partial: r.flag(), rest: []byte(r.text())}
+		}
+		m.log = f
+	}
+	m.policy = policy{name: r.text(), max: int(r.number())}
+	m.attach = &listener{m: m, fd: r.descriptor()}
+	m.ctl = &listener{m: m, fd: r.descriptor(), control: true}
+	m.stdin = input{m: m, fd: r.descriptor(), eof: r.flag()}
+	for i, kind := range []byte{Stdout, Stderr} {
+		if fd := r.descriptor(); fd >= 0 {
+			m.out[i] = &output{m: m, fd: fd, kind: kind}
+		}
+	}
+	m.peer = r.descriptor()
+	m.pid = int(r.number())
+	m.pidfd = r.descriptor()
+	if r.flag() {
+		m.lease = &lease{m: m, fd: r.descriptor(), event: -1}
+	}
+	m.group = group(r.text())
+	m.kills = int(r.number())
+	m.started = time.Unix(0, r.number())
+	m.restarts = int(r.number())
+	m.pause = time.Duration(r.number())
+	m.stopped = r.flag()
+	m.subreaper = r.flag()
+	m.external = r.flag()
+	m.preserved = int(r.number())
+	for i := range m.preserved {
+		unix.CloseOnExec(extraFD + i)
+	}
+	clients := make([]*conn, r.number())
+	for i := range clients {
+		clients[i] = &conn{m: m, fd: r.descriptor(), streams: r.flag()}
+	}
+	if r.err != nil {
+		return r.err
+	}
+
+	m.clients = clients
+	for _, c := range m.clients {
+		c.listen()
+	}
+	m.loop.watch(m.attach.fd, unix.EPOLLIN, m.attach)
+	m.loop.watch(m.ctl.fd, unix.EPOLLIN, m.ctl)
+	m.loop.watch(m.pidfd, unix.EPOLLIN, (*process)(m))
+	m.lease.watch()
+	m.throttle()
+	if m.stdin.fd >= 0 && m.stdin.eof { // all of it was written: it is closed by now
+		m.stdin.close()
+	}
+	m.settled = time.Now()
+	if m.lease != nil && m.lease.fd < 0 {
+		m.relink()
+	}
+	return nil
+}
+
+// stateWriter writes fields, one a line.
+type stateWriter struct {
+	out []byte
+	fds []int
+}
+
+func (w *stateWriter) number(n int64) {
+	w.out = append(strconv.AppendInt(w.out, n, 10), '\n')
+}
+
+func (w *stateWriter) text(s string) {
+	w.out = append(strconv.AppendQuote(w.out, s), '\n')
+}
+
+func (w *stateWriter) flag(b bool) {
+	if b {
+		w.number(1)
+		return
+	}
+	w.number(0)
+}
+
+// descriptor writes an open descriptor, or -1.
+func (w *stateWriter) descriptor(fd int) {
+	w.number(int64(fd))
+	if fd >= 0 {
+		w.fds = append(w.fds, fd)
+	}
+}
+
+// stateReader reads them. After an error everything is zero.
+type stateReader struct {
+	rest string
+	err  error
+}
+
+func (r *stateReader) field() string {
+	f, rest, ok := strings.Cut(r.rest, "\n")
+	if !ok && r.err == nil {
+		r.err = errors.New("the state is cut off")
+	}
+	r.rest = rest
+	return f
+}
+
+func (r *stateReader) number() int64 {
+	n, err := strconv.ParseInt(r.field(), 10, 64)
+	if err != nil && r.err == nil {
+		r.err = err
+	}
+	return n
+}
+
+func (r *stateReader) text() string {
+	s, err := strconv.Unquote(r.field())
+	if err != nil && r.err == nil {
+		r.err = err
+	}
+	return s
+}
+
+func (r *stateReader) flag() bool { return r.number() != 0 }
+
+func (r *stateReader) descriptor() int {
+	fd := int(r.number())
+	if r.err != nil {
+		return -1
+	}
+	if fd >= 0 {
+		unix.CloseOnExec(fd)
+	}
+	return fd
+}
