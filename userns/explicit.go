@@ -15,11 +15,11 @@ func explicit(uidmap, gidmap []string, self Outer) (*Mapping, error) {
 	if len(gidmap) == 0 {
 		gidmap, gidFlag = uidmap, uidFlag
 	}
-	uids, err := parseMaps(uidFlag, uidmap, self.UIDMap)
+	uids, err := parseMaps(uidFlag, uidmap, self.UIDs, self.UIDMap)
 	if err != nil {
 		return nil, err
 	}
-	gids, err := parseMaps(gidFlag, gidmap, self.GIDMap)
+	gids, err := parseMaps(gidFlag, gidmap, self.GIDs, self.GIDMap)
 	if err != nil {
 		return nil, err
 	}
@@ -29,11 +29,11 @@ func explicit(uidmap, gidmap []string, self Outer) (*Mapping, error) {
 // parseMaps reads maps of the form [+]CONTAINER:[@]ID[:SIZE]. ID is one of the
 // kept namespace, with @ one of the host. With + in any of them, the IDs that are
 // left over follow in order, as with keep-id.
-func parseMaps(flag string, texts []string, outer []IDMap) ([]IDMap, error) {
+func parseMaps(flag string, texts []string, count int, outer []IDMap) ([]IDMap, error) {
 	var maps []IDMap
 	extend := false
 	for _, text := range texts {
-		m, plus, err := parseMap(text, outer)
+		m, plus, err := parseMap(text, count, outer)
 		if err != nil {
 			return nil, fmt.Errorf("cannot use %s %q: %w", flag, text, err)
 		}
@@ -49,7 +49,7 @@ func parseMaps(flag string, texts []string, outer []IDMap) ([]IDMap, error) {
 		extend = extend || plus
 	}
 	if extend {
-		return fill(maps, total(outer)), nil
+		return fill(maps, count), nil
 	}
 	maps = normal(maps)
 	if len(maps) > maxRanges+1 {
@@ -58,7 +58,7 @@ func parseMaps(flag string, texts []string, outer []IDMap) ([]IDMap, error) {
 	return maps, nil
 }
 
-func parseMap(text string, outer []IDMap) (m IDMap, extend bool, err error) {
+func parseMap(text string, count int, outer []IDMap) (m IDMap, extend bool, err error) {
 	fields := strings.Split(text, ":")
 	if len(fields) != 2 && len(fields) != 3 {
 		return m, false, fmt.Errorf("it is not CONTAINER:ID[:SIZE]")
@@ -85,8 +85,8 @@ func parseMap(text string, outer []IDMap) (m IDMap, extend bool, err error) {
 		m.Host, err = fromHost(m.Host, m.Size, outer)
 		return m, extend, err
 	}
-	if m.Host+m.Size > total(outer) {
-		return m, false, fmt.Errorf("the user has %d IDs, 0 to %d", total(outer), total(outer)-1)
+	if m.Host+m.Size > count {
+		return m, false, fmt.Errorf("the user has %d IDs, 0 to %d", count, count-1)
 	}
 	return m, extend, nil
 }

@@ -27,8 +27,9 @@ func (m *Mapping) Host(uid, gid int) (hostUID, hostGID int, ok bool) {
 type Outer struct {
 	// UID and GID are the user's IDs on the host.
 	UID, GID int
-	// UIDMap and GIDMap are the kept namespace's own: Container counts from 0 on
-	// without gaps, Host is the host's ID.
+	// UIDs and GIDs are how many IDs the kept namespace has: 0 to UIDs-1.
+	UIDs, GIDs int
+	// UIDMap and GIDMap say which IDs of the host they are.
 	UIDMap, GIDMap []IDMap
 
 	// Taken are the ranges that --userns auto has given to other containers:
@@ -48,7 +49,7 @@ func Self() (Outer, error) {
 	if err != nil {
 		return Outer{}, err
 	}
-	o := Outer{UIDMap: uids, GIDMap: gids}
+	o := Outer{UIDs: total(uids), GIDs: total(gids), UIDMap: uids, GIDMap: gids}
 	var okUID, okGID bool
 	o.UID, okUID = lookup(uids, os.Getuid())
 	o.GID, okGID = lookup(gids, os.Getgid())
@@ -137,8 +138,7 @@ func keepID(options string, given bool, self Outer) (*Mapping, error) {
 	if err != nil {
 		return nil, err
 	}
-	side := func(key string, own int, outer []IDMap) ([]IDMap, error) {
-		size := total(outer)
+	side := func(key string, own, size int) ([]IDMap, error) {
 		if n, ok := values["size"]; ok {
 			if n > size {
 				return nil, fmt.Errorf("size %d is more than the %d IDs that there are", n, size)
@@ -150,11 +150,11 @@ func keepID(options string, given bool, self Outer) (*Mapping, error) {
 		}
 		return fill([]IDMap{{own, 0, 1}}, size), nil
 	}
-	uids, err := side("uid", self.UID, self.UIDMap)
+	uids, err := side("uid", self.UID, self.UIDs)
 	if err != nil {
 		return nil, err
 	}
-	gids, err := side("gid", self.GID, self.GIDMap)
+	gids, err := side("gid", self.GID, self.GIDs)
 	if err != nil {
 		return nil, err
 	}
@@ -198,11 +198,10 @@ func fill(fixed []IDMap, size int) []IDMap {
 
 // nomap leaves the user's own ID out.
 func nomap(self Outer) (*Mapping, error) {
-	uids, gids := total(self.UIDMap), total(self.GIDMap)
-	if uids < 2 || gids < 2 {
+	if self.UIDs < 2 || self.GIDs < 2 {
 		return nil, errNoSubordinate
 	}
-	return &Mapping{[]IDMap{{0, 1, uids - 1}}, []IDMap{{0, 1, gids - 1}}}, nil
+	return &Mapping{[]IDMap{{0, 1, self.UIDs - 1}}, []IDMap{{0, 1, self.GIDs - 1}}}, nil
 }
 
 var errNoSubordinate = fmt.Errorf("it needs subordinate IDs, and the user has none")
@@ -213,7 +212,7 @@ func auto(options string, given bool, self Outer) (*Mapping, error) {
 	if err != nil {
 		return nil, err
 	}
-	available := min(total(self.UIDMap), total(self.GIDMap))
+	available := min(self.UIDs, self.GIDs)
 	if available < 2 {
 		return nil, errNoSubordinate
 	}

@@ -9,15 +9,16 @@ import (
 // alice has the IDs of a Debian installation.
 var alice = Outer{
 	UID: 1000, GID: 1001,
+	UIDs: 65537, GIDs: 65537,
 	UIDMap: []IDMap{{0, 1000, 1}, {1, 100000, 65536}},
 	GIDMap: []IDMap{{0, 1001, 1}, {1, 100000, 65536}},
 }
 
 // bob has no subordinate IDs.
-var bob = Outer{UID: 1000, GID: 1000, UIDMap: []IDMap{{0, 1000, 1}}, GIDMap: []IDMap{{0, 1000, 1}}}
+var bob = Outer{UID: 1000, GID: 1000, UIDs: 1, GIDs: 1, UIDMap: []IDMap{{0, 1000, 1}}, GIDMap: []IDMap{{0, 1000, 1}}}
 
 // ldap has an ID greater than the number of his subordinate IDs.
-var ldap = Outer{UID: 500000, GID: 500000, UIDMap: []IDMap{{0, 500000, 1}, {1, 100000, 1000}}, GIDMap: []IDMap{{0, 500000, 1}, {1, 100000, 1000}}}
+var ldap = Outer{UID: 500000, GID: 500000, UIDs: 1001, GIDs: 1001, UIDMap: []IDMap{{0, 500000, 1}, {1, 100000, 1000}}, GIDMap: []IDMap{{0, 500000, 1}, {1, 100000, 1000}}}
 
 func TestParseMakesTheMap(t *testing.T) {
 	for _, c := range []struct {

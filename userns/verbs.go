@@ -8,10 +8,10 @@ import (
 
 // The lists of moss_enter_skips in enter/enter.c, which a test compares.
 var (
-	hostVerbs   = []string{"version", "help", "completion", "doctor"}
+	hostVerbs   = []string{"version", "help", "completion", "doctor", "man"}
 	hostAnswers = []string{"--help", "-h", "--version", "-v"}
 	// valueFlags are the flags before the verb whose value is the next word.
-	valueFlags = []string{"--log-level"}
+	valueFlags = []string{"--log-level", "--root", "--runroot"}
 )
 
 // Needed says whether a command line (args[0] is the program) must run inside

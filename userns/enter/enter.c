@@ -64,12 +64,14 @@ static int is_one_of(const char *word, const char *const *list)
 	return 0;
 }
 
-// The lists of userns/verbs.go; a test compares them.
+// The flags before the verb whose value is the next word.
+static const char *const with_value[] = {"--log-level", "--root", "--runroot", NULL};
+
+// The lists are those of userns/verbs.go; a test compares them.
 int moss_enter_skips(int argc, char **argv)
 {
-	static const char *const verbs[] = {"version", "help", "completion", "doctor", NULL};
+	static const char *const verbs[] = {"version", "help", "completion", "doctor", "man", NULL};
 	static const char *const answers[] = {"--help", "-h", "--version", "-v", NULL};
-	static const char *const with_value[] = {"--log-level", NULL};
 
 	for (int i = 1; i < argc; i++) {
 		if (argv[i][0] != '-')
@@ -134,10 +136,25 @@ static unsigned host_uid(void)
 	return uid;
 }
 
-// pause_path finds the run directory by the rules of userns.FindDirs.
-static int pause_path(char *path, size_t size)
+// run_root is the value of --runroot before the verb.
+static const char *run_root(int argc, char **argv)
 {
-	const char *dir = getenv("MOSS_RUN");
+	for (int i = 1; i < argc && argv[i][0] == '-'; i++) {
+		if (!strncmp(argv[i], "--runroot=", 10))
+			return argv[i] + 10;
+		if (!strcmp(argv[i], "--runroot"))
+			return i + 1 < argc ? argv[i + 1] : NULL;
+		if (is_one_of(argv[i], with_value))
+			i++;
+	}
+	return NULL;
+}
+
+// pause_path finds the run directory by the rules of userns.FindDirs.
+static int pause_path(char *path, size_t size, const char *dir)
+{
+	if (!dir)
+		dir = getenv("MOSS_RUN");
 	if (dir && *dir)
 		return (size_t)snprintf(path, size, "%s/pause", dir) < size;
 
@@ -200,10 +217,10 @@ static int join(int fd, int flags, int keep_cwd)
 
 // auto_join is the way of every moss but the first. Whatever does not fit is
 // left to userns.Enter, which knows how to mend it.
-static void auto_join(void)
+static void auto_join(const char *run)
 {
 	char path[PATH_MAX], line[512];
-	if (!pause_path(path, sizeof path) || read_file(path, line, sizeof line, 1) <= 0)
+	if (!pause_path(path, sizeof path, run) || read_file(path, line, sizeof line, 1) <= 0)
 		return;
 
 	enum { protocol, pid, start, subuid, subgid = subuid + 3, count = subgid + 3 };
@@ -382,5 +399,5 @@ __attribute__((constructor)) static void moss_enter(int argc, char **argv)
 
 	const char *host = getenv("_MOSS_HOST");
 	if (!(host && !strcmp(host, "1")) && !moss_enter_skips(argc, argv) && !is_runtime())
-		auto_join();
+		auto_join(run_root(argc, argv));
 }

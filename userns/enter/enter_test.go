@@ -28,7 +28,7 @@ import (
 const unknownUser = 61234
 
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-") {
+	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-") || os.Getenv("MOSS_PROBE") != "" {
 		probe()
 	}
 	os.Exit(m.Run())
@@ -46,6 +46,10 @@ type place struct {
 }
 
 func probe() {
+	if os.Getenv("MOSS_PROBE") != "" { // the constructor alone
+		json.NewEncoder(os.Stdout).Encode(place{Joined: Joined()})
+		os.Exit(0)
+	}
 	dirs, err := userns.FindDirs()
 	if err == nil && !Joined() && userns.Needed(os.Args) {
 		err = userns.Enter(context.Background(), dirs)
@@ -453,11 +457,21 @@ func TestHostVerbsStayOutside(t *testing.T) {
 	}
 }
 
+func TestRunRootBeforeTheVerb(t *testing.T) {
+	w := newWorld(t)
+	cmd := w.command()
+	cmd.Args = []string{"moss", "--log-level=debug", "--runroot=" + w.run, "ps"}
+	cmd.Env = append(cmd.Env, "MOSS_RUN=/nonexistent", "MOSS_PROBE=1")
+	if p := w.output(cmd); !p.Joined {
+		t.Errorf("%+v", p)
+	}
+}
+
 func TestGoAndCSkipTheSame(t *testing.T) {
 	for _, line := range []string{
 		"", "run", "version", "help", "completion bash", "doctor", "--help", "-h", "--version", "-v",
 		"--log-level debug version", "--log-level version run", "--log-level=debug run", "run version", "run --help",
-		"--root /x ps", "unshare id", "-- version", "--", "ps --version", "--log-level",
+		"--root /x ps", "--root version ps", "--runroot /x version", "man /tmp", "unshare id", "-- version", "--", "ps --version", "--log-level",
 	} {
 		args := append([]string{"moss"}, strings.Fields(line)...)
 		if skips(args) == userns.Needed(args) {
