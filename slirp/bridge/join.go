@@ -85,6 +85,9 @@ func (g *Guest) join(b *Bridge, want slirp.Interface, first bool) error {
 		return err
 	}
 	index := link.Attrs().Index
+	if err := g.handle.LinkSetUp(link); err != nil {
+		return err
+	}
 	for _, p := range want.IPs {
 		if err := addAddress(g.handle, index, p); err != nil {
 			return err
@@ -113,18 +116,16 @@ func (g *Guest) join(b *Bridge, want slirp.Interface, first bool) error {
 func vethPrefix(id string) string { return "m" + id[:min(len(id), 10)] }
 
 // addVeth makes a pair of interfaces by one netlink message: this end a port of
-// the bridge, that end in the container's namespace, both up. See veth(4).
+// the bridge and up, that end in the container's namespace. That one cannot come
+// up before it is half of a pair. See veth(4).
 func (g *Guest) addVeth(b *Bridge, name string, mac net.HardwareAddr) error {
-	up := func() *nl.IfInfomsg {
-		m := nl.NewIfInfomsg(unix.AF_UNSPEC)
-		m.Flags, m.Change = unix.IFF_UP, unix.IFF_UP
-		return m
-	}
+	up := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	up.Flags, up.Change = unix.IFF_UP, unix.IFF_UP
 	size := nl.Uint32Attr(uint32(mtu(b.Network)))
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("veth"))
 	peer := info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.VETH_INFO_PEER, nil)
-	peer.AddChild(up())
+	peer.AddChild(nl.NewIfInfomsg(unix.AF_UNSPEC))
 	peer.AddRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name))
 	peer.AddRtAttr(unix.IFLA_MTU, size)
 	peer.AddRtAttr(unix.IFLA_ADDRESS, mac)
@@ -132,7 +133,7 @@ func (g *Guest) addVeth(b *Bridge, name string, mac net.HardwareAddr) error {
 
 	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
 	req.Sockets = g.space.sockets
-	req.AddData(up())
+	req.AddData(up)
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(vethPrefix(g.ID)+strings.ToLower(rand.Text()[:4]))))
 	req.AddData(nl.NewRtAttr(unix.IFLA_MTU, size))
 	req.AddData(nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(b.index))))

@@ -39,7 +39,9 @@ const (
 type Space struct {
 	Thread *namespace.Thread
 	Handle *netlink.Handle
-	guest  *namespace.Thread
+	// Made is false for a namespace that a former moss-net made.
+	Made  bool
+	guest *namespace.Thread
 	// sockets serve the messages that the library has no function for.
 	sockets map[int]*nl.SocketHandle
 }
@@ -59,8 +61,8 @@ func Open(path string) (*Space, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Space{Thread: thread, guest: guest}
-	if err := s.setUp(made); err != nil {
+	s := &Space{Thread: thread, Made: made, guest: guest}
+	if err := s.setUp(); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("cannot set up network namespace %q: %w", path, err)
 	}
@@ -114,7 +116,7 @@ var sysctls = [][2]string{
 	{"ipv6/conf/default/disable_ipv6", "1"},
 }
 
-func (s *Space) setUp(made bool) error {
+func (s *Space) setUp() error {
 	err := s.Thread.Do(func() (err error) {
 		if s.Handle, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 			return err
@@ -124,7 +126,7 @@ func (s *Space) setUp(made bool) error {
 			return err
 		}
 		s.sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: socket}}
-		if !made {
+		if !s.Made {
 			return nil
 		}
 		for _, set := range sysctls {
@@ -138,7 +140,7 @@ func (s *Space) setUp(made bool) error {
 	if err != nil {
 		return err
 	}
-	if !made {
+	if !s.Made {
 		return s.dropRules(portRules)
 	}
 	lo, err := s.Handle.LinkByName("lo")

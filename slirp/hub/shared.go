@@ -35,10 +35,13 @@ type shared struct {
 	link    *uplink.Link
 	err     error
 	ended   chan struct{} // closed when its keeper has ended
+	// translated says that the namespace may have translation rules: ours, or
+	// those of a former moss-net. Only the keeper looks at it.
+	translated bool
 }
 
 func newShared(space *bridge.Space, logger *log.Logger) *shared {
-	s := &shared{space: space, log: logger}
+	s := &shared{space: space, log: logger, translated: !space.Made}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -130,14 +133,19 @@ func (s *shared) start() (*uplink.Link, error) {
 	return link, nil
 }
 
-// translate sets up address translation for an uplink that needs it.
+// translate sets up address translation for an uplink that needs it, and takes
+// away what a former uplink needed.
 func (s *shared) translate(link *uplink.Link) error {
-	return s.space.Thread.Do(func() error {
-		if link.Stack != nil {
-			return nil // nothing to translate, no netfilter needed
+	if link.Stack != nil {
+		if !s.translated {
+			return nil // no netfilter is needed: do not even ask for it
 		}
-		return uplink.Translate(upInterface, hostAddresses(link))
-	})
+		s.translated = false
+		return s.space.Thread.Do(uplink.Untranslate)
+	}
+	s.translated = true
+	host := hostAddresses(link) // of the host's namespace, not the thread's
+	return s.space.Thread.Do(func() error { return uplink.Translate(upInterface, host) })
 }
 
 // hostAddresses are where the host gateway leads, for an uplink that does not
