@@ -23,3 +23,15 @@ func Probe(ctx context.Context, alone bool) (ids int, err error) {
 	defer p.close()
 	return min(total(maps.uid), total(maps.gid)), p.kill()
 }
+
+// ProbeProgram finds newuidmap or newgidmap and says whether it has the power
+// that it needs. The errors are Enter's.
+func ProbeProgram(name string) (path string, err error) {
+	if path, err = findProgram(name); err != nil {
+		return "", err
+	}
+	if !canMap(path) {
+		return "", &NotSetuidError{Path: path}
+	}
+	return path, nil
+}
