@@ -14,10 +14,25 @@ import (
 
 // What Lookup and Parse may answer; tell them apart with errors.Is.
 var (
-	ErrNotFound  = errors.New("no such image")
-	ErrAmbiguous = errors.New("more than one image matches")
-	ErrInvalid   = errors.New("invalid reference")
+	ErrNotFound  error = notFound{}
+	ErrAmbiguous error = ambiguous{}
+	ErrInvalid   error = invalid{}
 )
+
+// The kinds have the methods by which containerd's errdefs knows errors of
+// packages that do not import it.
+type (
+	notFound  struct{}
+	ambiguous struct{}
+	invalid   struct{}
+)
+
+func (notFound) Error() string      { return "no such image" }
+func (notFound) NotFound()          {}
+func (ambiguous) Error() string     { return "more than one image matches" }
+func (ambiguous) InvalidParameter() {}
+func (invalid) Error() string       { return "invalid reference" }
+func (invalid) InvalidParameter()   {}
 
 // indexVersion is raised when the index or Image changes its meaning: an older
 // index is then not fresh.
@@ -61,13 +76,14 @@ type Index struct {
 // Images is the index of one user, read when first needed and again whenever
 // its file has changed.
 type Images struct {
+	root  string
 	dir   string
 	index *Index
 	state StoreState
 }
 
 // Open names the index below root; it reads nothing yet.
-func Open(root string) *Images { return &Images{dir: filepath.Join(root, "images")} }
+func Open(root string) *Images { return &Images{root: root, dir: filepath.Join(root, "images")} }
 
 // Fresh says whether the index describes the stores as they are now. If not,
 // moss asks moss-image for a new one (Request.Index).

@@ -1,0 +1,268 @@
+// Package volume keeps named volumes: directories that outlive containers.
+package volume
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// What Volumes' methods may answer; tell them apart with errors.Is.
+var (
+	ErrNotFound error = notFound{}
+	ErrExists   error = exists{}
+	ErrInvalid  error = invalid{}
+)
+
+// The kinds have the methods by which containerd's errdefs knows errors of
+// packages that do not import it.
+type (
+	notFound struct{}
+	exists   struct{}
+	invalid  struct{}
+)
+
+func (notFound) Error() string    { return "no such volume" }
+func (notFound) NotFound()        {}
+func (exists) Error() string      { return "volume exists" }
+func (exists) AlreadyExists()     {}
+func (invalid) Error() string     { return "invalid volume" }
+func (invalid) InvalidParameter() {}
+
+// Is makes a missing volume a missing file too.
+func (notFound) Is(target error) bool { return target == fs.ErrNotExist }
+
+// Volume is one volume: the record <root>/volumes/<name>/volume.json.
+type Volume struct {
+	Name    string
+	Driver  string // "local"
+	Created time.Time
+	Labels  map[string]string `json:",omitempty"`
+	Options map[string]string `json:",omitempty"`
+	// Anonymous volumes were made for one container and go with it.
+	Anonymous bool `json:",omitempty"`
+	// Mountpoint is where its files are.
+	Mountpoint string `json:"-"`
+}
+
+// Options of Create.
+type Options struct {
+	Driver    string // "" or "local"
+	Labels    map[string]string
+	Options   map[string]string // of the driver: type, device, o
+	Anonymous bool
+}
+
+// Volumes are the volumes of one user.
+type Volumes struct {
+	dir   string // <root>/volumes
+	trash string // <root>/trash
+}
+
+// Open names the volumes below root; it reads nothing yet.
+func Open(root string) *Volumes {
+	return &Volumes{dir: filepath.Join(root, "volumes"), trash: filepath.Join(root, "trash")}
+}
+
+// Dir is the volume's directory: its record, and below _data its files. Renamed
+// away, the volume is gone.
+func (v *Volumes) Dir(name string) string { return filepath.Join(v.dir, name) }
+
+// Path is where the files of the volume are, or would be.
+func (v *Volumes) Path(name string) string { return filepath.Join(v.dir, name, "_data") }
+
+// NewName makes a name for an anonymous volume.
+func NewName() string {
+	var b [32]byte
+	rand.Read(b[:]) // never fails; see crypto/rand
+	return hex.EncodeToString(b[:])
+}
+
+// CheckName says why a name cannot be a volume's: [a-zA-Z0-9][a-zA-Z0-9_.-]*.
+func CheckName(name string) error {
+	bad := func(c rune) bool {
+		return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("_.-", c))
+	}
+	if name == "" || strings.ContainsRune("_.-", rune(name[0])) || strings.IndexFunc(name, bad) >= 0 || len(name) > 255 {
+		return fmt.Errorf("%w name %q: names begin with a letter or digit and go on with letters, digits, _, . and -", ErrInvalid, name)
+	}
+	return nil
+}
+
+// Create makes a volume; name "" makes an anonymous one. The volume is there
+// whole or not at all. The error is ErrExists if the name is taken.
+func (v *Volumes) Create(name string, o Options) (*Volume, error) {
+	if name == "" {
+		name, o.Anonymous = NewName(), true
+	}
+	if err := CheckName(name); err != nil {
+		return nil, err
+	}
+	if o.Driver != "" && o.Driver != "local" {
+		return nil, fmt.Errorf("cannot create volume %q: %w driver %q: only local is supported", name, ErrInvalid, o.Driver)
+	}
+	vol := &Volume{
+		Name: name, Driver: "local", Created: time.Now().UTC(), Labels: o.Labels, Options: o.Options,
+		Anonymous: o.Anonymous, Mountpoint: v.Path(name),
+	}
+	if err := checkOptions(o.Options); err != nil {
+		return nil, fmt.Errorf("cannot create volume %q: %w", name, err)
+	}
+	if err := v.write(vol); err != nil {
+		return nil, fmt.Errorf("cannot create volume %q: %w", name, err)
+	}
+	return vol, nil
+}
+
+// checkOptions refuses options that could not be obeyed: a volume that mounts
+// something is the engine's to mount, and it knows tmpfs and bind.
+func checkOptions(options map[string]string) error {
+	for key, value := range options {
+		switch {
+		case key == "o", key == "device":
+		case key == "type" && (value == "tmpfs" || value == "none" || value == "bind" || value == ""):
+		case key == "type":
+			return fmt.Errorf("%w option type=%s: without root only tmpfs and none (bind) can be mounted", ErrInvalid, value)
+		default:
+			return fmt.Errorf("%w option %q: known are type, device and o", ErrInvalid, key)
+		}
+	}
+	return nil
+}
+
+// write puts the whole volume in place by one rename, which fails if the name
+// is taken, because a volume's directory is never empty.
+func (v *Volumes) write(vol *Volume) error {
+	if err := os.MkdirAll(v.dir, 0o755); err != nil {
+		return err
+	}
+	// A dot cannot begin a volume's name.
+	tmp, err := os.MkdirTemp(v.dir, ".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	data, err := json.Marshal(vol)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(tmp, "volume.json"), append(data, '\n'), 0o644); err != nil {
+		return err
+	}
+	if err := os.Mkdir(filepath.Join(tmp, "_data"), 0o755); err != nil {
+		return err
+	}
+	// The umask must not decide who may enter the root of a volume.
+	for _, dir := range []string{tmp, filepath.Join(tmp, "_data")} {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	err = os.Rename(tmp, filepath.Join(v.dir, vol.Name))
+	if errors.Is(err, fs.ErrExist) {
+		return ErrExists
+	}
+	return err
+}
+
+// Get returns the volume of that name, or ErrNotFound.
+func (v *Volumes) Get(name string) (*Volume, error) {
+	if CheckName(name) != nil {
+		return nil, fmt.Errorf("%w: %q", ErrNotFound, name)
+	}
+	data, err := os.ReadFile(filepath.Join(v.dir, name, "volume.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %q", ErrNotFound, name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read volume %q: %w", name, err)
+	}
+	vol := new(Volume)
+	if err := json.Unmarshal(data, vol); err != nil {
+		return nil, fmt.Errorf("cannot read volume %q: %w", name, err)
+	}
+	vol.Mountpoint = v.Path(name)
+	return vol, nil
+}
+
+// Find is Get, or the one volume whose name begins so; podman's volume commands
+// take prefixes.
+func (v *Volumes) Find(prefix string) (*Volume, error) {
+	vol, err := v.Get(prefix)
+	if !errors.Is(err, ErrNotFound) || prefix == "" {
+		return vol, err
+	}
+	all, lerr := v.List()
+	if lerr != nil {
+		return nil, lerr
+	}
+	for _, candidate := range all {
+		if !strings.HasPrefix(candidate.Name, prefix) {
+			continue
+		}
+		if vol != nil {
+			return nil, fmt.Errorf("%w name %q: more than one volume begins so", ErrInvalid, prefix)
+		}
+		vol = candidate
+	}
+	if vol == nil {
+		return nil, err
+	}
+	return vol, nil
+}
+
+// List returns every volume, by name.
+func (v *Volumes) List() ([]*Volume, error) {
+	entries, err := os.ReadDir(v.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot list volumes: %w", err)
+	}
+	var all []*Volume
+	for _, entry := range entries {
+		vol, err := v.Get(entry.Name())
+		if errors.Is(err, ErrNotFound) {
+			continue // half-made, or removed since
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, vol)
+	}
+	slices.SortFunc(all, func(a, b *Volume) int { return strings.Compare(a.Name, b.Name) })
+	return all, nil
+}
+
+// Remove removes a volume and its files. The caller has made sure that no
+// container uses it.
+func (v *Volumes) Remove(name string) error {
+	if _, err := v.Get(name); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(v.trash, 0o700); err != nil {
+		return fmt.Errorf("cannot remove volume %q: %w", name, err)
+	}
+	// Gone by one rename; the files follow. What a crash leaves in the trash
+	// the next cleanup deletes.
+	grave := filepath.Join(v.trash, "volume-"+NewName()[:16])
+	if err := os.Rename(filepath.Join(v.dir, name), grave); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%w: %q", ErrNotFound, name)
+		}
+		return fmt.Errorf("cannot remove volume %q: %w", name, err)
+	}
+	if err := os.RemoveAll(grave); err != nil {
+		return fmt.Errorf("cannot remove files of volume %q: %w", name, err)
+	}
+	return nil
+}
