@@ -30,6 +30,16 @@ type Document struct {
 	// Console allocates a pseudoterminal in the container's devpts and sends
 	// its master over the sync socket with the ready message.
 	Console bool `json:",omitempty"`
+	// StartFD is a listening socket among the inherited descriptors: the program
+	// is executed when somebody connects there. The OCI command line separates
+	// create from start by it.
+	StartFD int `json:",omitempty"`
+	// State is what the hooks that the init stage runs (createContainer,
+	// startContainer) read; they run only when it is set.
+	State *specs.State `json:",omitempty"`
+	// NoPivot moves the root filesystem in place of pivot_root(2), which does not
+	// work on an initial ramdisk.
+	NoPivot bool `json:",omitempty"`
 }
 
 // Overlay is an overlay mount.
@@ -57,4 +67,6 @@ type ExecDocument struct {
 	Seccomp    *specs.LinuxSeccomp `json:",omitempty"`
 	Cgroup     string              `json:",omitempty"`
 	Console    bool                `json:",omitempty"`
+	// Personality of the container.
+	Personality *specs.LinuxPersonality `json:",omitempty"`
 }

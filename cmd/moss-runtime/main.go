@@ -1,0 +1,29 @@
+// Moss-runtime is moss's own OCI runtime, and the init stage of every container.
+package main
+
+import (
+	"os"
+	goruntime "runtime"
+
+	"moss/rootless/runtime"
+	"moss/rootless/runtime/birth"
+	_ "moss/userns/enter" // joins namespaces before Go has threads
+)
+
+// The init stages change what belongs to a thread, and execve keeps the ID of the
+// process only for its first one.
+func init() { goruntime.LockOSThread() }
+
+func main() {
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case "init":
+			os.Exit(runtime.Init(os.Args[2:]))
+		case "exec-init":
+			os.Exit(runtime.ExecInit(os.Args[2:]))
+		case "bridge":
+			os.Exit(birth.Bridge(os.Args[2:]))
+		}
+	}
+	os.Exit(2)
+}

@@ -1,0 +1,119 @@
+package birth
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// ExecRequest describes one more process in a running container.
+type ExecRequest struct {
+	Runtime string // path of moss-runtime
+	// Document is the path of the JSON of a runtime.ExecDocument. It and what it
+	// names are read before the container's mount namespace is joined.
+	Document string
+	// Data is the document itself, in place of the file.
+	Data []byte `json:",omitempty"`
+	// PreserveFDs as in Request.
+	PreserveFDs int `json:",omitempty"`
+	// Leave are the namespaces (CLONE_NEW* flags) of the container that are
+	// not joined.
+	Leave uintptr `json:",omitempty"`
+}
+
+// Exec clones `moss-runtime exec-init <document>` into the namespaces and the
+// cgroup of a running container. PID and cgroup come from the document.
+func Exec(r ExecRequest, stdio [3]*os.File, extra []*os.File) (*Process, error) {
+	if len(extra) < r.PreserveFDs {
+		return nil, fmt.Errorf("cannot execute in container: %d descriptors to preserve, %d given", r.PreserveFDs, len(extra))
+	}
+	doc, err := openDocument(r)
+	if err != nil {
+		return nil, err
+	}
+	defer doc.Close()
+	var head struct {
+		PID    int
+		Cgroup string
+	}
+	if err := json.NewDecoder(doc).Decode(&head); err != nil {
+		return nil, fmt.Errorf("cannot read document %q: %w", r.Document, err)
+	}
+	if _, err := doc.Seek(0, 0); err != nil {
+		return nil, err
+	}
+
+	pidfd, err := unix.PidfdOpen(head.PID, 0)
+	if err != nil {
+		return nil, fmt.Errorf("cannot find process %d of container: %w", head.PID, err)
+	}
+	target := os.NewFile(uintptr(pidfd), "pidfd")
+	defer target.Close() // given twice: the constructor closes the one it has used
+	flags := differing(head.PID) &^ r.Leave
+
+	at := syncFD + 1 + len(extra)
+	c := clone{
+		runtime: r.Runtime, args: []string{"exec-init", strconv.Itoa(at + 2)},
+		cgroup: head.Cgroup, stdio: stdio, extra: extra, preserve: r.PreserveFDs, hidden: []*os.File{target, target, doc},
+	}
+	// The init stage reads its files before it joins the mount namespace itself.
+	c.env = append(c.env, fmt.Sprintf("_MOSS_MOUNTS=%d:%x", at+1, flags&unix.CLONE_NEWNS))
+	flags &^= unix.CLONE_NEWNS
+	switch {
+	case flags&unix.CLONE_NEWPID != 0:
+		c.env = append(c.env, fmt.Sprintf("_MOSS_JOIN=%d:%x:fork:%d", at, flags, at+3))
+		return c.startThrough(fmt.Sprintf("cannot join namespaces of process %d", head.PID))
+	case flags != 0:
+		c.env = append(c.env, fmt.Sprintf("_MOSS_JOIN=%d:%x", at, flags))
+	}
+	return c.start()
+}
+
+// openDocument opens the file, or one in memory with the data.
+func openDocument(r ExecRequest) (*os.File, error) {
+	if r.Data == nil {
+		f, err := os.Open(r.Document)
+		if err != nil {
+			return nil, fmt.Errorf("cannot open document: %w", err)
+		}
+		return f, nil
+	}
+	fd, err := unix.MemfdCreate("document", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make document: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "document")
+	if _, err := f.Write(r.Data); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("cannot make document: %w", err)
+	}
+	f.Seek(0, 0)
+	return f, nil
+}
+
+// differing are the flags of the namespaces in which the process and the caller
+// are not together: joining one's own user namespace is EINVAL; see setns(2).
+func differing(pid int) uintptr {
+	var flags uintptr
+	for _, ns := range []struct {
+		name string
+		flag uintptr
+	}{
+		{"user", unix.CLONE_NEWUSER}, {"mnt", unix.CLONE_NEWNS}, {"pid", unix.CLONE_NEWPID},
+		{"net", unix.CLONE_NEWNET}, {"ipc", unix.CLONE_NEWIPC}, {"uts", unix.CLONE_NEWUTS},
+		{"cgroup", unix.CLONE_NEWCGROUP}, {"time", unix.CLONE_NEWTIME},
+	} {
+		var own, its unix.Stat_t
+		if unix.Stat("/proc/thread-self/ns/"+ns.name, &own) != nil ||
+			unix.Stat("/proc/"+strconv.Itoa(pid)+"/ns/"+ns.name, &its) != nil {
+			continue // a kernel without it, or a process that is gone: setns will tell
+		}
+		if own.Dev != its.Dev || own.Ino != its.Ino {
+			flags |= ns.flag
+		}
+	}
+	return flags
+}
