@@ -145,7 +145,7 @@ func (s *stage) openRoot() error {
 // overlay mounts the overlay. In a user namespace of its own the container's root
 // may not be able to walk to the layers: the caller then does it.
 func (s *stage) overlay(o *Overlay, path string) (int, bool, error) {
-	b := birth.Overlay{Lower: o.Lower, Upper: o.Upper, Work: o.Work, Volatile: o.Volatile, UserXattr: o.UserXattr}
+	b := o.mountable()
 	if l := s.spec.Linux.MountLabel; l != "" && hostSELinux() {
 		b.Data = append(b.Data, "context=\""+l+"\"")
 	}
@@ -154,6 +154,29 @@ func (s *stage) overlay(o *Overlay, path string) (int, bool, error) {
 		return fd, false, err
 	}
 	return b.Mount(path)
+}
+
+// mountable is the overlay as birth mounts it.
+func (o *Overlay) mountable() birth.Overlay {
+	return birth.Overlay{Lower: o.Lower, Upper: o.Upper, Work: o.Work, Volatile: o.Volatile, UserXattr: o.UserXattr}
+}
+
+// MountOverlay mounts an overlay at a directory, in the caller's mount namespace:
+// for OCI runtimes that do not know Document.
+func MountOverlay(o *Overlay, path string) error {
+	b := o.mountable()
+	fd, attached, err := b.Mount(path)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if attached {
+		return nil
+	}
+	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, path, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("cannot mount overlay at %q: %w", path, err)
+	}
+	return nil
 }
 
 // privateParent makes the mount that holds path private.
