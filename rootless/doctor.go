@@ -29,6 +29,8 @@ type Check struct {
 type DoctorOptions struct {
 	// Program is the moss to try; "" is the one that runs.
 	Program string
+	// Dirs are where that moss keeps its files, if not where it finds by itself.
+	Dirs userns.Dirs
 	// Timeout bounds each try; 0 is 30 seconds.
 	Timeout time.Duration
 	// Report, if set, is called with each check when it is done.
@@ -48,8 +50,10 @@ func Doctor(ctx context.Context, o DoctorOptions) []Check {
 		d.Timeout = 30 * time.Second
 	}
 	d.container = fmt.Sprintf("moss-doctor-%d", os.Getpid())
-	dirs, dirsErr := userns.FindDirs()
-	d.dirs = dirs
+	var dirsErr error
+	if d.dirs = o.Dirs; d.dirs == (userns.Dirs{}) {
+		d.dirs, dirsErr = userns.FindDirs()
+	}
 
 	for _, t := range doctorTries(dirsErr) {
 		c := d.do(t)
@@ -144,6 +148,9 @@ func (d *doctor) mossTo(ctx context.Context, stdout io.Writer, args ...string) (
 		if !strings.HasPrefix(variable, "_MOSS_") {
 			cmd.Env = append(cmd.Env, variable)
 		}
+	}
+	if d.Dirs != (userns.Dirs{}) {
+		cmd.Env = append(cmd.Env, "MOSS_ROOT="+d.Dirs.Root, "MOSS_RUN="+d.Dirs.Run)
 	}
 	var stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = stdout, &stderr
