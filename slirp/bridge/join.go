@@ -129,6 +129,10 @@ func (g *Guest) addVeth(b *Bridge, name string, mac net.HardwareAddr) error {
 	peer.AddRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name))
 	peer.AddRtAttr(unix.IFLA_MTU, size)
 	peer.AddRtAttr(unix.IFLA_ADDRESS, mac)
+	// Else there is a pair of queues, each with its files in sysfs, for each processor.
+	one := nl.Uint32Attr(1)
+	peer.AddRtAttr(unix.IFLA_NUM_TX_QUEUES, one)
+	peer.AddRtAttr(unix.IFLA_NUM_RX_QUEUES, one)
 	peer.AddRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(g.netns.Fd())))
 
 	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
@@ -137,6 +141,8 @@ func (g *Guest) addVeth(b *Bridge, name string, mac net.HardwareAddr) error {
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(vethPrefix(g.ID)+strings.ToLower(rand.Text()[:4]))))
 	req.AddData(nl.NewRtAttr(unix.IFLA_MTU, size))
 	req.AddData(nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(b.index))))
+	req.AddData(nl.NewRtAttr(unix.IFLA_NUM_TX_QUEUES, one))
+	req.AddData(nl.NewRtAttr(unix.IFLA_NUM_RX_QUEUES, one))
 	req.AddData(info)
 	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
 	return err

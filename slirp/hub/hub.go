@@ -89,7 +89,7 @@ func (h *Hub) Connect(ctx context.Context, r *slirp.ConnectRequest, netns *os.Fi
 	}
 	mode, driver, _ := strings.Cut(r.Mode, ":")
 	l := &lease{hub: h, request: r, status: &slirp.Status{HostGateway: uplink.HostGateway, Search: h.host.Search()}}
-	if err := h.register(l); err != nil {
+	if err := h.register(ctx, l); err != nil {
 		return nil, err
 	}
 	var err error

@@ -240,6 +240,22 @@ func (b *box) connect() {
 	b.t.Cleanup(func() { b.lease.Close() })
 }
 
+// end closes the lease and waits until moss-net has undone it.
+func (b *box) end() {
+	b.t.Helper()
+	b.lease.Close()
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
+		info, err := slirp.Info(context.Background(), dirs)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		if !slices.ContainsFunc(info.Connected, func(c slirp.Connected) bool { return c.Container == b.req.Container }) {
+			return
+		}
+	}
+	b.t.Fatal("the lease does not end")
+}
+
 func (b *box) addr(i int) netip.Addr { return b.status.Interfaces[0].IPs[i].Addr() }
 
 // dial connects from inside the box.
@@ -556,6 +572,23 @@ func TestPrivate(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestAgain starts a container again while its old namespace still goes down.
+func TestAgain(t *testing.T) {
+	b := connectedBox(t, func(r *slirp.ConnectRequest) { r.Ports = []slirp.Port{{Proto: "tcp", ContainerPort: 80}} })
+	b.req.Ports[0].HostPort = b.status.Ports[0].HostPort
+	for range 5 {
+		b.lease.Close()
+		b.unshare()
+		b.connect()
+		b.listen("tcp", ":80")
+		c, err := net.Dial("tcp", netip.AddrPortFrom(hostV4, b.req.Ports[0].HostPort).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		told(t, c)
 	}
 }
 

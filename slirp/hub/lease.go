@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -27,6 +28,7 @@ type lease struct {
 	status  *slirp.Status
 	done    bool // it stands: Info may tell of it
 	undo    []func() error
+	ended   chan struct{} // closed when all is undone
 }
 
 // record is the file of a lease: what the container keeps when moss-net is
@@ -46,21 +48,36 @@ func (l *lease) Close() error {
 	return errors.Join(errs...)
 }
 
+// handover is how long a new lease waits for the end of the container's old
+// one: a monitor that starts its container again has closed that just before.
+const handover = 2 * time.Second
+
 // register reserves the container's ID. A container has one lease.
-func (h *Hub) register(l *lease) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+func (h *Hub) register(ctx context.Context, l *lease) error {
+	ctx, cancel := context.WithTimeout(ctx, handover)
+	defer cancel()
 	id := l.request.Container
-	if h.leases[id] != nil {
-		return fmt.Errorf("the container is connected already")
+	l.ended = make(chan struct{})
+	for {
+		h.mu.Lock()
+		old := h.leases[id]
+		if old == nil {
+			h.leases[id] = l
+			h.mu.Unlock()
+			break
+		}
+		h.mu.Unlock()
+		select {
+		case <-old.ended:
+		case <-ctx.Done():
+			return errors.New("the container is connected already")
+		}
 	}
-	h.leases[id] = l
 	l.undo = append(l.undo, func() error {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		if h.leases[id] == l {
-			delete(h.leases, id)
-		}
+		delete(h.leases, id)
+		close(l.ended)
 		return nil
 	})
 	return nil
@@ -80,15 +97,17 @@ func (l *lease) connectBridges(ctx context.Context, netns *os.File) error {
 	if err != nil {
 		return err
 	}
-	if err := guest.Loopback(); err != nil {
-		return err
-	}
+	// The disk is slow, where the run directory is on one; the kernel is, too.
+	remembered := make(chan error, 1)
+	go func() { remembered <- l.remember() }()
+	err = guest.Loopback()
 	for i, n := range networks {
-		if err := guest.Join(n.Bridge, l.status.Interfaces[i], i == l.first(networks)); err != nil {
-			return err
+		if err == nil {
+			err = guest.Join(n.Bridge, l.status.Interfaces[i], i == l.first(networks))
 		}
 	}
-	if err := l.remember(); err != nil {
+	l.undo = append(l.undo, func() error { return os.Remove(h.leasePath(l.request.Container)) })
+	if err := errors.Join(err, <-remembered); err != nil {
 		return err
 	}
 	l.name(networks)
@@ -173,7 +192,6 @@ func (l *lease) remember() error {
 	if err != nil {
 		return fmt.Errorf("cannot record the lease: %w", err)
 	}
-	l.undo = append(l.undo, func() error { return os.Remove(path) })
 	return nil
 }
 

@@ -124,7 +124,7 @@ func TestContainerNames(t *testing.T) {
 	}
 
 	upstream(t, "127.0.0.53:53", says("203.0.113.7", 1))
-	web.lease.Close()
+	web.end()
 	if got := data(other.ask("udp", "web", dns.TypeA)); slices.Equal(got, v4) {
 		t.Error("web is still known after its end")
 	}
