@@ -44,7 +44,7 @@ func (e *Engine) Stop(ctx context.Context, c *container.Container, timeout *time
 		return err
 	}
 	if wait > 0 {
-		if err := signal(v.Live, sig); err != nil {
+		if err := sendSignal(v.Live, sig); err != nil {
 			return fmt.Errorf("cannot stop container %q: %w", c.Spec.Name, err)
 		}
 		gone, err := e.ended(ctx, c, v, wait)
@@ -104,12 +104,12 @@ func (e *Engine) killAll(live *container.Live) error {
 			return nil
 		}
 	}
-	return signal(live, unix.SIGKILL)
+	return sendSignal(live, unix.SIGKILL)
 }
 
-// signal sends to the container's first process, and to no other that may have
+// sendSignal sends to the container's first process, and to no other that may have
 // got its PID since.
-func signal(live *container.Live, sig unix.Signal) error {
+func sendSignal(live *container.Live, sig unix.Signal) error {
 	fd, err := pidFD(live.PID, live.PIDStart)
 	if errors.Is(err, unix.ESRCH) {
 		return nil
@@ -191,7 +191,7 @@ func (e *Engine) Kill(ctx context.Context, c *container.Container, sig int) erro
 			return fmt.Errorf("cannot kill container %q: %w", c.Spec.Name, err)
 		}
 	}
-	if err := signal(v.Live, unix.Signal(sig)); err != nil {
+	if err := sendSignal(v.Live, unix.Signal(sig)); err != nil {
 		return fmt.Errorf("cannot kill container %q: %w", c.Spec.Name, err)
 	}
 	if v.Monitor() {

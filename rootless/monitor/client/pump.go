@@ -117,9 +117,9 @@ func startSending(cancel context.CancelCauseFunc, c *Conn, s Streams) (end func(
 
 // sendAll copies s.In until it ends or quit becomes readable.
 func (c *Conn) sendAll(quit int, s Streams) error {
-	keys := detacher{}
+	keys := NewDetacher(nil)
 	if s.Terminal {
-		keys.keys = s.DetachKeys
+		keys = NewDetacher(s.DetachKeys)
 	}
 	in := int(s.In.Fd())
 	buf := make([]byte, monitor.MaxData)
@@ -141,7 +141,7 @@ func (c *Conn) sendAll(quit int, s Streams) error {
 			c.Send(monitor.StdinEOF, nil)
 			return nil
 		}
-		data, detach := keys.filter(buf[:n])
+		data, detach := keys.Filter(buf[:n])
 		if len(data) > 0 && c.Send(monitor.Stdin, data) != nil {
 			return nil // Recv tells why
 		}
@@ -163,15 +163,18 @@ func (c *Conn) sendSize(f *os.File) {
 	}
 }
 
-// detacher looks for the detach keys. The beginning of them is held back until
-// it is known that they go on differently.
-type detacher struct {
+// Detacher looks for the detach keys in what the user types. The beginning of
+// them is held back until it is known that they go on differently.
+type Detacher struct {
 	keys    []byte
 	matched int
 }
 
-// filter returns what is to be passed on, and whether the keys are complete.
-func (d *detacher) filter(in []byte) (out []byte, detach bool) {
+// NewDetacher looks for keys; for none, when there are none.
+func NewDetacher(keys []byte) *Detacher { return &Detacher{keys: keys} }
+
+// Filter returns what is to be passed on, and whether the keys are complete.
+func (d *Detacher) Filter(in []byte) (out []byte, detach bool) {
 	if len(d.keys) == 0 {
 		return in, false
 	}
@@ -196,7 +199,7 @@ func (d *detacher) filter(in []byte) (out []byte, detach bool) {
 
 // overlap is the length of the longest end of what is matched that is also a
 // beginning of the keys, shorter than all of it.
-func (d *detacher) overlap() int {
+func (d *Detacher) overlap() int {
 	for n := d.matched - 1; n > 0; n-- {
 		if string(d.keys[:n]) == string(d.keys[d.matched-n:d.matched]) {
 			return n
