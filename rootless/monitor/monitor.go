@@ -218,14 +218,16 @@ func (m *monitor) setUp() error {
 
 // serve is the life of the monitor after the start.
 func (m *monitor) serve() int {
-	for !m.finished || len(m.clients) > 0 {
+	for {
 		m.reap()
+		m.look(time.Now())
+		if m.finished && len(m.clients) == 0 {
+			return 0
+		}
 		if m.loop.turn(m.next()) {
 			m.active = time.Now()
 		}
-		m.look(time.Now())
 	}
-	return 0
 }
 
 // next is when something is to be done without an event.
