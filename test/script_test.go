@@ -248,6 +248,9 @@ func eventually(ts *testscript.TestScript, args []string) error {
 	if err != nil {
 		return err
 	}
+	if slow, err := strconv.Atoi(os.Getenv("MOSS_SLOW")); err == nil {
+		patience *= time.Duration(slow) // an emulated CPU
+	}
 	args = args[1:]
 	want := regexp.MustCompile("")
 	if n := len(args); n > 2 && args[n-2] == "=~" {

@@ -281,5 +281,8 @@ func (r result) line() string {
 	if r.err != nil {
 		return fmt.Sprintf("%-46s not measured: %v", r.row.name, r.err)
 	}
+	if r.row.other.name == "" {
+		return fmt.Sprintf("%-46s %18s  %s", r.row.name, r.spread(r.moss), r.verdict())
+	}
 	return fmt.Sprintf("%-46s %18s  %-8s %18s  %.3f  %s", r.row.name, r.spread(r.moss), r.row.other.name, r.spread(r.other), r.ratio(), r.verdict())
 }

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
+	"regexp"
 	"sync"
 
 	"github.com/moby/profiles/seccomp"
@@ -211,6 +211,8 @@ func (b *bench) extraProcesses(i int) (float64, error) {
 	return float64(grown)/n - 2, b.spawn(names...)
 }
 
+var syncCall = regexp.MustCompile(`\b(fsync|fdatasync|syncfs|sync|sync_file_range)\(`)
+
 // fsyncs counts the calls that wait for a disk, with strace where it is installed.
 func (b *bench) fsyncs(int) (float64, error) {
 	trace := filepath.Join(b.dir, "trace")
@@ -221,7 +223,7 @@ func (b *bench) fsyncs(int) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return float64(strings.Count(string(text), "sync")), nil
+	return float64(len(syncCall.FindAll(text, -1))), nil
 }
 
 // imageRows: an image of ten layers and 500 MB by the registry, and one file.
