@@ -88,6 +88,11 @@ func (g *Guest) join(b *Bridge, want slirp.Interface, first bool) error {
 	if err := g.handle.LinkSetUp(link); err != nil {
 		return err
 	}
+	for _, one := range []int{link.Attrs().ParentIndex, b.index} {
+		if err := g.space.settle(one); err != nil {
+			return err
+		}
+	}
 	for _, p := range want.IPs {
 		if err := addAddress(g.handle, index, p); err != nil {
 			return err
