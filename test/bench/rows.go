@@ -242,7 +242,8 @@ func (b *bench) imageRows() []row {
 	moss, podman := pull("moss"), pull("podman")
 	moss.before, podman.before = ready, ready
 	load := func(p string) side {
-		return side{name: p, before: b.command(p, "rmi", "-f", image), timed: b.command(p, "load", "-q", "-i", b.archive)}
+		clear := once(func() error { return b.spawn(p, "rm", "-fa", "-t", "0") })
+		return side{name: p, before: func(i int) error { return errors.Join(clear(i), b.spawn(p, "rmi", "-f", image)) }, timed: b.command(p, "load", "-q", "-i", b.archive)}
 	}
 	rows := []row{{name: "load, one small layer", must: noTarget, stretch: noTarget, pairs: 5, moss: load("moss"), other: load("podman")}}
 	if !b.quick {
