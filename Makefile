@@ -17,16 +17,10 @@ bin/moss bin/moss-runtime: FORCE
 	@$(withc) -o $@ ./cmd/$(@F)
 bin/moss-monitor bin/moss-net: FORCE
 	@$(pure) -o $@ ./cmd/$(@F)
-bin/moss-image: $(builtin) FORCE
+bin/moss-image: FORCE
 	@$(pure) -o $@ ./cmd/$(@F)
 bin/box: go.mod $(wildcard test/box/*.go)
 	@$(pure) -o $@ ./test/box
-
-# The image that moss carries itself: moss-image packs it, and is built again with it.
-$(builtin): bin/box $(wildcard storage/archive/*.go)
-	@mkdir -p $(@D); [ -e $@ ] || : >$@
-	@$(pure) -o bin/moss-image ./cmd/moss-image
-	@bin/moss-image pack-builtin bin/box $@.new && mv $@.new $@
 
 try: build ## run a container here, now, as an unprivileged user
 	@test/try
@@ -40,7 +34,7 @@ vm: build ## the tests that need a machine of their own
 	@test/run vm
 bench: build ## compare with podman, bwrap and crun where installed; BENCH=-quick for a look
 	@test/run bench $(BENCH)
-lint: $(builtin) ## gofmt, go vet, staticcheck
+lint: ## gofmt, go vet, staticcheck
 	@test/run lint
 docs: build ## write man pages from the command grammar
 	@bin/moss man cmd/moss/man

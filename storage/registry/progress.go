@@ -92,3 +92,9 @@ func (b *Bar) Abort() {
 		b.bar.Abort(false)
 	}
 }
+
+// Write moves the bar by what is written.
+func (b *Bar) Write(p []byte) (int, error) {
+	b.Add(len(p))
+	return len(p), nil
+}

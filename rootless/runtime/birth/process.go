@@ -44,6 +44,10 @@ type Process struct {
 	status syscall.WaitStatus
 }
 
+// Waiting is a process that an earlier caller has made ready, by the socket at
+// which it waits for its Go (runtime.Document.StartFD). It belongs to the Process.
+func Waiting(pid, socket int) *Process { return &Process{PID: pid, sync: socket, pidfd: -1} }
+
 // InitError is what kept the program from running, told by the init stage. Code
 // is moss's exit code: 125, 126 (cannot be run) or 127 (not found).
 type InitError struct {

@@ -1,0 +1,154 @@
+// Package cli is the command line of moss: the grammar, one struct and one file
+// a command, and the only place that prints.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"moss/rootless"
+	"moss/userns"
+	"moss/userns/enter"
+)
+
+// Version is the version of this moss; the linker sets it.
+var Version = "unknown"
+
+// Globals are the flags that every command takes.
+type Globals struct {
+	Root     string   `help:"Directory of images, containers and volumes." placeholder:"DIR" group:"Global"`
+	Runroot  string   `help:"Directory of what a reboot takes away; must be on a tmpfs." placeholder:"DIR" group:"Global"`
+	LogLevel string   `help:"What to log: debug, info, warn or error." placeholder:"LEVEL" group:"Global"`
+	Help     helpFlag `help:"Show the help of the command." group:"Global"`
+}
+
+func (g *Globals) globals() *Globals { return g }
+
+// command is what every command's struct is.
+type command interface {
+	globals() *Globals
+	// Run does the command's work. A command that is marked as one for the
+	// host in the table finds no Engine in c.
+	Run(ctx context.Context, c *call) error
+}
+
+// preparer is a command that checks its arguments before namespaces are made or
+// entered.
+type preparer interface{ prepare() error }
+
+// call is one command line being carried out.
+type call struct {
+	Engine *rootless.Engine
+	Dirs   userns.Dirs
+	In     *os.File
+	Out    io.Writer
+	Err    io.Writer
+	Args   []string // the whole command line
+}
+
+// Main carries out a command line and returns the exit code.
+func Main(args []string) int {
+	c := &call{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Args: args}
+	defer restoreTerminal()
+	err := c.run(context.Background())
+	return c.report(err)
+}
+
+// run is stages 1 and 2 of ARCHITECTURE.md, and then the command.
+func (c *call) run(ctx context.Context) error {
+	entry, name, rest, err := lookup(c.Args[1:])
+	if err != nil {
+		return err
+	}
+	if entry == nil {
+		return c.top(rest)
+	}
+	cmd := entry.New()
+	if err := parse("moss "+name, cmd, rest); err != nil {
+		if errors.Is(err, errHelp) {
+			return c.help(entry)
+		}
+		return err
+	}
+	g := cmd.globals()
+	if err := setLog(g.LogLevel); err != nil {
+		return err
+	}
+	if p, ok := cmd.(preparer); ok {
+		if err := p.prepare(); err != nil {
+			return err
+		}
+	}
+	if c.Dirs, err = userns.FindDirs(); err != nil {
+		return err
+	}
+	if g.Root != "" {
+		c.Dirs.Root = absolute(g.Root)
+	}
+	if g.Runroot != "" {
+		c.Dirs.Run = absolute(g.Runroot)
+	}
+	if !entry.Host {
+		if !enter.Joined() {
+			if err := userns.Enter(ctx, c.Dirs); err != nil {
+				return err
+			}
+		}
+		c.Engine = rootless.New(c.Dirs)
+	}
+	if entry.Streams { // it handles signals itself
+		return cmd.Run(ctx, c)
+	}
+	ctx, stop := signal.NotifyContext(ctx, unix.SIGINT, unix.SIGTERM)
+	defer stop()
+	return cmd.Run(ctx, c)
+}
+
+func absolute(path string) string {
+	if strings.HasPrefix(path, "/") {
+		return path
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+	return dir + "/" + path
+}
+
+// setLog sets the level of slog: --log-level, else MOSS_LOG, else warnings.
+func setLog(level string) error {
+	if level == "" {
+		level = os.Getenv("MOSS_LOG")
+	}
+	var l slog.Level
+	switch strings.ToLower(level) {
+	case "", "warn", "warning":
+		l = slog.LevelWarn
+	case "debug", "trace":
+		l = slog.LevelDebug
+	case "info":
+		l = slog.LevelInfo
+	case "error", "fatal", "panic":
+		l = slog.LevelError
+	default:
+		return &flagError{Flag: "--log-level", Value: level, Err: fmt.Errorf("want debug, info, warn or error")}
+	}
+	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{
+		Level: l,
+		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey && l > slog.LevelDebug {
+				return slog.Attr{}
+			}
+			return a
+		},
+	})))
+	return nil
+}

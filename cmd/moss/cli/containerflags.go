@@ -1,0 +1,96 @@
+package cli
+
+// ContainerFlags describe a container: run and create share them. Names,
+// shorthands and meanings are podman's. Spec reads them once.
+type ContainerFlags struct {
+	Name       string   `help:"Name of the container; one is made up when none is given." placeholder:"NAME" group:"Container"`
+	Replace    bool     `help:"Remove a container of the same name first." group:"Container"`
+	Label      []string `short:"l" sep:"none" help:"Label of the container." placeholder:"KEY=VALUE" group:"Container"`
+	LabelFile  []string `sep:"none" help:"File of labels, one a line." placeholder:"FILE" group:"Container"`
+	Annotation []string `sep:"none" help:"OCI annotation of the container." placeholder:"KEY=VALUE" group:"Container"`
+	Cidfile    string   `help:"Write the container's ID to this file, which must not exist yet." placeholder:"FILE" group:"Container"`
+	Pidfile    string   `help:"Write the process ID of the container's first process to this file." placeholder:"FILE" group:"Container"`
+	Runtime    string   `help:"OCI runtime by name or path; moss's own when none is given." placeholder:"NAME" group:"Container"`
+
+	Pull      string `help:"When to pull the image: always, missing (the default), never or newer." placeholder:"POLICY" group:"Image"`
+	Platform  string `help:"Platform of the image." placeholder:"OS/ARCH[/VARIANT]" group:"Image"`
+	Arch      string `help:"Architecture of the image." placeholder:"ARCH" group:"Image"`
+	OS        string `name:"os" help:"Operating system of the image." placeholder:"OS" group:"Image"`
+	Variant   string `help:"Variant of the image's architecture." placeholder:"VARIANT" group:"Image"`
+	Quiet     bool   `short:"q" help:"Show no progress of a pull." group:"Image"`
+	TLSVerify *bool  `name:"tls-verify" help:"Require HTTPS and a valid certificate of the registry." group:"Image"`
+	Authfile  string `help:"File with the registry's credentials." placeholder:"FILE" group:"Image"`
+	Rootfs    bool   `help:"The first argument is a directory with a root filesystem, not an image." group:"Image"`
+
+	Entrypoint *string  `help:"Entry point in place of the image's: a command or a JSON array of words." placeholder:"COMMAND" group:"Process"`
+	Env        []string `short:"e" sep:"none" help:"Environment variable; NAME alone passes moss's own on, NAME* all that begin so." placeholder:"NAME[=VALUE]" group:"Process"`
+	EnvFile    []string `sep:"none" help:"File of environment variables, one a line." placeholder:"FILE" group:"Process"`
+	EnvHost    bool     `help:"Pass on every environment variable of moss." group:"Process"`
+	HTTPProxy  bool     `name:"http-proxy" help:"Pass on the proxy variables of moss's environment: http_proxy, https_proxy, ftp_proxy, no_proxy." group:"Process"`
+	Workdir    string   `short:"w" help:"Working directory in the container." placeholder:"DIR" group:"Process"`
+	User       string   `short:"u" help:"User, and group, of the program, by name or number." placeholder:"USER[:GROUP]" group:"Process"`
+	GroupAdd   []string `sep:"none" help:"Further group of the user; keep-groups keeps those of the caller." placeholder:"GROUP" group:"Process"`
+	Init       bool     `help:"Run a small init as process 1, which forwards signals and reaps." group:"Process"`
+	Umask      string   `help:"File mode creation mask, in octal." placeholder:"MASK" group:"Process"`
+	Ulimit     []string `sep:"none" help:"Limit of setrlimit(2), or host for moss's own." placeholder:"NAME=SOFT[:HARD]" group:"Process"`
+	OOMScore   *int     `name:"oom-score-adj" help:"How willingly the kernel kills it when memory is short: -1000 to 1000." placeholder:"N" group:"Process"`
+
+	Interactive bool `short:"i" help:"Keep standard input open." group:"Terminal"`
+	TTY         bool `name:"tty" short:"t" help:"Give the container a terminal." group:"Terminal"`
+
+	Volume        []string `short:"v" sep:"none" help:"Mount a host path or a named volume." placeholder:"[SOURCE:]TARGET[:OPTIONS]" group:"Files"`
+	Mount         []string `sep:"none" help:"Mount as KEY=VALUE list: type=bind|volume|tmpfs,source=,target=,readonly…" placeholder:"LIST" group:"Files"`
+	Tmpfs         []string `sep:"none" help:"Mount a file system in memory." placeholder:"TARGET[:OPTIONS]" group:"Files"`
+	VolumesFrom   []string `sep:"none" help:"Mount the volumes of another container." placeholder:"CONTAINER[:ro|rw]" group:"Files"`
+	ImageVolume   string   `help:"What to do with the image's volumes: anonymous, tmpfs or ignore." placeholder:"MODE" group:"Files"`
+	ReadOnly      bool     `help:"Mount the root filesystem read-only." group:"Files"`
+	ReadOnlyTmpfs *bool    `help:"With --read-only: writable tmpfs on /run, /tmp and /var/tmp; on by default." group:"Files"`
+	ShmSize       string   `help:"Size of /dev/shm." placeholder:"SIZE" group:"Files"`
+	Device        []string `sep:"none" help:"Device of the host." placeholder:"HOST[:CONTAINER][:rwm]" group:"Files"`
+
+	Network      []string `name:"network" aliases:"net" sep:"none" help:"Network: none, host, private, container:ID, ns:PATH or NAME[:ip=,mac=,alias=]; the default is moss." placeholder:"NETWORK" group:"Network"`
+	Publish      []string `short:"p" sep:"none" help:"Publish a port, or a range, on the host." placeholder:"[[IP:]HOSTPORT:]PORT[/PROTO]" group:"Network"`
+	PublishAll   bool     `short:"P" help:"Publish every exposed port on a free port of the host." group:"Network"`
+	Expose       []string `sep:"none" help:"Expose a port, or a range, without publishing it." placeholder:"PORT[/PROTO]" group:"Network"`
+	Hostname     string   `short:"h" help:"Host name in the container." placeholder:"NAME" group:"Network"`
+	AddHost      []string `sep:"none" help:"Line in /etc/hosts; host-gateway is the host's address." placeholder:"NAME:IP" group:"Network"`
+	NoHosts      bool     `help:"Leave /etc/hosts as the image has it." group:"Network"`
+	DNS          []string `name:"dns" sep:"none" help:"Name server." placeholder:"IP" group:"Network"`
+	DNSSearch    []string `name:"dns-search" sep:"none" help:"Search domain; . for none." placeholder:"DOMAIN" group:"Network"`
+	DNSOption    []string `name:"dns-option" aliases:"dns-opt" sep:"none" help:"Option of resolv.conf(5)." placeholder:"OPTION" group:"Network"`
+	NetworkAlias []string `name:"network-alias" sep:"none" help:"Further name on the container's networks." placeholder:"NAME" group:"Network"`
+	IP           string   `name:"ip" help:"IPv4 address on the container's network." placeholder:"IP" group:"Network"`
+	IP6          string   `name:"ip6" help:"IPv6 address on the container's network." placeholder:"IP" group:"Network"`
+	MACAddress   string   `name:"mac-address" help:"Hardware address on the container's network." placeholder:"MAC" group:"Network"`
+
+	Userns   string   `help:"User namespace: host, keep-id, nomap, auto, container:ID or ns:PATH." placeholder:"MODE" group:"Namespaces"`
+	UIDMap   []string `name:"uidmap" sep:"none" help:"Map user IDs." placeholder:"CONTAINER:INTERMEDIATE[:SIZE]" group:"Namespaces"`
+	GIDMap   []string `name:"gidmap" sep:"none" help:"Map group IDs." placeholder:"CONTAINER:INTERMEDIATE[:SIZE]" group:"Namespaces"`
+	PID      string   `name:"pid" help:"PID namespace: private, host, container:ID or ns:PATH." placeholder:"MODE" group:"Namespaces"`
+	IPC      string   `name:"ipc" help:"IPC namespace: private, shareable, none, host, container:ID or ns:PATH." placeholder:"MODE" group:"Namespaces"`
+	UTS      string   `name:"uts" help:"UTS namespace: private, host, container:ID or ns:PATH." placeholder:"MODE" group:"Namespaces"`
+	Cgroupns string   `help:"Cgroup namespace: private, host, container:ID or ns:PATH." placeholder:"MODE" group:"Namespaces"`
+
+	Privileged  bool     `help:"Take away every restriction that the user namespace allows to." group:"Security"`
+	CapAdd      []string `sep:"," help:"Add a capability, or ALL." placeholder:"CAPABILITY" group:"Security"`
+	CapDrop     []string `sep:"," help:"Drop a capability, or ALL." placeholder:"CAPABILITY" group:"Security"`
+	SecurityOpt []string `sep:"none" help:"seccomp=, apparmor=, label=, no-new-privileges, mask=, unmask=, proc-opts=, systempaths=unconfined." placeholder:"OPTION" group:"Security"`
+	Sysctl      []string `sep:"none" help:"Kernel parameter of the container's namespaces." placeholder:"KEY=VALUE" group:"Security"`
+
+	Memory       string `short:"m" help:"Memory limit." placeholder:"SIZE" group:"Resources"`
+	MemorySwap   string `help:"Limit of memory and swap together; -1 for none." placeholder:"SIZE" group:"Resources"`
+	CPUs         string `name:"cpus" help:"Number of CPUs." placeholder:"N" group:"Resources"`
+	CPUShares    uint64 `name:"cpu-shares" short:"c" help:"Relative weight of CPU time; 1024 is the usual." placeholder:"N" group:"Resources"`
+	CPUSetCPUs   string `name:"cpuset-cpus" help:"CPUs to run on." placeholder:"LIST" group:"Resources"`
+	CPUSetMems   string `name:"cpuset-mems" help:"Memory nodes to use." placeholder:"LIST" group:"Resources"`
+	PidsLimit    *int64 `help:"Limit of processes; -1 for none." placeholder:"N" group:"Resources"`
+	Cgroups      string `help:"enabled, or disabled to make no cgroup." placeholder:"MODE" group:"Resources"`
+	CgroupParent string `help:"Cgroup in which to make the container's." placeholder:"PATH" group:"Resources"`
+
+	Rm          bool     `help:"Remove the container, and its anonymous volumes, when it exits." group:"Life"`
+	Restart     string   `help:"Restart policy: no, on-failure[:N], always or unless-stopped." placeholder:"POLICY" group:"Life"`
+	StopSignal  string   `help:"Signal that stops the program." placeholder:"SIGNAL" group:"Life"`
+	StopTimeout *int     `help:"Seconds between that signal and SIGKILL." placeholder:"SECONDS" group:"Life"`
+	LogDriver   string   `help:"Log: k8s-file, json-file, none or passthrough." placeholder:"DRIVER" group:"Life"`
+	LogOpt      []string `sep:"none" help:"Option of the log: max-size, max-file, path." placeholder:"KEY=VALUE" group:"Life"`
+}

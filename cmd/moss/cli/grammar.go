@@ -1,0 +1,175 @@
+package cli
+
+import (
+	"errors"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+// leaf is one field of a grammar struct, its embedded structs flattened.
+type leaf struct {
+	reflect.StructField
+	path []int // for FieldByIndex
+}
+
+// leafFields lists the flags and arguments of a grammar struct.
+func leafFields(t reflect.Type) []leaf {
+	var out []leaf
+	for i := range t.NumField() {
+		f := t.Field(i)
+		switch {
+		case f.Anonymous:
+			for _, sub := range leafFields(f.Type) {
+				sub.path = append([]int{i}, sub.path...)
+				out = append(out, sub)
+			}
+		case f.IsExported() && f.Tag != "":
+			out = append(out, leaf{f, []int{i}})
+		}
+	}
+	return out
+}
+
+// parse fills cmd, a pointer to a command's struct, from args.
+//
+// Kong spends about 20 µs on every flag of a grammar (it interpolates help texts
+// with a regular expression), which for run is more than joining the namespaces
+// takes. So it is first shown a grammar of only the flags whose names occur in
+// args. That grammar accepts exactly what the whole one does: a flag that is left
+// out of it cannot be meant by any argument. If it refuses, the whole grammar is
+// asked, whose message knows all the flags.
+func parse(name string, cmd any, args []string) error {
+	whole := reflect.ValueOf(cmd).Elem()
+	part, fields := partOf(whole.Type(), mentioned(args))
+	if parser, err := newParser(name, part.Addr().Interface()); err == nil {
+		_, err := parser.Parse(args)
+		if err == nil {
+			for i, f := range fields {
+				whole.FieldByIndex(f.path).Set(part.Field(i))
+			}
+			return nil
+		}
+		if errors.Is(err, errHelp) {
+			return errHelp
+		}
+	}
+	return parseWhole(name, cmd, args)
+}
+
+func parseWhole(name string, cmd any, args []string) error {
+	parser, err := newParser(name, cmd)
+	if err != nil {
+		return err
+	}
+	if _, err := parser.Parse(args); err != nil {
+		if errors.Is(err, errHelp) {
+			return errHelp
+		}
+		return &parseError{command: name, err: err}
+	}
+	return nil
+}
+
+// parseError is a command line that does not follow the grammar.
+type parseError struct {
+	command string
+	err     error
+}
+
+func (e *parseError) Error() string { return e.err.Error() }
+func (e *parseError) Unwrap() error { return e.err }
+
+// Hint says where the grammar is written down.
+func (e *parseError) Hint() string { return "see '" + e.command + " --help'" }
+
+// newParser makes kong's parser for one command, whose struct is the grammar.
+func newParser(name string, cmd any) (*kong.Kong, error) {
+	parser, err := kong.New(cmd, kong.Name(name), kong.NoDefaultHelp(), kong.WithHyphenPrefixedParameters(true))
+	if err != nil {
+		return nil, err
+	}
+	giveHelpShort(parser.Model.Node)
+	return parser, nil
+}
+
+// giveHelpShort lets -h mean --help where it means nothing else.
+func giveHelpShort(node *kong.Node) {
+	var help *kong.Flag
+	for _, flag := range node.Flags {
+		if flag.Short == 'h' {
+			return
+		}
+		if flag.Name == "help" {
+			help = flag
+		}
+	}
+	if help != nil {
+		help.Short = 'h'
+	}
+}
+
+// mentioned are all the long names and short letters that args could mean:
+// more than they do mean, since values are not told from flags.
+func mentioned(args []string) map[string]bool {
+	names := map[string]bool{"h": true}
+	for _, arg := range args {
+		if name, ok := strings.CutPrefix(arg, "--"); ok {
+			name, _, _ = strings.Cut(name, "=")
+			names[name] = true
+		} else if letters, ok := strings.CutPrefix(arg, "-"); ok {
+			for _, r := range letters {
+				names[string(r)] = true
+			}
+		}
+	}
+	return names
+}
+
+// partOf makes a struct of the arguments of t and of those of its flags that
+// are in names, without their help.
+func partOf(t reflect.Type, names map[string]bool) (reflect.Value, []leaf) {
+	var fields []leaf
+	var types []reflect.StructField
+	for _, f := range leafFields(t) {
+		if !isNamed(f.StructField, names) {
+			continue
+		}
+		fields = append(fields, f)
+		types = append(types, reflect.StructField{Name: f.Name, Type: f.Type, Tag: withoutHelp(f.Tag)})
+	}
+	return reflect.New(reflect.StructOf(types)).Elem(), fields
+}
+
+func isNamed(f reflect.StructField, names map[string]bool) bool {
+	if _, ok := f.Tag.Lookup("arg"); ok {
+		return true
+	}
+	if f.Name == "Help" || names[f.Tag.Get("short")] || names[longName(f)] {
+		return true
+	}
+	aliases := f.Tag.Get("aliases")
+	return aliases != "" && slices.ContainsFunc(strings.Split(aliases, ","), func(a string) bool { return names[a] })
+}
+
+// withoutHelp takes away the texts, which are the costly part of a tag.
+func withoutHelp(tag reflect.StructTag) reflect.StructTag {
+	var out strings.Builder
+	for _, key := range []string{"name", "short", "aliases", "sep", "arg", "optional", "passthrough"} {
+		if value, ok := tag.Lookup(key); ok {
+			out.WriteString(key + `:"` + value + `" `)
+		}
+	}
+	return reflect.StructTag(strings.TrimSpace(out.String()))
+}
+
+// errHelp stops the parsing when --help is met.
+var errHelp = errors.New("help is wanted")
+
+// helpFlag is the type of --help.
+type helpFlag bool
+
+// BeforeReset is kong's hook: it runs before missing arguments are complained of.
+func (helpFlag) BeforeReset() error { return errHelp }

@@ -1,0 +1,45 @@
+package cli
+
+import (
+	"errors"
+
+	"github.com/containerd/errdefs"
+
+	"moss/storage/image"
+)
+
+// hints are the lines that tell the user what to do about an error. Libraries
+// know only a few cases themselves, as a method Hint; the rest is here.
+func hints(err error) []string {
+	var hinted interface{ Hint() string }
+	if errors.As(err, &hinted) {
+		if hint := hinted.Hint(); hint != "" {
+			return []string{hint}
+		}
+		return nil
+	}
+	switch {
+	case errors.Is(err, image.ErrNotFound):
+		return []string{"'moss images' lists the images, 'moss pull NAME' gets one"}
+	case errors.Is(err, errdefs.ErrNotFound):
+		return hintNotFound(err)
+	}
+	return nil
+}
+
+func hintNotFound(err error) []string {
+	var named *notFoundError
+	if errors.As(err, &named) {
+		return []string{"'" + named.list + "' lists what there is"}
+	}
+	return []string{"'moss ps --all' lists the containers"}
+}
+
+// notFoundError is a volume or a network that is not there.
+type notFoundError struct {
+	err  error
+	list string // the command that lists them
+}
+
+func (e *notFoundError) Error() string { return e.err.Error() }
+func (e *notFoundError) Unwrap() error { return e.err }

@@ -1,0 +1,111 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"sync"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+
+	"moss/rootless"
+	"moss/rootless/container"
+)
+
+// saved is the state of the terminal before it was made raw: whoever ends moss
+// must give it back.
+var saved struct {
+	sync.Mutex
+	fd    int
+	state *term.State
+}
+
+// restoreTerminal undoes rawTerminal. It may be called any number of times.
+func restoreTerminal() {
+	saved.Lock()
+	defer saved.Unlock()
+	if saved.state != nil {
+		_ = term.Restore(saved.fd, saved.state) // the terminal may be gone
+		saved.state = nil
+	}
+}
+
+// rawTerminal makes the terminal raw, until restoreTerminal or a signal that
+// ends moss.
+func rawTerminal(f *os.File) error {
+	fd := int(f.Fd())
+	state, err := term.MakeRaw(fd)
+	if err != nil {
+		return fmt.Errorf("cannot make the terminal raw: %w", err)
+	}
+	saved.Lock()
+	saved.fd, saved.state = fd, state
+	saved.Unlock()
+
+	// The goroutine lives as long as moss: it ends it.
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGINT)
+	go func() {
+		s := (<-c).(unix.Signal)
+		restoreTerminal()
+		signal.Reset(s)
+		_ = unix.Kill(os.Getpid(), s)
+	}()
+	return nil
+}
+
+func isTerminal(f *os.File) bool { return f != nil && term.IsTerminal(int(f.Fd())) }
+
+// which says which streams to attach.
+type which struct{ in, out, err bool }
+
+// streams makes the Streams of an attachment. With a terminal in the container
+// and one outside, the one outside is made raw by raw, once there is something
+// to talk to.
+func (c *call) streams(w which, tty bool, keys []byte, sigProxy bool) (s *rootless.Streams, raw func() error) {
+	s = &rootless.Streams{SigProxy: sigProxy}
+	if w.in {
+		s.In = c.In
+	}
+	if w.out {
+		s.Out = c.Out
+	}
+	if w.err {
+		s.Err = c.Err
+	}
+	if !tty || !w.in || !isTerminal(c.In) {
+		return s, func() error { return nil }
+	}
+	s.Terminal, s.DetachKeys = true, keys
+	return s, func() error { return rawTerminal(c.In) }
+}
+
+// proxySignals passes on to the container what moss receives, as podman's
+// --sig-proxy does, until stop is called. Signals that come before the program
+// runs wait for it.
+func (c *call) proxySignals(ctx context.Context, s *rootless.Streams, target func() *container.Container) (begin, stop func()) {
+	if !s.SigProxy || s.Terminal {
+		return func() {}, func() {}
+	}
+	received := make(chan os.Signal, 32)
+	signal.Notify(received)
+	signal.Reset(unix.SIGCHLD, unix.SIGURG, unix.SIGPIPE, unix.SIGTTIN, unix.SIGTTOU, unix.SIGTSTP, unix.SIGCONT, unix.SIGWINCH, unix.SIGPROF)
+	done := make(chan struct{})
+	begin = func() {
+		// The goroutine ends with stop.
+		go func() {
+			for {
+				select {
+				case <-done:
+					return
+				case sig := <-received:
+					// It may have ended meanwhile; Wait tells.
+					_ = c.Engine.Kill(ctx, target(), int(sig.(unix.Signal)))
+				}
+			}
+		}()
+	}
+	return begin, func() { signal.Stop(received); close(done) }
+}

@@ -1,0 +1,124 @@
+package archive
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	digest "github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.podman.io/storage/pkg/archive"
+
+	"moss/storage"
+	"moss/storage/image"
+	"moss/storage/registry"
+)
+
+// ImportOptions of Import.
+type ImportOptions struct {
+	Name    string // full, or ""
+	Message string
+	Changes []string
+}
+
+// Import makes an image with one layer of a tar file of a root filesystem, which
+// may be compressed, and returns its ID.
+func Import(store *storage.Store, input *os.File, o ImportOptions, progress *registry.Progress) (string, error) {
+	var config imagespec.ImageConfig
+	if err := apply(&config, o.Changes); err != nil {
+		return "", fmt.Errorf("cannot import %q: %w", input.Name(), err)
+	}
+	id, err := importLayer(store, input, config, o, progress)
+	if err != nil {
+		return "", fmt.Errorf("cannot import %q: %w", input.Name(), err)
+	}
+	return id, nil
+}
+
+func importLayer(store *storage.Store, input *os.File, config imagespec.ImageConfig, o ImportOptions, progress *registry.Progress) (string, error) {
+	file, diffID, size, err := measure(store, input)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	bar := progress.Blob("blob", diffID, size)
+	layer, err := store.PutLayer("", diffID, "", 0, io.TeeReader(file, bar))
+	if err != nil {
+		bar.Abort()
+		return "", err
+	}
+	bar.Done()
+
+	now := time.Now().UTC()
+	host := image.HostPlatform()
+	comment := o.Message
+	if comment == "" {
+		comment = "imported from " + input.Name()
+	}
+	spec, err := json.Marshal(imagespec.Image{
+		Created:  &now,
+		Platform: imagespec.Platform{OS: host.OS, Architecture: host.Arch, Variant: host.Variant},
+		Config:   config,
+		RootFS:   imagespec.RootFS{Type: "layers", DiffIDs: []digest.Digest{diffID}},
+		History:  []imagespec.History{{Created: &now, CreatedBy: "moss import", Comment: comment}},
+	})
+	if err != nil {
+		return "", err
+	}
+	manifest, err := json.Marshal(imagespec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: imagespec.MediaTypeImageManifest,
+		Config: descriptor(imagespec.MediaTypeImageConfig, spec),
+		Layers: []imagespec.Descriptor{{MediaType: imagespec.MediaTypeImageLayer, Digest: diffID, Size: size}},
+	})
+	if err != nil {
+		return "", err
+	}
+	progress.Blob("config", digest.FromBytes(spec), int64(len(spec))).Done()
+	progress.Line("Writing manifest to image destination")
+	record := storage.NewImage{Config: spec, Manifest: manifest, Layer: layer, Created: now}
+	if o.Name != "" {
+		record.Names = []string{o.Name}
+	}
+	return store.AddImage(record)
+}
+
+// measure returns the input decompressed in a temporary file, at its start, and
+// the digest by which the layer is known. It refuses what is no tar file before
+// anything is unpacked.
+func measure(store *storage.Store, input *os.File) (file *os.File, diffID digest.Digest, size int64, err error) {
+	temp, err := store.Temp()
+	if err != nil {
+		return nil, "", 0, err
+	}
+	plain, err := archive.DecompressStream(input)
+	if err != nil {
+		return nil, "", 0, err
+	}
+	defer plain.Close()
+	f, err := os.CreateTemp(temp, "import-*")
+	if err != nil {
+		return nil, "", 0, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, "", 0, errors.Join(err, f.Close())
+	}
+	sum := digest.Canonical.Digester()
+	size, err = io.Copy(io.MultiWriter(f, sum.Hash()), plain)
+	if err == nil && size == 0 {
+		err = errors.New("it is empty")
+	}
+	if err == nil {
+		_, err = indexTar(f)
+	}
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return nil, "", 0, errors.Join(err, f.Close())
+	}
+	return f, sum.Digest(), size, nil
+}

@@ -1,0 +1,321 @@
+package archive
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	digest "github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"moss/storage"
+	"moss/storage/image"
+	"moss/storage/registry"
+)
+
+const (
+	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	dockerConfig   = "application/vnd.docker.container.image.v1+json"
+	dockerLayer    = "application/vnd.docker.image.rootfs.diff.tar"
+	dockerLayerGz  = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+)
+
+// Loaded is one image that Load has put into the store.
+type Loaded struct {
+	ID    string
+	Names []string
+}
+
+// packed is an image in an archive.
+type packed struct {
+	names    []string
+	config   []byte
+	manifest []byte
+	layers   []packedLayer
+}
+
+type packedLayer struct {
+	file   string
+	digest digest.Digest // of the file; "" when the archive does not say
+	size   int64
+}
+
+// Load copies every image of an archive into the store: docker save's, podman
+// save's, OCI layouts, packed, compressed or as a directory.
+func Load(store *storage.Store, input *os.File, progress *registry.Progress) ([]Loaded, error) {
+	temp, err := store.Temp()
+	if err != nil {
+		return nil, err
+	}
+	a, err := open(input, temp)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read archive %q: %w", input.Name(), err)
+	}
+	defer a.Close()
+	images, err := list(a)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read archive %q: %w", input.Name(), err)
+	}
+	var all []Loaded
+	for _, img := range images {
+		id, err := put(store, a, img, progress)
+		if err != nil {
+			return all, fmt.Errorf("cannot load image from %q: %w", input.Name(), err)
+		}
+		all = append(all, Loaded{id, img.names})
+	}
+	return all, nil
+}
+
+// list finds out what kind of archive it is, and what is in it.
+func list(a files) ([]packed, error) {
+	data, err := document(a, "manifest.json")
+	switch {
+	case err == nil && strings.HasPrefix(strings.TrimSpace(string(data)), "["):
+		return listDocker(a, data)
+	case err == nil:
+		img, err := listDir(a, data)
+		return []packed{img}, err
+	case !errors.Is(err, os.ErrNotExist):
+		return nil, err
+	}
+	if _, _, err := a.open("index.json"); err == nil {
+		return listOCI(a)
+	}
+	if _, _, err := a.open("repositories"); err == nil {
+		return nil, errors.New("it was saved by a Docker older than 1.10")
+	}
+	return nil, errors.New("it is neither a docker archive nor an OCI layout (a root filesystem is read by import)")
+}
+
+// listDocker reads the manifest.json of docker save, old and new style.
+func listDocker(a files, data []byte) ([]packed, error) {
+	var items []struct {
+		Config   string
+		RepoTags []string
+		Layers   []string
+	}
+	if err := json.Unmarshal(data, &items); err != nil {
+		return nil, fmt.Errorf("manifest.json: %w", err)
+	}
+	var all []packed
+	for _, item := range items {
+		img := packed{}
+		for _, tag := range item.RepoTags {
+			name, err := image.Normalize(tag)
+			if err != nil {
+				return nil, err
+			}
+			img.names = append(img.names, name)
+		}
+		for _, file := range item.Layers {
+			img.layers = append(img.layers, packedLayer{file: file})
+		}
+		var err error
+		if img.config, err = document(a, item.Config); err != nil {
+			return nil, err
+		}
+		if img.manifest, err = dockerManifestOf(img.config, a, item.Layers); err != nil {
+			return nil, err
+		}
+		all = append(all, img)
+	}
+	if len(all) == 0 {
+		return nil, errors.New("it has no image")
+	}
+	return all, nil
+}
+
+// dockerManifestOf makes the manifest that the archive lacks; its layers are the
+// uncompressed ones.
+func dockerManifestOf(config []byte, a files, names []string) ([]byte, error) {
+	_, diffIDs, err := registry.ParseConfig(config, len(names))
+	if err != nil {
+		return nil, err
+	}
+	m := imagespec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2},
+		MediaType: dockerManifest,
+		Config:    descriptor(dockerConfig, config),
+		Layers:    []imagespec.Descriptor{},
+	}
+	for n, name := range names {
+		f, size, err := a.open(name)
+		if err != nil {
+			return nil, err
+		}
+		f.Close()
+		m.Layers = append(m.Layers, imagespec.Descriptor{MediaType: dockerLayer, Digest: diffIDs[n], Size: size})
+	}
+	return json.Marshal(m)
+}
+
+func descriptor(mediaType string, data []byte) imagespec.Descriptor {
+	return imagespec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
+}
+
+// listDir reads the dir: layout of podman and skopeo.
+func listDir(a files, manifest []byte) (packed, error) {
+	return fromManifest(a, manifest, func(d digest.Digest) string { return d.Encoded() })
+}
+
+// listOCI reads an image layout; see image-spec image-layout.md.
+func listOCI(a files) ([]packed, error) {
+	var layout imagespec.ImageLayout
+	if err := readJSON(a, imagespec.ImageLayoutFile, &layout); err != nil {
+		return nil, err
+	}
+	data, err := document(a, "index.json")
+	if err != nil {
+		return nil, err
+	}
+	var index imagespec.Index
+	if err := json.Unmarshal(data, &index); err != nil {
+		return nil, fmt.Errorf("index.json: %w", err)
+	}
+	var all []packed
+	for _, d := range index.Manifests {
+		if d.Platform != nil && d.Platform.OS == "unknown" {
+			continue // an attestation, not an image
+		}
+		img, err := ociImage(a, d)
+		if err != nil {
+			return nil, err
+		}
+		if img.names, err = ociNames(d.Annotations); err != nil {
+			return nil, err
+		}
+		// Several names of one image are several entries.
+		same := func(p packed) bool { return string(p.manifest) == string(img.manifest) }
+		if n := slices.IndexFunc(all, same); n >= 0 {
+			all[n].names = append(all[n].names, img.names...)
+			continue
+		}
+		all = append(all, img)
+	}
+	if len(all) == 0 {
+		return nil, errors.New("it has no image")
+	}
+	return all, nil
+}
+
+func ociImage(a files, d imagespec.Descriptor) (packed, error) {
+	for range 4 {
+		data, err := verified(a, blobFile(d.Digest), d.Digest)
+		if err != nil {
+			return packed{}, err
+		}
+		if d.MediaType != imagespec.MediaTypeImageIndex && !strings.Contains(d.MediaType, "manifest.list") {
+			return fromManifest(a, data, blobFile)
+		}
+		if d, err = registry.Choose(data, image.HostPlatform()); err != nil {
+			return packed{}, err
+		}
+	}
+	return packed{}, errors.New("indexes nest too deeply")
+}
+
+func blobFile(d digest.Digest) string { return "blobs/" + string(d.Algorithm()) + "/" + d.Encoded() }
+
+// verified reads a document and checks its digest.
+func verified(a files, file string, want digest.Digest) ([]byte, error) {
+	if err := want.Validate(); err != nil {
+		return nil, fmt.Errorf("digest %q: %w", want, err)
+	}
+	data, err := document(a, file)
+	if err != nil {
+		return nil, err
+	}
+	if got := want.Algorithm().FromBytes(data); got != want {
+		return nil, fmt.Errorf("%q has the digest %s", file, got)
+	}
+	return data, nil
+}
+
+// ociNames reads the names that tools give images in an index. A bare tag names
+// nothing.
+func ociNames(annotations map[string]string) ([]string, error) {
+	for _, key := range []string{"io.containerd.image.name", imagespec.AnnotationRefName} {
+		name := annotations[key]
+		if !strings.ContainsAny(name, "/:") {
+			continue
+		}
+		full, err := image.NormalizeLocal(name)
+		if err != nil {
+			return nil, err
+		}
+		return []string{full}, nil
+	}
+	return nil, nil
+}
+
+// fromManifest follows a manifest to its config and layers.
+func fromManifest(a files, manifest []byte, file func(digest.Digest) string) (packed, error) {
+	m, err := registry.ParseManifest(manifest)
+	if err != nil {
+		return packed{}, err
+	}
+	img := packed{manifest: manifest}
+	if img.config, err = verified(a, file(m.Config.Digest), m.Config.Digest); err != nil {
+		return packed{}, err
+	}
+	for _, l := range m.Layers {
+		img.layers = append(img.layers, packedLayer{file(l.Digest), l.Digest, l.Size})
+	}
+	return img, nil
+}
+
+// put unpacks the layers that the store lacks and records the image.
+func put(store *storage.Store, a files, img packed, progress *registry.Progress) (string, error) {
+	spec, diffIDs, err := registry.ParseConfig(img.config, len(img.layers))
+	if err != nil {
+		return "", err
+	}
+	progress.Line("Getting image source signatures")
+	parent := ""
+	for n, l := range img.layers {
+		id := storage.ChainID(parent, diffIDs[n])
+		if store.HasLayer(id) {
+			progress.Skipped(diffIDs[n])
+			parent = id
+			continue
+		}
+		if parent, err = putLayer(store, a, l, parent, diffIDs[n], progress); err != nil {
+			return "", err
+		}
+	}
+	config := digest.FromBytes(img.config)
+	progress.Blob("config", config, int64(len(img.config))).Done()
+	progress.Line("Writing manifest to image destination")
+	record := storage.NewImage{Config: img.config, Manifest: img.manifest, Layer: parent, Names: img.names}
+	if spec.Created != nil {
+		record.Created = *spec.Created
+	}
+	return store.AddImage(record)
+}
+
+func putLayer(store *storage.Store, a files, l packedLayer, parent string, diffID digest.Digest, progress *registry.Progress) (string, error) {
+	f, size, err := a.open(l.file)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	if l.digest != "" && size != l.size {
+		return "", fmt.Errorf("%q has %d bytes, the manifest says %d", l.file, size, l.size)
+	}
+	bar := progress.Blob("blob", diffID, size)
+	// The content is checked against the diffID; the digest of the packed form
+	// is recorded only where a registry has vouched for it.
+	id, err := store.PutLayer(parent, diffID, "", 0, io.TeeReader(f, bar))
+	if err != nil {
+		bar.Abort()
+		return "", err
+	}
+	bar.Done()
+	return id, nil
+}
