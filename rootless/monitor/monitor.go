@@ -153,6 +153,26 @@ func (m *monitor) begin() bool {
 	return true
 }
 
+// closeInherited closes what moss has inherited from whoever started it: a lock
+// or a pipe of a script's would else be held for as long as the container runs,
+// and be the container's too. All that Go opens is closed on execve, so what is
+// not has come with ours.
+func closeInherited(preserve int) {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil || fd < extraFD+preserve {
+			continue
+		}
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			unix.Close(fd)
+		}
+	}
+}
+
 // converse sends Created, waits for Start, and lets the program run.
 func (m *monitor) converse() error {
 	if err := unix.Sendto(startFD, encode(Created, CreatedMessage{PID: m.pid}), unix.MSG_NOSIGNAL, nil); err != nil {
@@ -192,6 +212,7 @@ func (m *monitor) setUp() error {
 		return err
 	}
 	m.runDir, m.terminal = c.RunDir, c.TTY
+	closeInherited(c.Birth.PreserveFDs)
 	m.group = group(c.Cgroup)
 	m.external, m.preserved = c.Runtime != nil, c.Birth.PreserveFDs
 	m.policy = policy{name: c.Restart, max: c.RestartMax}
@@ -223,6 +244,10 @@ func (m *monitor) serve() int {
 		m.look(time.Now())
 		if m.finished && len(m.clients) == 0 {
 			return 0
+		}
+		if m.forget {
+			m.forget = false
+			forgetProgram()
 		}
 		if m.loop.turn(m.next()) {
 			m.active = time.Now()

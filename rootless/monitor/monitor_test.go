@@ -651,7 +651,10 @@ func TestSettled(t *testing.T) {
 	if e := b.pump(conn, client.Streams{Out: &out}); e.Code != 9 || !e.Restarting || out.String() != "before\nafter\n" {
 		t.Errorf("exit %+v, output %q", e, out.String())
 	}
-	eventually(t, "it runs again", func() bool { v := b.container().Look(); return v.Live != nil && v.Live.Restarts == 1 && v.Status == container.StatusRunning })
+	eventually(t, "it runs again", func() bool {
+		v := b.container().Look()
+		return v.Live != nil && v.Live.Restarts == 1 && v.Status == container.StatusRunning
+	})
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", b.container().Look().Live.PID))
 	if !strings.Contains(string(status), "SigIgn:\t0000000000000000") {
 		t.Errorf("the container ignores signals: %s", status)

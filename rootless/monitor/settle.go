@@ -30,6 +30,7 @@ type settling struct {
 	settleAt time.Time
 	settled  time.Time // the last time
 	active   time.Time // when something last happened
+	forget   bool      // before the next wait: see forgetProgram
 }
 
 // settleSoon asks for it again, after something that took memory.
@@ -227,11 +228,38 @@ func (m *monitor) restore(state string) error {
 	if m.stdin.fd >= 0 && m.stdin.eof { // all of it was written: it is closed by now
 		m.stdin.close()
 	}
-	m.settled = time.Now()
+	m.settled, m.forget = time.Now(), true
 	if m.lease != nil && m.lease.fd < 0 {
 		m.relink()
 	}
 	return nil
+}
+
+// forgetProgram takes the program's own pages out of the process: they stay in
+// the page cache, and come back from there as they are needed. What a start needs
+// is most of the program, what a resting monitor needs very little.
+func forgetProgram() {
+	fd, err := unix.Open("/proc/self/maps", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	var data [1024]byte // the program's mappings come first, see proc_pid_maps(5)
+	n, _ := unix.Read(fd, data[:])
+	for line := range strings.Lines(string(data[:max(n, 0)])) {
+		var bounds, mode string
+		bounds, line, _ = strings.Cut(line, " ")
+		mode, line, _ = strings.Cut(line, " ")
+		if strings.Contains(mode, "w") || !strings.Contains(line, "/") {
+			continue // its data, or no file at all
+		}
+		from, to, _ := strings.Cut(bounds, "-")
+		start, err1 := strconv.ParseUint(from, 16, 64)
+		end, err2 := strconv.ParseUint(to, 16, 64)
+		if err1 == nil && err2 == nil {
+			unix.RawSyscall(unix.SYS_MADVISE, uintptr(start), uintptr(end-start), unix.MADV_DONTNEED)
+		}
+	}
 }
 
 // stateWriter writes fields, one a line.

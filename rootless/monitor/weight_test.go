@@ -50,6 +50,9 @@ const maxIdle = 678
 // without, also after it had much to do.
 func TestIdleMemory(t *testing.T) {
 	program := buildMonitor(t)
+	companion := newBox(t, "exec sleep 100") // shares what can be shared
+	companion.program = program
+	companion.start().Close()
 	for _, c := range []struct {
 		name string
 		tty  bool
