@@ -29,6 +29,9 @@ const DefaultMTU = 65520
 // does not exist.
 func Load(d Dirs, name string) (*Network, error) {
 	text, err := os.ReadFile(recordPath(d, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("cannot load network %q: %w", name, errNoNetwork{})
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot load network %q: %w", name, err)
 	}
@@ -38,6 +41,12 @@ func Load(d Dirs, name string) (*Network, error) {
 	}
 	return &n, nil
 }
+
+// errNoNetwork is fs.ErrNotExist in words that the user knows.
+type errNoNetwork struct{}
+
+func (errNoNetwork) Error() string        { return "no such network" }
+func (errNoNetwork) Is(target error) bool { return target == fs.ErrNotExist }
 
 // Save writes the record of a network, new or changed.
 func Save(d Dirs, n *Network) error {

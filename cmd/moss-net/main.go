@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -33,6 +34,15 @@ func main() {
 	}
 }
 
+// idle is how long to stay without a lease; MOSS_NET_IDLE, a duration as "5s",
+// is for tests and for the impatient.
+func idle() time.Duration {
+	if d, err := time.ParseDuration(os.Getenv("MOSS_NET_IDLE")); err == nil && d > 0 {
+		return d
+	}
+	return hub.DefaultIdle
+}
+
 // run serves until nobody needs it. The starter, who holds the lock, reads "ok"
 // or an error from ready.
 func run(d slirp.Dirs, ready *os.File) error {
@@ -42,7 +52,7 @@ func run(d slirp.Dirs, ready *os.File) error {
 	if err != nil {
 		return err
 	}
-	s, err := hub.Listen(h)
+	s, err := hub.Listen(h, idle())
 	if err != nil {
 		h.Close()
 		return err

@@ -59,8 +59,16 @@ func (b *Bridge) make() error {
 
 // limit lets containers of this network reach the uplink, and no other network:
 // what is neither local nor an answer of a published port is looked up in a
-// table that knows only the way out. An internal network has none.
+// table that knows only the way out. An internal network has none. The networks
+// themselves are not out there, so nobody need wait until the host finds out.
 func (b *Bridge) limit() error {
+	for _, subnet := range b.Network.Subnets {
+		r := &netlink.Route{Table: outTable, Type: unix.RTN_UNREACHABLE, Dst: &net.IPNet{
+			IP: subnet.Prefix.Masked().Addr().AsSlice(), Mask: net.CIDRMask(subnet.Prefix.Bits(), subnet.Prefix.Addr().BitLen())}}
+		if err := b.space.Handle.RouteReplace(r); err != nil && subnet.Prefix.Addr().Is4() {
+			return fmt.Errorf("cannot add route: %w", err)
+		}
+	}
 	for _, family := range Families {
 		r := netlink.NewRule()
 		r.Priority, r.IifName, r.Family, r.Table = bridgeRules, b.Network.Bridge, family, outTable

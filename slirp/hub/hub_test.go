@@ -57,10 +57,11 @@ func stage(m *testing.M) (int, error) {
 			return 1, err
 		}
 		defer os.RemoveAll(dir)
-		build := exec.Command("go", "build", "-o", filepath.Join(dir, "moss-net"), "moss/cmd/moss-net")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			return 1, fmt.Errorf("%w: %s", err, out)
+		if os.Getenv("MOSS_TEST_NET") == "" {
+			os.Setenv("MOSS_TEST_NET", filepath.Join(dir, "moss-net"))
+			if err := build(filepath.Join(dir, "moss-net")); err != nil {
+				return 1, err
+			}
 		}
 		os.Setenv("MOSS_TEST_DIR", dir)
 		code := nextStage("1", unix.CLONE_NEWUSER|unix.CLONE_NEWNET|unix.CLONE_NEWNS)
@@ -76,7 +77,7 @@ func stage(m *testing.M) (int, error) {
 	}
 	dir := os.Getenv("MOSS_TEST_DIR")
 	dirs = slirp.Dirs{Run: filepath.Join(dir, "run"), Networks: filepath.Join(dir, "networks"),
-		Program: filepath.Join(dir, "moss-net")}
+		Program: os.Getenv("MOSS_TEST_NET")}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return 1, err
 	}
@@ -86,6 +87,16 @@ func stage(m *testing.M) (int, error) {
 	code := m.Run()
 	endNet()
 	return code, nil
+}
+
+// build makes moss-net; MOSS_TEST_NET names one that is there already.
+func build(path string) error {
+	cmd := exec.Command("go", "build", "-o", path, "moss/cmd/moss-net")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
 }
 
 // nextStage runs this program again in new namespaces, as root there.

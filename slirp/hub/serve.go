@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -16,8 +17,8 @@ import (
 	"moss/slirp"
 )
 
-// idleTime is how long moss-net stays after its last lease has ended.
-const idleTime = 30 * time.Second
+// DefaultIdle is how long moss-net stays after its last lease has ended.
+const DefaultIdle = 30 * time.Second
 
 // Server answers the calls of slirp's clients.
 type Server struct {
@@ -26,14 +27,15 @@ type Server struct {
 
 	mu     sync.Mutex
 	active int // connections that are being served
+	stay   time.Duration
 	idle   *time.Timer
 	ended  chan struct{} // closed when nobody has needed it for a while
 	closed bool
 }
 
-// Listen makes the socket. The caller of moss-net holds the lock of Dirs.Lock,
+// Listen makes the socket; the server ends when it is idle for a time. The caller of moss-net holds the lock of Dirs.Lock,
 // so nobody else listens there: a socket that is there is a dead one's.
-func Listen(h *Hub) (*Server, error) {
+func Listen(h *Hub, idle time.Duration) (*Server, error) {
 	path := h.dirs.Socket()
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("cannot listen on %q: %w", path, err)
@@ -43,8 +45,8 @@ func Listen(h *Hub) (*Server, error) {
 		return nil, fmt.Errorf("cannot listen on %q: %w", path, err)
 	}
 	l.SetUnlinkOnClose(false) // retire does it, under the lock
-	s := &Server{hub: h, listener: l, ended: make(chan struct{})}
-	s.idle = time.AfterFunc(idleTime, s.retire)
+	s := &Server{hub: h, listener: l, stay: idle, ended: make(chan struct{})}
+	s.idle = time.AfterFunc(idle, s.retire)
 	return s, nil
 }
 
@@ -98,7 +100,7 @@ func (s *Server) leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.active--; s.active == 0 {
-		s.idle.Reset(idleTime)
+		s.idle.Reset(s.stay)
 	}
 }
 
@@ -116,7 +118,7 @@ func (s *Server) retire() {
 		return
 	}
 	if err != nil { // somebody is about to need it
-		s.idle.Reset(idleTime)
+		s.idle.Reset(s.stay)
 		return
 	}
 	s.closed = true
@@ -134,6 +136,9 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 	defer s.leave()
 	defer conn.Close()
 	call, netns, err := receive(conn)
+	if errors.Is(err, io.EOF) {
+		return // somebody who only wanted to know whether anybody listens
+	}
 	if err != nil {
 		s.hub.log.Printf("cannot read a call: %v", err)
 		return

@@ -195,7 +195,7 @@ func listenOne(proto string, at netip.AddrPort) (socket, error) {
 		}
 		return socket{udp: c.(*net.UDPConn)}, nil
 	}
-	return socket{}, fmt.Errorf("protocol %q is not known", proto)
+	return socket{}, fmt.Errorf("protocol %q is not one that can be: tcp and udp are", proto)
 }
 
 // describe names a port as the user writes it.
