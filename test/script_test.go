@@ -44,7 +44,7 @@ func TestScripts(t *testing.T) {
 			return !slices.Contains(only, strings.TrimSuffix(filepath.Base(f), ".txtar"))
 		})
 	}
-	testscript.RunT(terse{t}, testscript.Params{
+	testscript.RunT(terse{t, new(strings.Builder)}, testscript.Params{
 		Files: files,
 		Setup: setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -63,12 +63,21 @@ func TestScripts(t *testing.T) {
 }
 
 // terse runs scripts without the log of those that succeed, also under -v.
-type terse struct{ *testing.T }
+type terse struct {
+	*testing.T
+	log *strings.Builder
+}
 
-func (t terse) Verbose() bool { return false }
+func (t terse) Verbose() bool   { return false }
+func (t terse) Log(args ...any) { fmt.Fprintln(t.log, args...) }
+
+func (t terse) FailNow() {
+	t.T.Log(t.log)
+	t.T.FailNow()
+}
 
 func (t terse) Run(name string, f func(testscript.T)) {
-	t.T.Run(name, func(t *testing.T) { f(terse{t}) })
+	t.T.Run(name, func(t *testing.T) { f(terse{t, new(strings.Builder)}) })
 }
 
 // program is what the word moss stands for in a script.
