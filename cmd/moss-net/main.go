@@ -1,4 +1,4 @@
-// Moss-net is the per-user network program: uplink, names and published ports.
+// Command moss-net is the per-user network program: uplink, names and published ports.
 // moss-monitor starts it when a container needs it; it ends by itself.
 package main
 

@@ -1,4 +1,4 @@
-// Moss-runtime is moss's own OCI runtime, and the init stage of every container.
+// Command moss-runtime is moss's own OCI runtime, and the init stage of every container.
 package main
 
 import (
@@ -7,8 +7,11 @@ import (
 
 	"moss/rootless/runtime"
 	"moss/rootless/runtime/birth"
+	"moss/rootless/runtime/command"
 	_ "moss/userns/enter" // joins namespaces before Go has threads
 )
+
+var version = "unknown" // set when linking
 
 // The init stages change what belongs to a thread, and execve keeps the ID of the
 // process only for its first one.
@@ -25,5 +28,6 @@ func main() {
 			os.Exit(birth.Bridge(os.Args[2:]))
 		}
 	}
-	os.Exit(2)
+	goruntime.UnlockOSThread()
+	os.Exit(command.Main(os.Args[1:], version))
 }

@@ -248,4 +248,3 @@ func flock(ctx context.Context, f *os.File) error {
 		return ctx.Err()
 	}
 }
-

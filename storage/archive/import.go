@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"archive/tar"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -112,13 +113,22 @@ func measure(store *storage.Store, input *os.File) (file *os.File, diffID digest
 		err = errors.New("it is empty")
 	}
 	if err == nil {
-		_, err = indexTar(f)
-	}
-	if err == nil {
-		_, err = f.Seek(0, io.SeekStart)
+		err = checkTar(f)
 	}
 	if err != nil {
 		return nil, "", 0, errors.Join(err, f.Close())
 	}
 	return f, sum.Digest(), size, nil
+}
+
+// checkTar reads the first header of f and goes back to its start.
+func checkTar(f *os.File) error {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	if _, err := tar.NewReader(f).Next(); err != nil && err != io.EOF {
+		return fmt.Errorf("it is not a tar file: %w", err)
+	}
+	_, err := f.Seek(0, io.SeekStart)
+	return err
 }

@@ -17,49 +17,56 @@ const minPrefix = 3
 // localhost, then docker.io/library, then in every registry. The error is
 // ErrNotFound, ErrAmbiguous or ErrInvalid.
 func (im *Images) Lookup(ref string) (*Image, error) {
-	idx, err := im.load()
-	if err != nil {
-		return nil, err
-	}
-	e, err := idx.Find(ref)
-	if err != nil {
-		return nil, err
-	}
-	i, err := im.read(e.ID)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %q", ErrNotFound, ref)
-	}
+	i, _, err := im.Resolve(ref)
 	return i, err
 }
 
-// Find is Lookup in an index that is at hand.
-func (idx *Index) Find(ref string) (*Entry, error) {
+// Resolve is Lookup, and tells which of the image's names ref stands for; ""
+// when ref is an ID or has a digest.
+func (im *Images) Resolve(ref string) (i *Image, name string, err error) {
+	idx, err := im.load()
+	if err != nil {
+		return nil, "", err
+	}
+	e, name, err := idx.find(ref)
+	if err != nil {
+		return nil, "", err
+	}
+	i, err = im.read(e.ID)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: %q", ErrNotFound, ref)
+	}
+	return i, name, err
+}
+
+// find is Resolve in an index that is at hand.
+func (idx *Index) find(ref string) (*Entry, string, error) {
 	id, byID := strings.CutPrefix(ref, "sha256:")
 	if len(id) == 64 && isHex(id) {
 		if e := idx.byID(id); e != nil {
-			return e, nil
+			return e, "", nil
 		}
-		return nil, fmt.Errorf("%w: %q", ErrNotFound, ref)
+		return nil, "", fmt.Errorf("%w: %q", ErrNotFound, ref)
 	}
 	var invalid error
 	if !byID {
 		r, err := Parse(ref)
 		if err == nil {
-			if e, err := idx.byName(r); e != nil || err != nil {
-				return e, err
+			if e, name, err := idx.byName(r); e != nil || err != nil {
+				return e, name, err
 			}
 		}
 		invalid = err
 	}
 	if len(id) >= minPrefix && isHex(id) {
 		if e, err := idx.byPrefix(id); e != nil || err != nil {
-			return e, err
+			return e, "", err
 		}
 	}
 	if invalid != nil {
-		return nil, invalid
+		return nil, "", invalid
 	}
-	return nil, fmt.Errorf("%w: %q", ErrNotFound, ref)
+	return nil, "", fmt.Errorf("%w: %q", ErrNotFound, ref)
 }
 
 func (idx *Index) byID(id string) *Entry {
@@ -85,24 +92,26 @@ func (idx *Index) byPrefix(prefix string) (*Entry, error) {
 }
 
 // byName tries what a name may stand for, the likeliest first.
-func (idx *Index) byName(r Reference) (*Entry, error) {
+func (idx *Index) byName(r Reference) (*Entry, string, error) {
 	if r.Registry != "" {
-		return idx.match(func(repository string) bool { return repository == r.Complete().Name() }, r), nil
+		full := r.Complete().Name()
+		e, name := idx.match(func(repository string) bool { return repository == full }, r)
+		return e, name, nil
 	}
-	local, hub := r, r
+	local, hub := r, r.Complete()
 	local.Registry = "localhost"
-	for _, try := range []Reference{local, hub.Complete()} {
-		name := try.Name()
-		if e := idx.match(func(repository string) bool { return repository == name }, r); e != nil {
-			return e, nil
+	for _, try := range []Reference{local, hub} {
+		full := try.Name()
+		if e, name := idx.match(func(repository string) bool { return repository == full }, r); e != nil {
+			return e, name, nil
 		}
 	}
 	return idx.unique(r)
 }
 
 // match returns the first image with a name whose repository satisfies is, and
-// the tag or digest of r.
-func (idx *Index) match(is func(repository string) bool, r Reference) *Entry {
+// the tag or digest of r; and the name, unless it was found by digest.
+func (idx *Index) match(is func(repository string) bool, r Reference) (*Entry, string) {
 	want := r.Complete()
 	for n := range idx.Images {
 		e := &idx.Images[n]
@@ -111,31 +120,38 @@ func (idx *Index) match(is func(repository string) bool, r Reference) *Entry {
 		}
 		for _, name := range e.Names {
 			repository, tag := split(name)
-			if is(repository) && (want.Digest != "" || tag == want.Tag) {
-				return e
+			switch {
+			case !is(repository):
+			case want.Digest != "":
+				return e, ""
+			case tag == want.Tag:
+				return e, name
 			}
 		}
 	}
-	return nil
+	return nil, ""
 }
 
 // unique finds the one image that some registry calls r.
-func (idx *Index) unique(r Reference) (*Entry, error) {
+func (idx *Index) unique(r Reference) (*Entry, string, error) {
 	var found *Entry
 	var names []string
+	suffix := "/" + r.Repository
 	for n := range idx.Images {
 		one := Index{Images: idx.Images[n : n+1]}
-		suffix := "/" + r.Repository
-		e := one.match(func(repository string) bool { return strings.HasSuffix(repository, suffix) }, r)
+		e, name := one.match(func(repository string) bool { return strings.HasSuffix(repository, suffix) }, r)
 		if e != nil {
 			found = &idx.Images[n]
-			names = append(names, found.Names[0])
+			names = append(names, name)
 		}
 	}
-	if len(names) > 1 {
-		return nil, fmt.Errorf("%w %q: %s", ErrAmbiguous, r, strings.Join(names, ", "))
+	switch len(names) {
+	case 0:
+		return nil, "", nil
+	case 1:
+		return found, names[0], nil
 	}
-	return found, nil
+	return nil, "", fmt.Errorf("%w %q: %s", ErrAmbiguous, r, strings.Join(names, ", "))
 }
 
 // split cuts a stored name into repository and tag.

@@ -219,7 +219,7 @@ type LogsCmd struct {
 	Globals
 	Follow     bool   `short:"f" help:"Go on as the container writes."`
 	Timestamps bool   `short:"t" help:"Show when each line was written."`
-	Tail       int    `default:"-1" help:"Only the last lines." placeholder:"N"`
+	Tail       *int   `help:"Only the last lines." placeholder:"N"`
 	Name       string `arg:"" help:"Container."`
 }
 
@@ -229,7 +229,11 @@ func (cmd *LogsCmd) Run(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.Engine.Logs(ctx, ctr, rootless.LogOptions{Follow: cmd.Follow, Timestamps: cmd.Timestamps, Tail: cmd.Tail, Out: c.Out, Err: c.Err})
+	tail := -1
+	if cmd.Tail != nil {
+		tail = *cmd.Tail
+	}
+	return c.Engine.Logs(ctx, ctr, rootless.LogOptions{Follow: cmd.Follow, Timestamps: cmd.Timestamps, Tail: tail, Out: c.Out, Err: c.Err})
 }
 
 // StopCmd is "moss stop".
@@ -255,12 +259,15 @@ func (cmd *StopCmd) Run(ctx context.Context, c *call) error {
 // KillCmd is "moss kill".
 type KillCmd struct {
 	Globals
-	Signal string   `short:"s" default:"KILL" help:"Signal to send." placeholder:"SIGNAL"`
+	Signal string   `short:"s" help:"Signal to send." placeholder:"SIGNAL"`
 	Names  []string `arg:"" help:"Containers."`
 }
 
 // Run sends a signal to containers.
 func (cmd *KillCmd) Run(ctx context.Context, c *call) error {
+	if cmd.Signal == "" {
+		cmd.Signal = "KILL"
+	}
 	sig, err := rootless.ParseSignal(cmd.Signal)
 	if err != nil {
 		return err

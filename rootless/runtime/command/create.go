@@ -16,6 +16,7 @@ import (
 
 	"moss/rootless/runtime"
 	"moss/rootless/runtime/birth"
+	"moss/rootless/runtime/seccomp"
 )
 
 // creation are the flags of create and run, and what is on its way.
@@ -220,6 +221,10 @@ func (n *creation) birth(listener *os.File) error {
 		Spec: spec, Console: spec.Process.Terminal, NoPivot: n.noPivot, State: n.c.state(),
 		KeepGroups: spec.Annotations["run.oci.keep_original_groups"] == "1",
 	}
+	var err error
+	if doc.SeccompBPF, err = filterFile(filepath.Dir(n.c.dir), spec.Linux.Seccomp); err != nil {
+		return err
+	}
 	extra, err := preserved(n.preserve)
 	if err != nil {
 		return err
@@ -259,6 +264,23 @@ func (n *creation) birth(listener *os.File) error {
 	n.p.Listener = n.seccompListener
 	n.master, err = n.p.Ready()
 	return err
+}
+
+// filterFile keeps compiled profiles beside the containers, for the next one; ""
+// for a profile that the init stage must see as it is.
+func filterFile(root string, profile *specs.LinuxSeccomp) (string, error) {
+	if profile == nil {
+		return "", nil
+	}
+	key, err := json.Marshal(profile)
+	if err != nil {
+		return "", err
+	}
+	path, err := seccomp.Cached(filepath.Join(root, ".seccomp"), key, func() (*specs.LinuxSeccomp, error) { return profile, nil })
+	if errors.Is(err, seccomp.ErrNotCacheable) {
+		return "", nil
+	}
+	return path, err
 }
 
 // preserved opens the descriptors of --preserve-fds.

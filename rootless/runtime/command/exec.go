@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -190,8 +191,12 @@ func (x *execution) document(c *container, command []string) (*runtime.ExecDocum
 	if err := checkProcess(p); err != nil {
 		return nil, fmt.Errorf("cannot exec in container %q: %w", c.ID, err)
 	}
+	filter, err := filterFile(filepath.Dir(c.dir), spec.Linux.Seccomp)
+	if err != nil {
+		return nil, fmt.Errorf("cannot exec in container %q: %w", c.ID, err)
+	}
 	return &runtime.ExecDocument{
-		PID: c.PID, Process: p, Cgroup: c.Cgroup, Console: p.Terminal,
+		PID: c.PID, Process: p, Cgroup: c.Cgroup, Console: p.Terminal, SeccompBPF: filter,
 		Seccomp: spec.Linux.Seccomp, Personality: spec.Linux.Personality,
 	}, nil
 }

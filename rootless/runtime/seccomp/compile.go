@@ -168,6 +168,16 @@ func callNumbers(name string) map[string]uint32 {
 var Actions = []specs.LinuxSeccompAction{specs.ActKill, specs.ActKillProcess, specs.ActKillThread,
 	specs.ActTrap, specs.ActErrno, specs.ActTrace, specs.ActAllow, specs.ActLog, specs.ActNotify}
 
+// Architectures lists the architectures that are known, for `features`.
+func Architectures() []string {
+	var names []string
+	for name := range auditArches {
+		names = append(names, "SCMP_ARCH_"+name)
+	}
+	sort.Strings(names)
+	return names
+}
+
 // action is the filter's return value for an action.
 func action(a specs.LinuxSeccompAction, errno *uint) (uint32, error) {
 	data := uint32(unix.EPERM)
