@@ -199,7 +199,7 @@ func copyXattrs(from, to string) error {
 		return err
 	}
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(names[:size]), "\x00"), "\x00") {
-		if name != "security.capability" && !strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, "system.posix_acl_") {
+		if name != "security.capability" && !strings.HasPrefix(name, "user.") {
 			continue
 		}
 		n, err := unix.Lgetxattr(from, name, nil)

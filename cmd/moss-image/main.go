@@ -11,6 +11,7 @@ import (
 	"os"
 
 	"moss/storage"
+	"moss/storage/archive"
 	"moss/storage/image"
 )
 
@@ -42,7 +43,7 @@ func (e exitCode) Unwrap() error { return e.error }
 // the Makefile asks for.
 func run(args []string) error {
 	if len(args) == 3 && args[0] == "pack-builtin" {
-		return packBuiltin(args[1], args[2])
+		return archive.PackBuiltin(args[1], args[2])
 	}
 	if len(args) != 0 {
 		return errors.New("moss-image is started by moss, without arguments")
@@ -84,6 +85,24 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 		return nil
 	case req.Pull != nil:
 		return h.pull(ctx, req.Pull)
+	case req.Push != nil:
+		return h.push(ctx, req.Push)
+	case req.Remove != nil:
+		return h.remove(req.Remove)
+	case req.Tag != nil:
+		return h.tag(req.Tag)
+	case req.Untag != nil:
+		return h.untag(req.Untag)
+	case req.Save != nil:
+		return h.save(req.Save)
+	case req.Load != nil:
+		return h.load(req.Load)
+	case req.Import != nil:
+		return h.importRoot(req.Import)
+	case req.Builtin != nil:
+		return h.builtin(req.Builtin)
+	case req.Mapped != nil:
+		return h.mapped(req.Mapped)
 	}
 	return errors.New("cannot serve request: it names no verb that this moss-image knows")
 }

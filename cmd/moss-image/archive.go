@@ -1,0 +1,100 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/term"
+
+	"moss/storage/archive"
+	"moss/storage/image"
+	"moss/storage/registry"
+)
+
+// load copies the images of an archive into the store.
+func (h *helper) load(req *image.LoadRequest) error {
+	input := os.Stdin
+	switch {
+	case req.Input != "":
+		f, err := os.Open(req.Input)
+		if err != nil {
+			return fmt.Errorf("cannot load images: %w", err)
+		}
+		defer f.Close()
+		input = f
+	case term.IsTerminal(int(os.Stdin.Fd())):
+		return errors.New("cannot load images: give an archive with --input, or on standard input")
+	}
+	progress := registry.NewProgress(os.Stderr, req.Quiet)
+	loaded, err := archive.Load(h.store, input, progress)
+	progress.Wait()
+	printLoaded(os.Stdout, loaded)
+	return err
+}
+
+func printLoaded(w io.Writer, loaded []archive.Loaded) {
+	for _, img := range loaded {
+		for _, name := range img.Names {
+			fmt.Fprintln(w, "Loaded image:", name)
+		}
+		if len(img.Names) == 0 {
+			fmt.Fprintf(w, "Loaded image: sha256:%s\n", img.ID)
+		}
+	}
+}
+
+// save writes images to an archive.
+func (h *helper) save(req *image.SaveRequest) error {
+	var all []archive.Saved
+	for _, ref := range req.Images {
+		img, name, err := h.images.Resolve(ref)
+		if err != nil {
+			return fmt.Errorf("cannot save image: %w", err)
+		}
+		one := archive.Saved{Image: img}
+		if name != "" {
+			one.Names = []string{name}
+		}
+		all = append(all, one)
+	}
+	if len(all) == 0 {
+		return errors.New("cannot save: no image is named")
+	}
+	if req.Output == "" && term.IsTerminal(int(os.Stdout.Fd())) {
+		return errors.New("cannot save images to a terminal: name a file with --output, or redirect")
+	}
+	progress := registry.NewProgress(os.Stderr, req.Quiet)
+	defer progress.Wait()
+	return archive.Save(h.store, archive.Merge(all), req.Format, req.Output, os.Stdout, progress)
+}
+
+// importRoot makes an image of a root filesystem's tar file.
+func (h *helper) importRoot(req *image.ImportRequest) error {
+	o := archive.ImportOptions{Message: req.Message, Changes: req.Changes}
+	if req.Name != "" {
+		name, err := image.NormalizeLocal(req.Name)
+		if err != nil {
+			return fmt.Errorf("cannot import: %w", err)
+		}
+		o.Name = name
+	}
+	input := os.Stdin
+	if req.Source != "-" && req.Source != "" {
+		f, err := os.Open(req.Source)
+		if err != nil {
+			return fmt.Errorf("cannot import: %w", err)
+		}
+		defer f.Close()
+		input = f
+	}
+	progress := registry.NewProgress(os.Stderr, req.Quiet)
+	id, err := archive.Import(h.store, input, o, progress)
+	progress.Wait()
+	if err != nil {
+		return err
+	}
+	fmt.Println("sha256:" + id)
+	return nil
+}
