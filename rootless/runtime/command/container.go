@@ -14,7 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const specVersion = specs.Version
+// specVersion of the OCI runtime specification.
+var specVersion = specs.Version
 
 // record is what is kept of a container: <root>/<id>/state.json. Its status is
 // derived from the process, never stored.
