@@ -17,10 +17,16 @@ bin/moss bin/moss-runtime: FORCE
 	@$(withc) -o $@ ./cmd/$(@F)
 bin/moss-monitor bin/moss-net: FORCE
 	@$(pure) -o $@ ./cmd/$(@F)
-bin/moss-image: FORCE
+bin/moss-image: $(builtin) FORCE
 	@$(pure) -o $@ ./cmd/$(@F)
 bin/box: go.mod $(wildcard test/box/*.go)
 	@$(pure) -o $@ ./test/box
+
+# The image that moss carries itself: moss-image packs it, and is built again with it.
+$(builtin): bin/box $(wildcard storage/archive/*.go)
+	@mkdir -p $(@D); [ -e $@ ] || : >$@
+	@$(pure) -o bin/moss-image ./cmd/moss-image
+	@bin/moss-image pack-builtin bin/box $@.new && mv $@.new $@
 
 try: build ## run a container here, now, as an unprivileged user
 	@test/try
