@@ -19,6 +19,7 @@ const (
 	lastName = "last.json"
 	lockName = "lock"
 	liveName = "live.json"
+	exitName = "exit.json"
 )
 
 // Load reads the record in dir. runDir need not exist. The error is

@@ -112,17 +112,35 @@ func (c *Container) Look() View {
 	if v.Last != nil {
 		v.Status = StatusExited
 		if v.Last.Finished.IsZero() && v.Last.Error == "" {
-			v.Last.ExitCode = ExitUnknown
-			v.Last.Error = "its monitor was killed"
-			if v.Last.Boot != boot {
-				v.Last.Error = "the machine was shut down while it ran"
-			}
+			v.Last.unfinished(c.RunDir, boot)
 		}
 	}
 	if c.removing() {
 		v.Status = StatusRemoving
 	}
 	return v
+}
+
+// unfinished completes a record that nobody has: from exit.json, when only the
+// record could not be written (the disk was full), else with what is known.
+func (l *Last) unfinished(runDir, boot string) {
+	var exit struct {
+		Code      int
+		OOMKilled bool
+		At        time.Time
+		Error     string
+	}
+	found, err := readFile(filepath.Join(runDir, exitName), &exit)
+	switch {
+	case found && err == nil && !exit.At.Before(l.Started):
+		l.ExitCode, l.OOMKilled, l.Finished, l.Error = exit.Code, exit.OOMKilled, exit.At, exit.Error
+		return
+	case l.Boot != boot:
+		l.Error = "the machine was shut down while it ran"
+	default:
+		l.Error = "its monitor was killed"
+	}
+	l.ExitCode = ExitUnknown
 }
 
 // MarkRemoving makes the container be seen as being removed from now on. The

@@ -1,5 +1,46 @@
 // Package monitor supervises one container after moss has gone: its streams,
 // its log, its exit and the clean-up.
+//
+// One process per running container, moss-monitor, runs Main. It is the parent of
+// the container's first process, and one goroutine of it does everything, from
+// one epoll loop (loop.go): it holds memory for as long as the container runs,
+// so it has few threads and, once the container runs, executes itself again to
+// forget its start (settle.go). It must not import package net or os/signal.
+//
+// What the files say:
+//
+//	monitor.go   the state, the start conversation, the loop's round
+//	run.go       one run of the program: birth, network beside it, ready
+//	external.go  the same through another OCI runtime
+//	stream.go    the container's streams; back-pressure
+//	conn.go      the clients
+//	control.go   the control socket
+//	log.go       log drivers and rotation
+//	network.go   the lease from moss-net, hosts and resolv.conf
+//	restart.go   restart policy and back-off
+//	finish.go    the end of a run, and of all
+//
+// # Order at the end
+//
+// Reap, read the streams to their end, give the network lease back (moss-net
+// confirms it by closing its side), remove the cgroup, undo mounts, write
+// last.json and exit.json, remove live.json and the sockets (with AutoRemove
+// instead: rename the record into the trash, free the name, remove the run
+// directory), and only then tell the clients Exited; then delete the trash. Who
+// has received Exited finds the name free and the ports closed.
+//
+// # A monitor that is killed
+//
+// After kill -9 of the monitor the container goes on, with this difference: its
+// output has no reader (it gets SIGPIPE or EPIPE, or SIGHUP where it has a
+// terminal), its stdin is at its end, its network lease is given back (the
+// addresses stay, names and published ports go), and nobody restarts it or
+// cleans up. live.json remains, with a dead Monitor and a live PID: container.Look
+// reports running, and View.Monitor false; the sockets refuse connections, which
+// package client reports as ErrMonitorGone. Whoever stops the container then
+// waits on the pidfd of Live.PID and does the clean-up in the monitor's place:
+// cgroup, mounts, last.json, live.json, and with AutoRemove the record. When the
+// container's process has ended too, Look reports exited, with ExitUnknown.
 package monitor
 
 import (
@@ -42,8 +83,9 @@ type Config struct {
 	PIDFile string            `json:",omitempty"`
 
 	// AutoRemove removes the container's record at the end: Dir is renamed into
-	// Trash, Names (the reservation files) are deleted, the exit is reported,
-	// and then the trash is emptied.
+	// Trash, Names (the reservation files, as long as they hold the ID; where it
+	// was renamed, the new one) are deleted, the exit is reported, and then what
+	// was renamed is deleted.
 	AutoRemove bool     `json:",omitempty"`
 	Trash      string   `json:",omitempty"`
 	Names      []string `json:",omitempty"`

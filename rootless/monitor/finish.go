@@ -19,6 +19,9 @@ import (
 // process has ended: somebody outside the container may hold them open.
 const drainLimit = time.Second
 
+// maxPieces bounds what is read at once: who holds a stream may go on writing.
+const maxPieces = 256
+
 // died takes note of the container's end, and begins to read what is left.
 func (m *monitor) died(status unix.WaitStatus) {
 	m.ended, m.status = true, status
@@ -29,14 +32,12 @@ func (m *monitor) died(status unix.WaitStatus) {
 		unix.Close(m.peer)
 		m.peer = -1
 	}
-	if m.streaming() {
-		m.group.kill() // nobody else may hold them
-	}
 	for _, o := range m.out {
-		for o != nil && m.read(o) {
+		for n := 0; o != nil && n < maxPieces && m.read(o); n++ {
 		}
 	}
 	if m.streaming() {
+		m.group.kill() // nobody else of the container's may hold them
 		m.drainAt = time.Now().Add(drainLimit)
 		m.throttle()
 	}
@@ -108,6 +109,7 @@ func (m *monitor) exit() Exit {
 
 // waitToRestart reports the end of this run and sets the time of the next.
 func (m *monitor) waitToRestart(exit Exit) {
+	m.group.remove() // the next run gets a new one: see prepare
 	m.pause = backOff(m.pause, exit.At.Sub(m.started))
 	m.last = exit
 	exit.Restarting = true
@@ -129,6 +131,7 @@ func (m *monitor) restart() {
 	m.restarts++
 	err := m.again()
 	if err == nil {
+		m.started = time.Now()
 		m.running()
 		return
 	}
@@ -144,7 +147,7 @@ func (m *monitor) again() error {
 		return err
 	}
 	m.lease = nil
-	if err := m.prepare(); err != nil {
+	if err := m.prepare(func() error { return nil }); err != nil {
 		return err
 	}
 	return m.program.start()

@@ -132,9 +132,9 @@ func (m *monitor) config() (*Config, error) {
 // container could not be started: then nothing is left of it.
 func (m *monitor) begin() bool {
 	unix.CloseOnExec(startFD)
-	err := m.setUp()
+	err := m.load()
 	if err == nil {
-		err = m.prepare()
+		err = m.prepare(m.setUp)
 	}
 	if err == nil {
 		err = m.converse()
@@ -145,11 +145,11 @@ func (m *monitor) begin() bool {
 		unix.Close(startFD)
 		return false
 	}
-	m.running()
+	m.started = time.Now()
 	starter := m.addClient(startFD, nil)
 	starter.send([]byte{Started})
 	m.sweepClients()
-	m.throttle()
+	m.running()
 	return true
 }
 
@@ -205,21 +205,23 @@ func failure(err error) FailedMessage {
 	return FailedMessage{Message: err.Error(), Code: code}
 }
 
-// setUp makes what lasts for all runs of the container: log and sockets.
-func (m *monitor) setUp() error {
+// load takes over the configuration.
+func (m *monitor) load() error {
 	c, err := m.config()
 	if err != nil {
 		return err
 	}
-	m.runDir, m.terminal = c.RunDir, c.TTY
 	closeInherited(c.Birth.PreserveFDs)
+	m.runDir, m.terminal = c.RunDir, c.TTY
 	m.group = group(c.Cgroup)
 	m.external, m.preserved = c.Runtime != nil, c.Birth.PreserveFDs
 	m.policy = policy{name: c.Restart, max: c.RestartMax}
-	if err := m.policy.check(); err != nil {
-		return err
-	}
-	if m.log, err = openLog(c.Log); err != nil {
+	return m.policy.check()
+}
+
+// setUp makes what lasts for all runs of the container: log and sockets.
+func (m *monitor) setUp() (err error) {
+	if m.log, err = openLog(m.cfg.Log); err != nil {
 		return err
 	}
 	if m.attach, err = m.listenAt(AttachSocket, false); err != nil {
@@ -230,11 +232,7 @@ func (m *monitor) setUp() error {
 	}
 	m.loop.watch(m.attach.fd, unix.EPOLLIN, m.attach)
 	m.loop.watch(m.ctl.fd, unix.EPOLLIN, m.ctl)
-	pid := filepath.Join(m.runDir, "monitor.pid")
-	if err := container.WriteFile(pid, os.Getpid(), false); err != nil {
-		return err
-	}
-	return nil
+	return container.WriteFile(filepath.Join(m.runDir, "monitor.pid"), os.Getpid(), false)
 }
 
 // serve is the life of the monitor after the start.
@@ -300,7 +298,6 @@ func (m *monitor) reap() {
 
 // running watches a program that has just been started.
 func (m *monitor) running() {
-	m.started = time.Now()
 	m.loop.watch(m.pidfd, unix.EPOLLIN, (*process)(m))
 	m.lease.watch()
 	m.throttle()

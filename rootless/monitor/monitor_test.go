@@ -218,8 +218,13 @@ func TestRun(t *testing.T) {
 	if out.String() != "out\nrest" || errs.String() != "err\n" || e.Code != 3 || e.Error != "" {
 		t.Errorf("out %q, err %q, exit %+v", out.String(), errs.String(), e)
 	}
-	if log := b.log(); !strings.Contains(log, "stdout F out\n") || !strings.Contains(log, "stderr F err\n") || !strings.Contains(log, "stdout P rest\nstdout F \n") {
-		t.Errorf("log %q", log)
+	of := map[string]string{}
+	for line := range strings.Lines(b.log()) {
+		stream, rest, _ := strings.Cut(line, " ")
+		of[stream] += rest
+	}
+	if of["stdout"] != "F out\nP rest\nF \n" || of["stderr"] != "F err\n" {
+		t.Errorf("log %q", of)
 	}
 	v := b.container().Look()
 	if v.Status != container.StatusExited || v.Last == nil || v.Last.ExitCode != 3 || v.Last.Finished.IsZero() || v.Last.Error != "" {
@@ -522,6 +527,100 @@ func TestRestart(t *testing.T) {
 	}
 	if n := strings.Count(b.log(), "F run"); n != 3 {
 		t.Errorf("%d runs", n)
+	}
+}
+
+// cgroupFor is a cgroup that may be made here.
+func cgroupFor(t *testing.T) string {
+	t.Helper()
+	mounts, _ := os.ReadFile("/proc/self/mounts")
+	for line := range strings.Lines(string(mounts)) {
+		f := strings.Fields(line)
+		if len(f) < 3 || f[2] != "cgroup2" {
+			continue
+		}
+		own, _ := os.ReadFile("/proc/self/cgroup")
+		_, path, ok := strings.Cut(string(own), "0::")
+		if !ok {
+			continue
+		}
+		path, _, _ = strings.Cut(path, "\n")
+		for _, dir := range []string{filepath.Dir(path), path} {
+			dir = filepath.Join(f[1], dir, fmt.Sprintf("moss-test-%d", os.Getpid()))
+			if os.Mkdir(dir, 0o755) == nil {
+				t.Cleanup(func() { os.Remove(dir) })
+				return filepath.Join(dir, "box")
+			}
+		}
+	}
+	t.Skip("no cgroup can be made here: not cgroup v2, or none is delegated")
+	return ""
+}
+
+// Each run has a cgroup of its own, whatever the last one left in it, and it is
+// gone at the end.
+func TestCgroup(t *testing.T) {
+	b := newBox(t, `cat /proc/self/cgroup; sleep 100 & exit 5`)
+	b.cfg.Cgroup = cgroupFor(t)
+	b.cfg.Birth.Cgroup = b.cfg.Cgroup
+	b.cfg.Restart, b.cfg.RestartMax = "on-failure", 2
+	b.start().Close()
+	eventually(t, "it has given up", func() bool { return b.container().Look().Status == container.StatusExited })
+	v := b.container().Look()
+	if v.Last.Restarts != 2 || v.Last.ExitCode != 5 || v.Last.Error != "" {
+		t.Errorf("last %+v", v.Last)
+	}
+	if n := strings.Count(b.log(), "/box\n"); n != 3 {
+		t.Errorf("%d runs in the cgroup: %s", n, b.log())
+	}
+	if _, err := os.Stat(b.cfg.Cgroup); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the cgroup is left: %v", err)
+	}
+}
+
+// A stream that somebody outside the container holds does not hold up the end.
+func TestHeldStream(t *testing.T) {
+	b := newBox(t, `setsid sleep 5 & echo $!; exit 6`)
+	conn := b.start()
+	var out bytes.Buffer
+	began := time.Now()
+	e := b.pump(conn, client.Streams{Out: &out})
+	if pid, err := strconv.Atoi(strings.TrimSpace(out.String())); err == nil {
+		syscall.Kill(pid, syscall.SIGKILL)
+	}
+	if took := time.Since(began); e.Code != 6 || took > 4*time.Second {
+		t.Errorf("exit %+v after %v", e, took)
+	}
+}
+
+// What the caller of moss has open is neither the monitor's nor the container's.
+func TestInheritsNothing(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	unix.FcntlInt(w.Fd(), unix.F_SETFD, 0) // as a script's redirection is
+	b := newBox(t, "ls -l /proc/self/fd; read x")
+	b.cfg.Stdin = true
+	conn := b.start()
+	w.Close()
+	unix.SetNonblock(int(r.Fd()), true)
+	eventually(t, "nobody holds it", func() bool {
+		n, err := unix.Read(int(r.Fd()), make([]byte, 1))
+		return n == 0 && err == nil
+	})
+	conn.Close()
+}
+
+// A log that takes nothing loses lines; the container and its clients notice
+// nothing.
+func TestFullDisk(t *testing.T) {
+	b := newBox(t, "seq 1000; exit 3")
+	b.cfg.Log.Path = "/dev/full"
+	var out bytes.Buffer
+	if e := b.pump(b.start(), client.Streams{Out: &out}); e.Code != 3 || strings.Count(out.String(), "\n") != 1000 {
+		t.Errorf("exit %+v, %d lines", e, strings.Count(out.String(), "\n"))
 	}
 }
 

@@ -33,9 +33,17 @@ type program interface {
 const impatience = time.Second
 
 // prepare makes the container's process, up to the execution of its program,
-// and connects its network meanwhile. On an error, undo takes it all back.
-func (m *monitor) prepare() error {
+// and does meanwhile, and connects its network, beside it: the init stage takes
+// longer than both. On an error, undo takes it all back.
+func (m *monitor) prepare(meanwhile func() error) error {
 	c := m.cfg
+	// A cgroup that has seen a cgroup.kill is of no more use: clone(2) into it from
+	// a cgroup that has not makes a process that is killed at once (seen with
+	// kernel 6.18: the two cgroups' counts of kills are compared). So each run has
+	// a new one.
+	if err := m.group.remove(); err != nil {
+		return err
+	}
 	if err := m.group.make(c.Limits); err != nil {
 		return err
 	}
@@ -64,10 +72,16 @@ func (m *monitor) prepare() error {
 	impatient := time.AfterFunc(impatience, func() { m.watchStarter(ctx, cancel, pid) })
 	defer impatient.Stop()
 	connected := m.connect(ctx)
-
-	console, err := m.program.ready()
+	err = meanwhile()
 	if err == nil {
-		err = m.openTerminal(console)
+		err = writePIDFile(c.PIDFile, m.pid)
+	}
+	if err == nil && c.Network == nil {
+		err = m.announce()
+	}
+
+	if err == nil {
+		err = m.becomeReady()
 	}
 	if err != nil {
 		cancel() // a connection still under way is of no use any more
@@ -75,22 +89,27 @@ func (m *monitor) prepare() error {
 	if failed := <-connected; err == nil {
 		err = failed
 	}
+	if err == nil && c.Network != nil {
+		err = m.announce() // with the addresses
+	}
+	return err
+}
+
+func (m *monitor) becomeReady() error {
+	console, err := m.program.ready()
 	if err != nil {
 		return err
 	}
-	return m.announce()
+	return m.openTerminal(console)
 }
 
-// announce makes the container visible: live.json and the PID file.
+// announce makes the container visible.
 func (m *monitor) announce() error {
 	live, err := m.describe()
 	if err != nil {
 		return err
 	}
-	if err := container.WriteLive(m.runDir, live); err != nil {
-		return err
-	}
-	return writePIDFile(m.cfg.PIDFile, m.pid)
+	return container.WriteLive(m.runDir, live)
 }
 
 // describe is what is true while the container runs.

@@ -87,9 +87,6 @@ func TestIdleMemory(t *testing.T) {
 func BenchmarkStart(b *testing.B) {
 	program := buildMonitor(b)
 	box := newBox(b, "")
-	if f := os.Getenv("FAKE"); f != "" {
-		box.cfg.Birth.Runtime = f
-	}
 	box.program, box.doc.Args = program, []string{"true"}
 	var start, end time.Duration
 	for b.Loop() {
