@@ -17,8 +17,17 @@ import (
 // Diff reads a layer as the uncompressed tar stream that it was made from, byte
 // for byte. Reading the last byte fails if the layer has been changed on disk.
 func (s *Store) Diff(layer *cs.Layer) (io.ReadCloser, error) {
+	for _, lib := range s.all() {
+		if _, err := lib.Layer(layer.ID); err == nil {
+			return openDiff(lib, layer)
+		}
+	}
+	return nil, fmt.Errorf("cannot read layer %q: %w", layer.ID, cs.ErrLayerUnknown)
+}
+
+func openDiff(lib cs.Store, layer *cs.Layer) (io.ReadCloser, error) {
 	plain := archive.Uncompressed
-	stream, err := s.lib.Diff("", layer.ID, &cs.DiffOptions{Compression: &plain})
+	stream, err := lib.Diff("", layer.ID, &cs.DiffOptions{Compression: &plain})
 	if err != nil {
 		return nil, fmt.Errorf("cannot read layer %q: %w", layer.ID, err)
 	}

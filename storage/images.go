@@ -9,6 +9,8 @@ import (
 
 	digest "github.com/opencontainers/go-digest"
 	cs "go.podman.io/storage"
+
+	"moss/storage/image"
 )
 
 // NewImage is what AddImage records.
@@ -65,9 +67,6 @@ func (s *Store) amendImage(id string, data []cs.ImageBigDataOption) error {
 	if err != nil {
 		return err
 	}
-	if have.ReadOnly {
-		return nil
-	}
 	for _, d := range data {
 		if old, ok := have.BigDataDigests[d.Key]; ok && old == d.Digest {
 			continue
@@ -81,7 +80,7 @@ func (s *Store) amendImage(id string, data []cs.ImageBigDataOption) error {
 }
 
 // AddNames gives an image more names. An image of podman's store, which is only
-// read here, is first recorded in ours: its layers stay where they are.
+// read here, is first copied to ours.
 func (s *Store) AddNames(id string, names []string) error {
 	if len(names) == 0 {
 		return nil
@@ -95,30 +94,75 @@ func (s *Store) AddNames(id string, names []string) error {
 	return nil
 }
 
-// adopt makes a record of our own for an image of an additional store.
+// adopt copies an image of podman's store into ours.
 func (s *Store) adopt(id string) error {
-	img, err := s.lib.Image(id)
-	if err != nil || !img.ReadOnly {
+	lib, img, err := s.find(id)
+	if err != nil || lib == s.lib {
 		return err
+	}
+	chain, err := s.Chain(img.TopLayer)
+	if err != nil {
+		return err
+	}
+	parent := ""
+	for _, layer := range chain {
+		if parent, err = s.CopyLayer(parent, layer.UncompressedDigest); err != nil {
+			return err
+		}
 	}
 	options := &cs.ImageOptions{CreationDate: img.Created, Digest: img.Digest, Metadata: img.Metadata}
 	for _, key := range img.BigDataNames {
-		data, err := s.lib.ImageBigData(id, key)
+		data, err := lib.ImageBigData(id, key)
 		if err != nil {
 			return err
 		}
 		options.BigData = append(options.BigData, cs.ImageBigDataOption{Key: key, Data: data, Digest: img.BigDataDigests[key]})
 	}
-	_, err = s.lib.CreateImage(id, img.Names, img.TopLayer, img.Metadata, options)
+	_, err = s.lib.CreateImage(id, img.Names, parent, img.Metadata, options)
 	if errors.Is(err, cs.ErrDuplicateID) {
 		return nil
 	}
 	return err
 }
 
+// find returns an image, and the store that has it: ours, or podman's.
+func (s *Store) find(id string) (cs.Store, *cs.Image, error) {
+	var all error
+	for _, lib := range s.all() {
+		img, err := lib.Image(id)
+		if err == nil {
+			return lib, img, nil
+		}
+		all = errors.Join(all, err)
+	}
+	return nil, nil, all
+}
+
+// own returns an image of our store: podman's cannot be changed.
+func (s *Store) own(id string) (*cs.Image, error) {
+	lib, img, err := s.find(id)
+	switch {
+	case errors.Is(err, cs.ErrImageUnknown):
+		return nil, fmt.Errorf("%w: %q", image.ErrNotFound, id)
+	case err != nil:
+		return nil, err
+	case lib != s.lib:
+		return nil, ErrReadOnly
+	}
+	return img, nil
+}
+
+func (s *Store) bigData(id, key string) ([]byte, error) {
+	lib, _, err := s.find(id)
+	if err != nil {
+		return nil, err
+	}
+	return lib.ImageBigData(id, key)
+}
+
 // Manifest returns an image's manifest.
 func (s *Store) Manifest(id string) ([]byte, error) {
-	data, err := s.lib.ImageBigData(id, cs.ImageDigestBigDataKey)
+	data, err := s.bigData(id, cs.ImageDigestBigDataKey)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read manifest of image %q: %w", id, err)
 	}
@@ -127,7 +171,7 @@ func (s *Store) Manifest(id string) ([]byte, error) {
 
 // Config returns an image's configuration.
 func (s *Store) Config(id string) ([]byte, error) {
-	data, err := s.lib.ImageBigData(id, "sha256:"+id)
+	data, err := s.bigData(id, "sha256:"+id)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read configuration of image %q: %w", id, err)
 	}
@@ -136,9 +180,21 @@ func (s *Store) Config(id string) ([]byte, error) {
 
 // Chain returns the layers of an image, lowest first.
 func (s *Store) Chain(top string) ([]*cs.Layer, error) {
+	var all error
+	for _, lib := range s.all() {
+		chain, err := chainIn(lib, top)
+		if err == nil {
+			return chain, nil
+		}
+		all = errors.Join(all, err)
+	}
+	return nil, all
+}
+
+func chainIn(lib cs.Store, top string) ([]*cs.Layer, error) {
 	var chain []*cs.Layer
 	for id := top; id != ""; {
-		layer, err := s.lib.Layer(id)
+		layer, err := lib.Layer(id)
 		if err != nil {
 			return nil, fmt.Errorf("cannot read layer %q: %w", id, err)
 		}

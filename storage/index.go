@@ -36,9 +36,13 @@ func (s *Store) Index() error {
 
 	// Stat first: what changes while we read makes the index stale, not wrong.
 	states := s.states()
-	images, err := s.lib.Images()
-	if err != nil {
-		return fmt.Errorf("cannot list images: %w", err)
+	var images []cs.Image
+	for _, lib := range s.all() {
+		some, err := lib.Images()
+		if err != nil {
+			return fmt.Errorf("cannot list images: %w", err)
+		}
+		images = append(images, some...)
 	}
 	byID := make(map[string]*cs.Image, len(images))
 	taken := make(map[string]bool)
@@ -49,11 +53,13 @@ func (s *Store) Index() error {
 			continue // in our store and in podman's: ours comes first
 		}
 		byID[img.ID] = img
-		// A name of ours hides the same name in podman's store.
+		// A name of ours hides the same name in podman's store. What is no
+		// reference cannot be asked for.
 		img.Names = slices.DeleteFunc(slices.Clone(img.Names), func(name string) bool {
 			was := taken[name]
 			taken[name] = true
-			return was
+			_, err := image.Parse(name)
+			return was || err != nil
 		})
 		entries = append(entries, image.Entry{ID: img.ID, Names: img.Names, Digests: digests(img), Stamp: s.stamp(img)})
 	}
@@ -185,10 +191,17 @@ func (s *Store) lower(layers []string) ([]string, error) {
 
 func (s *Store) layerDir(id string) (string, error) {
 	var all error
-	for _, root := range append([]string{filepath.Join(s.Root, "storage")}, s.additional...) {
+	roots := []string{filepath.Join(s.Root, "storage")}
+	if s.podman != nil {
+		roots = append(roots, s.podmanPath)
+	}
+	for _, root := range roots {
 		link, err := os.ReadFile(filepath.Join(root, "overlay", id, "link"))
 		if err == nil {
-			return filepath.Join(root, "overlay", "l", string(link)), nil
+			dir := filepath.Join(root, "overlay", "l", string(link))
+			if _, err = os.Stat(dir); err == nil {
+				return dir, nil
+			}
 		}
 		all = errors.Join(all, err)
 	}

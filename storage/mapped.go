@@ -67,7 +67,13 @@ func (s *Store) makeMapped(img *image.Image, req image.MappedRequest, dir string
 	if err := os.Mkdir(staging, 0o755); err != nil {
 		return err
 	}
-	merged, err := s.merge(img)
+	// The merged view lives as long as its directories.
+	point, err := os.MkdirTemp(filepath.Dir(dir), ".merge-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(point)
+	merged, err := s.merge(img, point)
 	if err != nil {
 		return err
 	}
@@ -102,14 +108,9 @@ func syncfs(dir string) error {
 	return unix.Syncfs(int(f.Fd()))
 }
 
-// merge opens the merged layers of an image, read-only. The mount is taken away
-// at once; the open directory keeps it alive.
-func (s *Store) merge(img *image.Image) (*os.File, error) {
-	point, err := os.MkdirTemp(filepath.Join(s.Root, "mapped"), ".merge-*")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(point)
+// merge opens the merged layers of an image, read-only, with the help of an empty
+// directory. The mount is taken away at once; the open file keeps it alive.
+func (s *Store) merge(img *image.Image, point string) (*os.File, error) {
 	if len(img.Lower) == 0 {
 		return os.Open(point)
 	}

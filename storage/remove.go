@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	cs "go.podman.io/storage"
-
 	"moss/storage/image"
 )
 
@@ -17,10 +15,7 @@ var ErrReadOnly = errors.New("it is in podman's store, which moss only reads (po
 
 // RemoveNames takes names from an image.
 func (s *Store) RemoveNames(id string, names []string) error {
-	img, err := s.lib.Image(id)
-	if err == nil && img.ReadOnly {
-		err = ErrReadOnly
-	}
+	_, err := s.own(id)
 	if err == nil {
 		err = s.lib.RemoveNames(id, names)
 	}
@@ -33,15 +28,9 @@ func (s *Store) RemoveNames(id string, names []string) error {
 // DeleteImage removes an image and the layers that nothing else uses, and its
 // mapped copies.
 func (s *Store) DeleteImage(id string) error {
-	img, err := s.lib.Image(id)
-	if err == nil && img.ReadOnly {
-		err = ErrReadOnly
-	}
+	_, err := s.own(id)
 	if err == nil {
 		_, err = s.lib.DeleteImage(id, true)
-	}
-	if errors.Is(err, cs.ErrImageUnknown) {
-		err = fmt.Errorf("%w: %q", image.ErrNotFound, id)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot remove image %q: %w", id, err)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,7 +17,6 @@ import (
 	digest "github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
 	cs "go.podman.io/storage"
-	"go.podman.io/storage/pkg/archive"
 	"go.podman.io/storage/pkg/reexec"
 	"go.podman.io/storage/types"
 
@@ -38,9 +38,15 @@ type Store struct {
 	Driver driver.Driver
 	// SingleID is set when the namespace maps one ID only: files of other
 	// owners then belong to that one.
-	SingleID   bool
-	lib        cs.Store
-	additional []string
+	SingleID bool
+
+	lib cs.Store
+	// podman is a view of podman's store, or nil. It is a store of its own, with
+	// nothing in it, to which podman's is an additional image store: were it
+	// additional to ours, the library would put layers of ours, whose IDs are the
+	// same, into podman's directories.
+	podman     cs.Store
+	podmanPath string
 }
 
 // Open opens the store below root, with its run files below run. It must run as
@@ -59,40 +65,61 @@ func Open(root, run string) (*Store, error) {
 	os.Setenv("_CONTAINERS_USERNS_CONFIGURED", "done")
 	os.Setenv("_CONTAINERS_ROOTLESS_UID", host)
 	os.Setenv("CONTAINERS_STORAGE_CONF", os.DevNull)
+	// It insists that this directory is there, though it then does not use it.
+	if _, err := os.Stat(os.Getenv("XDG_RUNTIME_DIR")); err != nil {
+		os.Setenv("XDG_RUNTIME_DIR", os.TempDir())
+	}
 
 	s := &Store{Root: root, Driver: drv, SingleID: count == 1}
-	options := types.StoreOptions{
-		GraphRoot:       filepath.Join(root, "storage"),
-		RunRoot:         filepath.Join(run, "storage"),
-		GraphDriverName: "overlay",
-		// Layers are only unpacked and read here, so the driver's home needs
-		// no mount of its own in the kept namespace.
-		GraphDriverOptions: []string{"overlay.skip_mount_home=true"},
-	}
-	switch drv.Name {
-	case driver.Fuse:
-		options.GraphDriverOptions = append(options.GraphDriverOptions, "overlay.mount_program="+drv.Program)
-	case driver.VFS:
-		options.GraphDriverName, options.GraphDriverOptions = "vfs", nil
-	}
-	if s.SingleID {
-		options.GraphDriverOptions = append(options.GraphDriverOptions, options.GraphDriverName+".ignore_chown_errors=true")
-	}
-	if path := podmanStore(); path != "" && drv.Name != driver.VFS && path != options.GraphRoot {
-		s.additional = append(s.additional, path)
-		options.GraphDriverOptions = append(options.GraphDriverOptions, "overlay.imagestore="+path)
-	}
+	options := s.options(filepath.Join(root, "storage"), filepath.Join(run, "storage"))
 	if s.lib, err = cs.GetStore(options); err != nil {
 		return nil, fmt.Errorf("cannot open image store %q: %w", options.GraphRoot, err)
+	}
+	if path := podmanStore(); path != "" && drv.Name != driver.VFS && path != options.GraphRoot {
+		view := s.options(filepath.Join(root, "storage-view"), filepath.Join(run, "storage-view"))
+		view.GraphDriverOptions = append(view.GraphDriverOptions, "overlay.imagestore="+path)
+		if s.podman, err = cs.GetStore(view); err != nil {
+			slog.Warn("podman's images are not seen: its store cannot be opened", "err", err)
+			s.podman = nil
+		}
+		s.podmanPath = path
 	}
 	return s, nil
 }
 
-// Close lets go of the store.
-func (s *Store) Close() { s.lib.Free() }
+// options are the library's, for this machine's driver.
+func (s *Store) options(graph, run string) types.StoreOptions {
+	o := types.StoreOptions{GraphRoot: graph, RunRoot: run, GraphDriverName: "overlay"}
+	// Layers are only unpacked and read here, so the driver's home needs no
+	// mount of its own in the kept namespace. A layer that is recorded is on
+	// the disk, also after a power cut; a tenth of a pull's time buys it.
+	o.GraphDriverOptions = []string{"overlay.skip_mount_home=true", "overlay.sync=filesystem"}
+	switch s.Driver.Name {
+	case driver.Fuse:
+		o.GraphDriverOptions = append(o.GraphDriverOptions, "overlay.mount_program="+s.Driver.Program)
+	case driver.VFS:
+		o.GraphDriverName, o.GraphDriverOptions = "vfs", nil
+	}
+	if s.SingleID {
+		o.GraphDriverOptions = append(o.GraphDriverOptions, o.GraphDriverName+".ignore_chown_errors=true")
+	}
+	return o
+}
 
-// Library is the library's own view, for the packages below storage.
-func (s *Store) Library() cs.Store { return s.lib }
+// Close lets go of the store.
+func (s *Store) Close() {
+	for _, lib := range s.all() {
+		lib.Free()
+	}
+}
+
+// all are the stores that images and layers are looked for in, ours first.
+func (s *Store) all() []cs.Store {
+	if s.podman == nil {
+		return []cs.Store{s.lib}
+	}
+	return []cs.Store{s.lib, s.podman}
+}
 
 // Temp is the directory for blobs on their way in or out; it is on the store's
 // file system.
@@ -166,7 +193,8 @@ func ChainID(parent string, diffID digest.Digest) string {
 	return digest.Canonical.FromString(parent + "+" + diffID.Encoded()).Encoded()
 }
 
-// HasLayer says whether the layer is in one of the stores, whole.
+// HasLayer says whether the layer is in our store, whole. A layer of podman's
+// store does not count: our images must outlive what podman rmi does.
 func (s *Store) HasLayer(id string) bool {
 	_, err := s.lib.Layer(id)
 	return err == nil
@@ -207,26 +235,35 @@ func explain(err error) error {
 	return err
 }
 
-// HasDiff says whether a layer of that content is in a store, on whatever parent.
+// HasDiff says whether a layer of that content is in a store, ours or podman's, on
+// whatever parent.
 func (s *Store) HasDiff(diffID digest.Digest) bool {
-	layers, err := s.lib.LayersByUncompressedDigest(diffID)
-	return err == nil && len(layers) > 0
+	_, _, err := s.withDiff(diffID)
+	return err == nil
+}
+
+func (s *Store) withDiff(diffID digest.Digest) (cs.Store, *cs.Layer, error) {
+	for _, lib := range s.all() {
+		if layers, err := lib.LayersByUncompressedDigest(diffID); err == nil && len(layers) > 0 {
+			return lib, &layers[0], nil
+		}
+	}
+	return nil, nil, fmt.Errorf("cannot find layer %q: %w", diffID, cs.ErrLayerUnknown)
 }
 
 // CopyLayer makes the layer of that content on top of parent, from one that is
-// in a store on another parent.
+// in podman's store or in ours on another parent.
 func (s *Store) CopyLayer(parent string, diffID digest.Digest) (string, error) {
 	if id := ChainID(parent, diffID); s.HasLayer(id) {
 		return id, nil
 	}
-	layers, err := s.lib.LayersByUncompressedDigest(diffID)
+	lib, layer, err := s.withDiff(diffID)
 	if err != nil {
-		return "", fmt.Errorf("cannot copy layer %q: %w", diffID, err)
+		return "", err
 	}
-	plain := archive.Uncompressed
-	diff, err := s.lib.Diff("", layers[0].ID, &cs.DiffOptions{Compression: &plain})
+	diff, err := openDiff(lib, layer)
 	if err != nil {
-		return "", fmt.Errorf("cannot copy layer %q: %w", diffID, err)
+		return "", err
 	}
 	defer diff.Close()
 	return s.PutLayer(parent, diffID, "", 0, diff)

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -60,17 +62,73 @@ func StatStore(path string) StoreState {
 // Entry is one image's line in the index.
 type Entry struct {
 	ID      string
-	Names   []string `json:",omitempty"`
-	Digests []string `json:",omitempty"`
+	Names   []string
+	Digests []string
 	// Stamp changes with whatever the record <id>.json was made from.
 	Stamp string
 }
 
-// Index is <root>/images/index.json.
+// Index is the file <root>/images/index.
 type Index struct {
 	Version int
 	Stores  []StoreState
 	Images  []Entry
+}
+
+// The file is text, a tenth of the time of JSON to read, which every run pays:
+//
+//	moss-index 1
+//	store "/path/images.json" MTIME SIZE INODE
+//	image ID STAMP NAME,NAME DIGEST,DIGEST
+const indexHeader = "moss-index"
+
+func (idx *Index) encode() []byte {
+	b := fmt.Appendf(nil, "%s %d\n", indexHeader, idx.Version)
+	for _, s := range idx.Stores {
+		b = fmt.Appendf(b, "store %q %d %d %d\n", s.Path, s.MTime, s.Size, s.Inode)
+	}
+	for _, e := range idx.Images {
+		b = fmt.Appendf(b, "image %s %s %s %s\n", e.ID, e.Stamp, strings.Join(e.Names, ","), strings.Join(e.Digests, ","))
+	}
+	return b
+}
+
+// decode reads what encode wrote; of another version it reads nothing.
+func decode(data string) (*Index, error) {
+	idx := new(Index)
+	for line := range strings.Lines(data) {
+		line = strings.TrimSuffix(line, "\n")
+		kind, rest, _ := strings.Cut(line, " ")
+		switch kind {
+		case indexHeader:
+			idx.Version, _ = strconv.Atoi(rest)
+			if idx.Version != indexVersion {
+				return idx, nil
+			}
+		case "store":
+			var s StoreState
+			if _, err := fmt.Sscanf(rest, "%q %d %d %d", &s.Path, &s.MTime, &s.Size, &s.Inode); err != nil {
+				return nil, fmt.Errorf("bad line %q: %w", line, err)
+			}
+			idx.Stores = append(idx.Stores, s)
+		case "image":
+			field := strings.Split(rest, " ")
+			if len(field) != 4 {
+				return nil, fmt.Errorf("bad line %q", line)
+			}
+			idx.Images = append(idx.Images, Entry{ID: field[0], Stamp: field[1], Names: list(field[2]), Digests: list(field[3])})
+		default:
+			return nil, fmt.Errorf("bad line %q", line)
+		}
+	}
+	return idx, nil
+}
+
+func list(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return strings.Split(s, ",")
 }
 
 // Images is the index of one user, read when first needed and again whenever
@@ -102,7 +160,7 @@ func (im *Images) Fresh() bool {
 
 // load returns the index; an absent one is empty.
 func (im *Images) load() (*Index, error) {
-	path := filepath.Join(im.dir, "index.json")
+	path := filepath.Join(im.dir, "index")
 	now := StatStore(path)
 	if im.index != nil && now == im.state {
 		return im.index, nil
@@ -114,8 +172,8 @@ func (im *Images) load() (*Index, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read image index: %w", err)
 	}
-	idx := new(Index)
-	if err := json.Unmarshal(data, idx); err != nil {
+	idx, err := decode(string(data))
+	if err != nil {
 		return nil, fmt.Errorf("cannot read image index %q: %w", path, err)
 	}
 	im.index, im.state = idx, now
@@ -190,7 +248,7 @@ func Update(root string, stores []StoreState, entries []Entry, build func(Entry)
 		kept = append(kept, e)
 	}
 	idx := Index{Version: indexVersion, Stores: stores, Images: kept}
-	if err := WriteJSON(filepath.Join(im.dir, "index.json"), idx); err != nil {
+	if err := writeFile(filepath.Join(im.dir, "index"), idx.encode()); err != nil {
 		return fmt.Errorf("cannot write image index: %w", err)
 	}
 	im.sweep(kept)
@@ -200,7 +258,7 @@ func Update(root string, stores []StoreState, entries []Entry, build func(Entry)
 // sweep removes the records of images that are gone, and temporary files that a
 // crash left an hour ago.
 func (im *Images) sweep(entries []Entry) {
-	keep := map[string]bool{"index.json": true, "lock": true}
+	keep := map[string]bool{"index": true, "lock": true}
 	for _, e := range entries {
 		keep[e.ID+".json"] = true
 	}
@@ -224,11 +282,15 @@ func WriteJSON(path string, v any) error {
 	if err != nil {
 		return err
 	}
+	return writeFile(path, append(data, '\n'))
+}
+
+func writeFile(path string, data []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(append(data, '\n'))
+	_, err = f.Write(data)
 	err = errors.Join(err, f.Chmod(0o644), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), path)

@@ -24,7 +24,7 @@ type PullOptions struct {
 	Access
 	Platform image.Platform // zero: the host's
 	Progress *Progress
-	// Newer keeps the image of this ID, if the registry's is the same.
+	// AllTags pulls every tag of the repository.
 	AllTags bool
 }
 
@@ -238,7 +238,7 @@ func pullLayers(ctx context.Context, client *client, store *storage.Store, img *
 		for _, l := range layers {
 			select {
 			case f := <-l.file:
-				if err := unpack(store, l, f); err != nil {
+				if err := client.unpack(ctx, dir, store, l, f, progress); err != nil {
 					return err
 				}
 			case <-ctx.Done():
@@ -295,11 +295,19 @@ func (c *client) download(ctx context.Context, dir string, store *storage.Store,
 	return nil
 }
 
-// unpack puts one layer into the store. The blob is then used up.
-func unpack(store *storage.Store, l *layer, f *os.File) error {
+// unpack puts one layer into the store. The blob is then used up. A layer that
+// was to be copied from podman's store but cannot be is downloaded after all.
+func (c *client) unpack(ctx context.Context, dir string, store *storage.Store, l *layer, f *os.File, progress *Progress) error {
 	if f == nil {
 		_, err := store.CopyLayer(l.parent, l.diffID)
-		return err
+		if err == nil {
+			return nil
+		}
+		progress.Line("Downloading layer %s: %v", l.desc.Digest, err)
+		never := func() bool { return false }
+		if f, err = c.blob(ctx, dir, l.desc, never, func(int) {}); err != nil {
+			return err
+		}
 	}
 	defer f.Close()
 	defer os.Remove(f.Name())
