@@ -1,9 +1,6 @@
 package slirp
 
 import (
-	"bufio"
-	"bytes"
-	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -16,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // DefaultName is the network of a container that asks for none.
@@ -127,8 +126,11 @@ func save(d Dirs, n *Network, put func(temp, path string) error) error {
 
 // generate chooses the ranges of the default network.
 func generate(d Dirs) (*Network, error) {
+	// Not crypto/rand: the monitor links this package, and would link all of that.
 	random := make([]byte, 32)
-	rand.Read(random)
+	if _, err := unix.Getrandom(random, 0); err != nil {
+		return nil, err
+	}
 	others, err := List(d)
 	if err != nil {
 		return nil, err
@@ -187,8 +189,8 @@ func hostRoutes(path string) []netip.Prefix {
 		return nil // then nothing is known to collide
 	}
 	var routes []netip.Prefix
-	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
-		fields := strings.Fields(lines.Text())
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
 		if len(fields) < 8 {
 			continue
 		}

@@ -34,6 +34,15 @@ func (s *Space) Bridge(n *slirp.Network) (*Bridge, error) {
 func (b *Bridge) make() error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU = b.Network.Bridge, mtu(b.Network)
+	if len(b.Network.Subnets) > 0 {
+		// A bridge without an address of its own takes its ports' lowest one, and
+		// another when that port goes: every container would lose its gateway.
+		mac, err := net.ParseMAC(MAC(b.Network.Subnets[0].Gateway))
+		if err != nil {
+			return err
+		}
+		attrs.HardwareAddr = mac
+	}
 	h := b.space.Handle
 	if err := h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil && !errors.Is(err, unix.EEXIST) {
 		return err

@@ -93,6 +93,9 @@ func (g *Guest) join(b *Bridge, want slirp.Interface, first bool) error {
 			return err
 		}
 	}
+	if err := g.space.teach(link.Attrs().ParentIndex, mac); err != nil {
+		return err
+	}
 	for _, p := range want.IPs {
 		if err := addAddress(g.handle, index, p); err != nil {
 			return err
@@ -151,6 +154,21 @@ func (g *Guest) addVeth(b *Bridge, name string, mac net.HardwareAddr) error {
 	req.AddData(info)
 	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
 	return err
+}
+
+// teach tells the bridge behind which of its ports a hardware address is, and to
+// believe nobody else. Else frames go on to a namespace that had the address
+// before and still goes down, and a container could take its neighbours' away.
+func (s *Space) teach(port int, mac net.HardwareAddr) error {
+	err := s.Handle.NeighSet(&netlink.Neigh{Family: unix.AF_BRIDGE, LinkIndex: port, HardwareAddr: mac,
+		State: netlink.NUD_NOARP, Flags: netlink.NTF_MASTER | netlink.NTF_STICKY})
+	if errors.Is(err, unix.EINVAL) { // before Linux 4.20
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot tell the bridge about %s: %w", mac, err)
+	}
+	return nil
 }
 
 // adopt takes over an interface that is there: its other end must be ours.

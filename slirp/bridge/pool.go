@@ -12,12 +12,14 @@ import (
 type Pool struct {
 	subnets []slirp.Subnet
 	owner   map[netip.Addr]string
+	// leaving are owners that gave their addresses back, and may still use them.
+	leaving map[string]bool
 	last    uint32 // host number given out last; numbers come back late
 }
 
 // NewPool makes a pool in which everything but the gateways is free.
 func NewPool(n *slirp.Network) *Pool {
-	p := &Pool{subnets: n.Subnets, owner: map[netip.Addr]string{}, last: 1}
+	p := &Pool{subnets: n.Subnets, owner: map[netip.Addr]string{}, leaving: map[string]bool{}, last: 1}
 	for _, s := range n.Subnets {
 		p.owner[s.Gateway] = "gateway"
 	}
@@ -45,6 +47,9 @@ func (p *Pool) Take(owner string, wanted []netip.Addr) ([]netip.Prefix, error) {
 	if err := p.fill(addrs); err != nil {
 		return nil, err
 	}
+	if p.leaving[owner] {
+		p.drop(owner) // back again, perhaps with other addresses
+	}
 	taken := make([]netip.Prefix, len(addrs))
 	for i, a := range addrs {
 		p.owner[a] = owner
@@ -53,8 +58,22 @@ func (p *Pool) Take(owner string, wanted []netip.Addr) ([]netip.Prefix, error) {
 	return taken, nil
 }
 
-// Free gives back what owner holds.
-func (p *Pool) Free(owner string) {
+// Free gives back what owner holds. Others get it after a Sweep that found owner
+// gone: a container may outlive its lease, and keeps its address until its end.
+func (p *Pool) Free(owner string) { p.leaving[owner] = true }
+
+// Sweep forgets the owners that gave their addresses back and have gone.
+func (p *Pool) Sweep(gone func(owner string) bool) {
+	for owner := range p.leaving {
+		if gone(owner) {
+			p.drop(owner)
+		}
+	}
+}
+
+// drop forgets an owner.
+func (p *Pool) drop(owner string) {
+	delete(p.leaving, owner)
 	for a, o := range p.owner {
 		if o == owner {
 			delete(p.owner, a)

@@ -36,6 +36,8 @@ type Hub struct {
 	mu       sync.Mutex // guards what follows, and the networks' pools
 	networks map[string]*network
 	leases   map[string]*lease // by container
+	// left are containers that have no lease any more, and may still be there.
+	left map[string]bool
 }
 
 // network is a bridge with its resolver's sockets.
@@ -52,7 +54,7 @@ func Open(d slirp.Dirs, logger *log.Logger) (*Hub, error) {
 		return nil, err
 	}
 	h := &Hub{dirs: d, log: logger, space: space, host: &dns.Conf{Path: "/etc/resolv.conf"},
-		networks: map[string]*network{}, leases: map[string]*lease{}}
+		networks: map[string]*network{}, leases: map[string]*lease{}, left: map[string]bool{}}
 	h.names = dns.NewNames(hostNames, uplink.HostGateway)
 	h.resolver = dns.NewServer(h.names, h.host)
 	h.out = newShared(space, logger)
@@ -77,7 +79,7 @@ func (h *Hub) Close() error {
 	guests, listErr := h.space.Guests()
 	h.space.Close()
 	if err = errors.Join(err, listErr); err == nil && len(guests) == 0 {
-		err = bridge.Remove(h.dirs.Netns())
+		err = errors.Join(bridge.Remove(h.dirs.Netns()), os.RemoveAll(filepath.Dir(h.leasePath(""))))
 	}
 	return err
 }

@@ -473,6 +473,25 @@ func TestPublished(t *testing.T) {
 	})
 }
 
+// TestHairpin reaches a container's published port from the container itself and
+// from its neighbour, by the host's address.
+func TestHairpin(t *testing.T) {
+	eachUplink(t, func(t *testing.T, kind string) {
+		b := connectedBox(t, func(r *slirp.ConnectRequest) { r.Ports = []slirp.Port{{Proto: "tcp", ContainerPort: 80}} })
+		b.listen("tcp", ":80")
+		for _, from := range []*box{b, connectedBox(t, nil)} {
+			for _, host := range []netip.Addr{hostV4, hostV6, b.status.HostGateway[0]} {
+				c, err := from.dial("tcp", netip.AddrPortFrom(host, b.status.Ports[0].HostPort).String())
+				if err != nil {
+					t.Errorf("%s: %v", host, err)
+					continue
+				}
+				told(t, c)
+			}
+		}
+	})
+}
+
 func boolInt(b bool) int {
 	if b {
 		return 1
@@ -583,6 +602,32 @@ func TestPrivate(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestOutlived ends a lease under a living container, as a killed monitor does:
+// nobody else gets its address.
+func TestOutlived(t *testing.T) {
+	// One address: 10.79.0.2.
+	n := &slirp.Network{Name: "small", Driver: "bridge", Bridge: "moss9", Subnets: []slirp.Subnet{subnet("10.79.0.0/30")}}
+	if err := slirp.Save(dirs, n); err != nil {
+		t.Fatal(err)
+	}
+	onSmall := func(r *slirp.ConnectRequest) { r.Attachments[0].Network = "small" }
+	b := connectedBox(t, onSmall)
+	b.end()
+	for range 2 {
+		other := newBox(t, onSmall)
+		lease, status, err := slirp.Connect(context.Background(), dirs, other.req, other.file)
+		if err == nil {
+			lease.Close()
+			t.Fatalf("%v is given to another", status.Interfaces[0].IPs)
+		}
+		endNet() // the next one has to remember
+	}
+	b.connect()
+	if b.addr(0) != netip.MustParseAddr("10.79.0.2") {
+		t.Errorf("it came back as %v", b.addr(0))
 	}
 }
 

@@ -106,7 +106,6 @@ func (l *lease) connectBridges(ctx context.Context, netns *os.File) error {
 			err = guest.Join(n.Bridge, l.status.Interfaces[i], i == l.first(networks))
 		}
 	}
-	l.undo = append(l.undo, func() error { return os.Remove(h.leasePath(l.request.Container)) })
 	if err := errors.Join(err, <-remembered); err != nil {
 		return err
 	}
@@ -136,6 +135,13 @@ func (l *lease) allocate(guest *bridge.Guest) ([]*network, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	had := h.readRecord(id)
+	delete(h.left, id)
+	l.undo = append(l.undo, func() error { // after the addresses have been given back
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.left[id] = true
+		return h.sweep()
+	})
 	var networks []*network
 	for _, a := range l.request.Attachments {
 		n, err := h.network(a.Network)
@@ -147,6 +153,10 @@ func (l *lease) allocate(guest *bridge.Guest) ([]*network, error) {
 			wanted = had.addresses(a)
 		}
 		prefixes, err := n.Pool.Take(id, wanted)
+		if err != nil {
+			h.sweep() // somebody's may just have become free
+			prefixes, err = n.Pool.Take(id, wanted)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("cannot give an address of network %q: %w", a.Network, err)
 		}
@@ -175,8 +185,9 @@ func (l *lease) allocate(guest *bridge.Guest) ([]*network, error) {
 	return networks, nil
 }
 
-// remember writes the lease's record; it is removed with the lease, but a killed
-// moss-net leaves it.
+// remember writes the lease's record. It stays after the lease: the container
+// may outlive that, and one that comes again gets its addresses again. It is
+// swept when the container's interface has gone.
 func (l *lease) remember() error {
 	path := l.hub.leasePath(l.request.Container)
 	text, err := json.Marshal(record{l.request.Container, l.status.Interfaces})
@@ -229,6 +240,8 @@ func (r record) addresses(a slirp.Attachment) (addrs []netip.Addr) {
 // recall reserves the addresses of containers that were connected when a former
 // moss-net was killed, and are still there. Their monitors connect them again.
 func (h *Hub) recall() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	entries, err := os.ReadDir(filepath.Dir(h.leasePath("")))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -236,30 +249,58 @@ func (h *Hub) recall() error {
 	if err != nil {
 		return fmt.Errorf("cannot read the leases: %w", err)
 	}
+	for _, entry := range entries {
+		id, isRecord := strings.CutSuffix(entry.Name(), ".json")
+		if !isRecord { // half of one
+			os.Remove(filepath.Join(filepath.Dir(h.leasePath("")), entry.Name()))
+			continue
+		}
+		h.left[id] = true
+		for _, i := range h.readRecord(id).Interfaces {
+			if err := h.reserve(id, i); err != nil {
+				h.log.Printf("lease of %s: %v", id, err)
+			}
+		}
+	}
+	return h.sweep()
+}
+
+// reserve keeps the addresses of an interface for a container until it comes
+// again, or goes.
+func (h *Hub) reserve(id string, i slirp.Interface) error {
+	n, err := h.network(i.Network)
+	if err != nil {
+		return err
+	}
+	var addrs []netip.Addr
+	for _, p := range i.IPs {
+		addrs = append(addrs, p.Addr())
+	}
+	_, err = n.Pool.Take(id, addrs)
+	n.Pool.Free(id)
+	return err
+}
+
+// sweep forgets the containers that have no lease and no interface any more.
+// h.mu is held.
+func (h *Hub) sweep() error {
 	guests, err := h.space.Guests()
 	if err != nil {
 		return err
 	}
-	for _, entry := range entries {
-		id, isRecord := strings.CutSuffix(entry.Name(), ".json")
-		alive := slices.ContainsFunc(guests, func(name string) bool { return bridge.IsOf(name, id) })
-		if !isRecord || !alive {
-			os.Remove(filepath.Join(filepath.Dir(h.leasePath("")), entry.Name()))
+	gone := func(id string) bool {
+		return !slices.ContainsFunc(guests, func(name string) bool { return bridge.IsOf(name, id) })
+	}
+	for id := range h.left {
+		if !gone(id) {
 			continue
 		}
-		for _, i := range h.readRecord(id).Interfaces {
-			n, err := h.network(i.Network)
-			if err != nil {
-				h.log.Printf("lease of %s: %v", id, err)
-				continue
-			}
-			var addrs []netip.Addr
-			for _, p := range i.IPs {
-				addrs = append(addrs, p.Addr())
-			}
-			if _, err := n.Pool.Take(id, addrs); err != nil {
-				h.log.Printf("lease of %s: %v", id, err)
-			}
+		delete(h.left, id)
+		for _, n := range h.networks {
+			n.Pool.Sweep(func(owner string) bool { return owner == id })
+		}
+		if err := os.Remove(h.leasePath(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("cannot remove a lease's record: %w", err)
 		}
 	}
 	return nil

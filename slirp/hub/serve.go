@@ -26,7 +26,7 @@ type Server struct {
 	listener *net.UnixListener
 
 	mu     sync.Mutex
-	active int // connections that are being served
+	active int // connections that are being served, and the start
 	stay   time.Duration
 	idle   *time.Timer
 	ended  chan struct{} // closed when nobody has needed it for a while
@@ -45,14 +45,14 @@ func Listen(h *Hub, idle time.Duration) (*Server, error) {
 		return nil, fmt.Errorf("cannot listen on %q: %w", path, err)
 	}
 	l.SetUnlinkOnClose(false) // retire does it, under the lock
-	s := &Server{hub: h, listener: l, stay: idle, ended: make(chan struct{})}
-	s.idle = time.AfterFunc(idle, s.retire)
+	s := &Server{hub: h, listener: l, stay: idle, ended: make(chan struct{}), active: 1}
 	return s, nil
 }
 
 // Serve answers calls until nobody has needed it for a while, or ctx ends.
 func (s *Server) Serve(ctx context.Context) error {
 	go s.accept(ctx) // ends with the listener
+	s.leave()        // the start is over: from here on it may be idle
 	select {
 	case <-s.ended:
 	case <-ctx.Done():
@@ -92,7 +92,9 @@ func (s *Server) enter() bool {
 		return false
 	}
 	s.active++
-	s.idle.Stop()
+	if s.idle != nil {
+		s.idle.Stop()
+	}
 	return true
 }
 
@@ -100,7 +102,7 @@ func (s *Server) leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.active--; s.active == 0 {
-		s.idle.Reset(s.stay)
+		s.idle = time.AfterFunc(s.stay, s.retire)
 	}
 }
 
@@ -114,11 +116,11 @@ func (s *Server) retire() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.active > 0 {
+	if s.active > 0 || s.closed {
 		return
 	}
 	if err != nil { // somebody is about to need it
-		s.idle.Reset(s.stay)
+		s.idle = time.AfterFunc(s.stay, s.retire)
 		return
 	}
 	s.closed = true
