@@ -1,9 +1,7 @@
-// It has one processor in any case, and need not watch its cgroup for more; and
-// no goroutine that another one would wait for.
+// It has one processor in any case, and need not watch its cgroup for more.
 //
 //go:debug containermaxprocs=0
 //go:debug updatemaxprocs=0
-//go:debug asyncpreemptoff=1
 
 // Command moss-monitor supervises one container after moss has gone. moss starts
 // it; see package monitor.

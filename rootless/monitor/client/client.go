@@ -91,9 +91,10 @@ func start(program, config string, sock int, stdio []*os.File) (int, error) {
 }
 
 // environment is what the monitor gets of ours: what moss-net and other OCI
-// runtimes look for. One processor is enough for it, and costs less memory.
+// runtimes look for. One processor is enough for it, and costs less memory; and
+// there is no goroutine in it that would have to interrupt another.
 func environment() []string {
-	env := []string{"GOMAXPROCS=1"}
+	env := []string{"GOMAXPROCS=1", "GODEBUG=asyncpreemptoff=1"}
 	for _, e := range os.Environ() {
 		name, _, _ := strings.Cut(e, "=")
 		switch name {
