@@ -15,13 +15,12 @@ import (
 
 // NewImage is what AddImage records.
 type NewImage struct {
-	Config       []byte
-	Manifest     []byte
-	Index        []byte // the index that the manifest was chosen from, or nil
-	Layer        string // ID of the uppermost layer; "" without layers
-	Names        []string
-	Created      time.Time
-	ManifestType string
+	Config   []byte
+	Manifest []byte
+	Index    []byte // the index that the manifest was chosen from, or nil
+	Layer    string // ID of the uppermost layer; "" without layers
+	Names    []string
+	Created  time.Time
 }
 
 // AddImage records an image whose layers are in the store, in the form that

@@ -12,6 +12,7 @@ import (
 
 	"moss/storage"
 	"moss/storage/archive"
+	"moss/storage/driver"
 	"moss/storage/image"
 )
 
@@ -74,6 +75,9 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 		return err
 	}
 	defer store.Close()
+	if d := store.Driver; d.Name == driver.VFS && req.Index == nil {
+		fmt.Fprintf(os.Stderr, "Warning: images are stored as full copies of every layer (vfs), slow and large: %s\n", d.Why)
+	}
 	h := &helper{store: store, images: image.Open(req.Root)}
 	if err := h.refresh(); err != nil {
 		return err

@@ -20,21 +20,20 @@ func (h *helper) pull(ctx context.Context, req *image.PullRequest) error {
 	if len(req.References) == 0 {
 		return errors.New("cannot pull: no image is named")
 	}
-	progress := registry.NewProgress(os.Stderr, req.Quiet)
-	defer progress.Wait()
 	options := registry.PullOptions{
 		Access: registry.Access{
 			TLSVerify: req.TLSVerify, AuthFile: req.AuthFile, Creds: req.Creds,
 			CertDir: req.CertDir, Retries: req.Retries,
 		},
-		Platform: platform, AllTags: req.AllTags, Progress: progress,
+		Platform: platform, AllTags: req.AllTags,
 	}
 	var all error
 	for _, ref := range req.References {
+		options.Progress = registry.NewProgress(os.Stderr, req.Quiet)
 		ids, err := h.pullOne(ctx, ref, req.Policy, options)
+		options.Progress.Wait()
 		all = errors.Join(all, err)
 		if req.Progress != "stderr" {
-			progress.Wait()
 			for _, id := range ids {
 				fmt.Println(id)
 			}
@@ -70,7 +69,11 @@ func (h *helper) pullOne(ctx context.Context, ref, policy string, o registry.Pul
 	default:
 		return nil, fmt.Errorf("cannot pull image %q: unknown pull policy %q (always, missing, newer, never)", ref, policy)
 	}
-	return registry.Pull(ctx, h.store, ref, o)
+	ids, err := registry.Pull(ctx, h.store, ref, o)
+	if err == nil && h.store.SingleID {
+		o.Progress.After("Note: you have no subordinate IDs; files of other owners in the image belong to root")
+	}
+	return ids, err
 }
 
 // isCurrent says whether the registry has nothing newer than local; a registry

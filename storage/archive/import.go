@@ -79,7 +79,7 @@ func importLayer(store *storage.Store, input *os.File, config imagespec.ImageCon
 		return "", err
 	}
 	progress.Blob("config", digest.FromBytes(spec), int64(len(spec))).Done()
-	progress.Line("Writing manifest to image destination")
+	progress.After("Writing manifest to image destination")
 	record := storage.NewImage{Config: spec, Manifest: manifest, Layer: layer, Created: now}
 	if o.Name != "" {
 		record.Names = []string{o.Name}

@@ -291,7 +291,7 @@ func put(store *storage.Store, a files, img packed, progress *registry.Progress)
 	}
 	config := digest.FromBytes(img.config)
 	progress.Blob("config", config, int64(len(img.config))).Done()
-	progress.Line("Writing manifest to image destination")
+	progress.After("Writing manifest to image destination")
 	record := storage.NewImage{Config: img.config, Manifest: img.manifest, Layer: parent, Names: img.names}
 	if spec.Created != nil {
 		record.Created = *spec.Created

@@ -217,7 +217,7 @@ func saveDocker(store *storage.Store, images []Saved, s sink, progress *registry
 		progress.Blob("config", digest.FromBytes(config), int64(len(config))).Done()
 		items = append(items, item)
 	}
-	progress.Line("Writing manifest to image destination")
+	progress.After("Writing manifest to image destination")
 	return putJSON(s, "manifest.json", items)
 }
 
@@ -267,7 +267,7 @@ func saveOCI(store *storage.Store, images []Saved, s sink, progress *registry.Pr
 			index.Manifests = append(index.Manifests, d)
 		}
 	}
-	progress.Line("Writing manifest to image destination")
+	progress.After("Writing manifest to image destination")
 	if err := putJSON(s, "index.json", index); err != nil {
 		return err
 	}
@@ -284,7 +284,7 @@ func saveDockerDir(store *storage.Store, img Saved, s sink, progress *registry.P
 	if err := putBytes(s, "manifest.json", manifest); err != nil {
 		return err
 	}
-	progress.Line("Writing manifest to image destination")
+	progress.After("Writing manifest to image destination")
 	return putBytes(s, "version", []byte("Directory Transport Version: 1.1\n"))
 }
 

@@ -14,8 +14,9 @@ import (
 // Progress tells the user what is being copied: with a bar for each blob on a
 // terminal, else with a line. The zero value says nothing.
 type Progress struct {
-	out  io.Writer
-	bars *mpb.Progress
+	out   io.Writer
+	bars  *mpb.Progress
+	after []string // lines that follow the bars
 }
 
 // NewProgress reports on out; quiet says nothing.
@@ -25,7 +26,7 @@ func NewProgress(out *os.File, quiet bool) *Progress {
 		return p
 	}
 	p.out = out
-	if term.IsTerminal(int(out.Fd())) {
+	if width, _, err := term.GetSize(int(out.Fd())); err == nil && width > 0 {
 		p.bars = mpb.New(mpb.WithOutput(out), mpb.WithWidth(40))
 	}
 	return p
@@ -42,10 +43,23 @@ func (p *Progress) Line(format string, args ...any) {
 	}
 }
 
-// Wait draws the bars for the last time.
+// After writes a line below the bars, once they are done.
+func (p *Progress) After(line string) {
+	if p.bars == nil {
+		p.Line("%s", line)
+		return
+	}
+	p.after = append(p.after, line)
+}
+
+// Wait draws the bars for the last time. Nothing can be reported after it.
 func (p *Progress) Wait() {
-	if p.bars != nil {
-		p.bars.Wait()
+	if p.bars == nil {
+		return
+	}
+	p.bars.Wait()
+	for _, line := range p.after {
+		fmt.Fprintln(p.out, line)
 	}
 }
 

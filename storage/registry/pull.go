@@ -121,7 +121,7 @@ func pullOne(ctx context.Context, client *client, store *storage.Store, name ima
 		return "", err
 	}
 	o.Progress.Blob("config", img.parsed.Config.Digest, img.parsed.Config.Size).Done()
-	o.Progress.Line("Writing manifest to image destination")
+	o.Progress.After("Writing manifest to image destination")
 	created := storage.NewImage{
 		Config: img.config, Manifest: img.manifest, Index: img.index, Layer: top, Names: []string{name.String()},
 	}

@@ -112,7 +112,7 @@ func (p *pusher) run(ctx context.Context, img *image.Image, format string) (dige
 	if err != nil {
 		return "", err
 	}
-	p.progress.Line("Writing manifest to image destination")
+	p.progress.After("Writing manifest to image destination")
 	tag := p.client.repo.Tag(p.client.ref.Tag)
 	if err := p.remote.Put(ctx, tag, document{manifest, mediaType}); err != nil {
 		return "", err
