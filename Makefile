@@ -24,9 +24,8 @@ bin/box: go.mod $(wildcard test/box/*.go)
 
 # The image that moss carries itself: moss-image packs it, and is built again with it.
 $(builtin): bin/box $(wildcard storage/archive/*.go)
-	@mkdir -p $(@D); [ -e $@ ] || : >$@
 	@$(pure) -o bin/moss-image ./cmd/moss-image
-	@bin/moss-image pack-builtin bin/box $@.new && mv $@.new $@
+	@bin/moss-image pack-builtin bin/box bin/box.tar.gz && mv bin/box.tar.gz $@
 
 try: build ## run a container here, now, as an unprivileged user
 	@test/try

@@ -278,9 +278,8 @@ func writeArchive(path, image, reference string) error {
 	return tarball.WriteToFile(path, tag, i)
 }
 
-// preparePodman makes podman do as well as it can: native overlay, and the image
-// that moss carries itself.
-func preparePodman(env []string, home string) error {
+// preparePodman makes podman do as well as it can, with native overlay.
+func preparePodman(home string) error {
 	conf := filepath.Join(home, ".config/containers")
 	if err := os.MkdirAll(conf, 0o755); err != nil {
 		return err
@@ -296,17 +295,5 @@ func preparePodman(env []string, home string) error {
 		}
 	}
 	// The scripts say moss.
-	if err := os.WriteFile(filepath.Join(home, "moss"), []byte("#!/bin/sh\nexec podman \"$@\"\n"), 0o755); err != nil {
-		return err
-	}
-	archive := filepath.Join(home, "box.tar")
-	if err := writeArchive(archive, "box", "localhost/moss/box:latest"); err != nil {
-		return err
-	}
-	load := exec.Command("podman", "load", "-q", "-i", archive)
-	load.Env = env
-	if out, err := load.CombinedOutput(); err != nil {
-		return fmt.Errorf("podman load: %w: %s", err, out)
-	}
-	return nil
+	return os.WriteFile(filepath.Join(home, "moss"), []byte("#!/bin/sh\nexec podman \"$@\"\n"), 0o755)
 }

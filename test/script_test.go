@@ -71,13 +71,16 @@ type terse struct {
 func (t terse) Verbose() bool   { return false }
 func (t terse) Log(args ...any) { fmt.Fprintln(t.log, args...) }
 
-func (t terse) FailNow() {
-	t.T.Log(t.log)
-	t.T.FailNow()
-}
-
 func (t terse) Run(name string, f func(testscript.T)) {
-	t.T.Run(name, func(t *testing.T) { f(terse{t, new(strings.Builder)}) })
+	t.T.Run(name, func(t *testing.T) {
+		var log strings.Builder
+		t.Cleanup(func() {
+			if t.Failed() {
+				t.Log(log.String())
+			}
+		})
+		f(terse{t, &log})
+	})
 }
 
 // program is what the word moss stands for in a script.
@@ -115,7 +118,7 @@ func setup(env *testscript.Env) error {
 	env.Setenv("XDG_RUNTIME_DIR", run)
 	env.Setenv("LANG", "C.UTF-8")
 	env.Setenv("TERM", "dumb")
-	env.Setenv("box", "localhost/moss/box")
+	env.Setenv("box", "localhost/box")
 	for _, name := range []string{"USER", "LOGNAME", "DBUS_SESSION_BUS_ADDRESS", "MOSS_LIBEXEC", "MOSS_LOG", "MOSS_DEBIAN"} {
 		if value, ok := os.LookupEnv(name); ok {
 			env.Setenv(name, value)
@@ -128,9 +131,25 @@ func setup(env *testscript.Env) error {
 	vars := slices.Clone(env.Vars)
 	env.Defer(func() { tidy(vars, home, run) })
 	if againstPodman() {
-		return preparePodman(vars, home)
+		if err := preparePodman(home); err != nil {
+			return err
+		}
 	}
-	return nil
+	return loadBox(vars, home)
+}
+
+// loadBox puts the scripts' own image into the store, as localhost/box.
+func loadBox(env []string, home string) error {
+	archive := filepath.Join(home, "box.tar")
+	if err := writeArchive(archive, "box", "localhost/box:latest"); err != nil {
+		return err
+	}
+	load := exec.Command(lookIn(env, program()), "load", "-q", "-i", archive)
+	load.Env = env
+	if out, err := load.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s load: %w: %s", program(), err, out)
+	}
+	return os.Remove(archive)
 }
 
 // hostAddress is an IPv4 address of this machine that is not loopback, or "".
@@ -164,19 +183,32 @@ func tidy(env []string, home, run string) {
 	}
 	quietly(program(), "rm", "-fa", "-t", "0")
 	quietly(program(), "unshare", "rm", "-rf", filepath.Join(home, ".local"))
-	// moss-net has nothing left to do and goes by itself; the pause process stays
-	// until the user logs out, unless it is told.
-	for _, file := range []string{"moss/pause", "libpod/tmp/pause.pid"} {
+	// moss-net would go by itself, later; the pause process stays until the user
+	// logs out. Their namespaces belong to this script: they are told to go.
+	for _, file := range []string{"moss/net/moss-net.pid", "moss/pause", "libpod/tmp/pause.pid"} {
 		text, err := os.ReadFile(filepath.Join(run, file))
 		if err != nil {
 			continue
 		}
 		fields := strings.Fields(string(text))
 		if pid, err := strconv.Atoi(fields[min(1, len(fields)-1)]); err == nil && pid > 1 {
-			syscall.Kill(pid, syscall.SIGKILL)
+			end(pid)
 		}
 	}
 	os.RemoveAll(run)
+}
+
+// end asks a process to go, so that it can take along what it started, and
+// insists a little later.
+func end(pid int) {
+	syscall.Kill(pid, syscall.SIGTERM)
+	for range 50 {
+		if syscall.Kill(pid, 0) != nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	syscall.Kill(pid, syscall.SIGKILL)
 }
 
 // lookIn finds a program in the PATH of env, which is not that of this process.

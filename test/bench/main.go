@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"regexp"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -30,6 +32,9 @@ func main() {
 		os.Exit(2)
 	}
 	b, err := prepare(*bin, *pairs, *quick)
+	if b != nil {
+		go b.closeOnSignal()
+	}
 	if err == nil {
 		b.only, err = regexp.Compile(*only)
 	}
@@ -37,12 +42,21 @@ func main() {
 		err = b.run(*out)
 	}
 	if b != nil {
-		b.close()
+		b.closed.Do(b.close)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
+}
+
+// closeOnSignal leaves nothing behind when the bench is interrupted.
+func (b *bench) closeOnSignal() {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	<-signals
+	b.closed.Do(b.close)
+	os.Exit(1)
 }
 
 // run measures every row and writes the table. A row that misses its must is

@@ -17,6 +17,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -41,6 +42,7 @@ type bench struct {
 	archive  string // docker-archive of the image that both run
 	registry string // address, "" until it is asked for
 	ends     []func()
+	closed   sync.Once
 }
 
 const image = "localhost/bench:latest"
@@ -117,13 +119,15 @@ func (b *bench) close() {
 			run = v
 		}
 	}
-	for _, file := range []string{"moss/pause", "libpod/tmp/pause.pid"} {
+	for _, file := range []string{"moss/net/moss-net.pid", "moss/pause", "libpod/tmp/pause.pid"} {
 		text, err := os.ReadFile(filepath.Join(run, file))
 		if err != nil || len(text) == 0 {
 			continue
 		}
 		fields := strings.Fields(string(text))
 		if pid, err := strconv.Atoi(fields[min(1, len(fields)-1)]); err == nil && pid > 1 {
+			syscall.Kill(pid, syscall.SIGTERM)
+			time.Sleep(100 * time.Millisecond)
 			syscall.Kill(pid, syscall.SIGKILL)
 		}
 	}

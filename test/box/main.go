@@ -2,7 +2,7 @@
 // one static file, so that no test needs a foreign image.
 //
 // It is called as `box PROGRAM ARG…`, or through a link named after the program.
-// The image that moss carries, localhost/moss/box, is this file as /bin/box with
+// The scripts' image, localhost/box, is this file as /bin/box with
 // such links beside it. `box programs` lists them.
 package main
 
