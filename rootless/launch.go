@@ -17,6 +17,7 @@ import (
 	"moss/rootless/runtime"
 	"moss/rootless/runtime/birth"
 	"moss/slirp"
+	"moss/systemd/cgroup"
 )
 
 // config is the part of the monitor's configuration that the Spec says directly.
@@ -152,12 +153,21 @@ func (l *launch) external(name string, doc *runtime.Document) error {
 	if err := os.Mkdir(bundle, 0o700); err != nil {
 		return err
 	}
+	// What crun 1.8 and runc 1.1 accept: an older version's words, and a cgroup
+	// by its path below the cgroup file system.
+	doc.Spec.Version = "1.0.2"
+	if doc.Spec.Linux.CgroupsPath = ""; l.cfg.Cgroup != "" {
+		mount, err := cgroup.Dir("/")
+		if err != nil {
+			return err
+		}
+		doc.Spec.Linux.CgroupsPath = strings.TrimPrefix(l.cfg.Cgroup, strings.TrimSuffix(mount, "/"))
+	}
 	config, err := json.Marshal(doc.Spec)
 	if err != nil {
 		return err
 	}
 	l.cfg.Runtime = &monitor.Runtime{Path: path, Args: []string{"--root", filepath.Join(l.e.Paths.Run, "oci", filepath.Base(path))}}
-	l.cfg.Birth.Cgroup = l.cfg.Cgroup
 	return os.WriteFile(filepath.Join(bundle, "config.json"), config, 0o600)
 }
 

@@ -51,6 +51,9 @@ func (l *launch) cgroup(ctx context.Context, in *oci.Input, undo *rollback) erro
 	if l.cfg.Cgroup, err = parent.Path(spec.ID, spec.Resources.CgroupParent); err != nil {
 		return err
 	}
+	if l.cfg.Home, err = parent.Monitors(); err != nil {
+		return err
+	}
 	in.Cgroup = l.cfg.Cgroup
 	undo.add(func() error {
 		if err := cgroup.Remove(l.cfg.Cgroup); err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -33,6 +33,10 @@ func (e *Engine) Stop(ctx context.Context, c *container.Container, timeout *time
 	if err := e.control(ctx, c, monitor.ControlRequest{Op: "stop"}); err != nil && !errors.Is(err, client.ErrMonitorGone) {
 		return fmt.Errorf("cannot stop container %q: %w", c.Spec.Name, err)
 	}
+	// A restart under way may have given it another first process by now.
+	if v = c.Look(); v.Live == nil {
+		return nil
+	}
 	if v.Status == container.StatusPaused {
 		if err := cgroup.Thaw(v.Live.Cgroup); err != nil {
 			return fmt.Errorf("cannot stop container %q: %w", c.Spec.Name, err)

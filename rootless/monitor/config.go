@@ -77,6 +77,9 @@ type Config struct {
 	HostNames  string `json:",omitempty"`
 	ResolvFile string `json:",omitempty"` // gets nameserver lines from slirp.Status.DNS
 
+	// Home is the cgroup that the monitor itself is born in; "" is the caller's. In
+	// one of moss's own it outlives the caller's login session.
+	Home    string            `json:",omitempty"`
 	Cgroup  string            `json:",omitempty"` // removed at the end
 	Limits  map[string]string `json:",omitempty"` // cgroup file -> value, written before the birth (after a restart too)
 	Unmount []string          `json:",omitempty"` // mounts in this namespace to undo (fuse-overlayfs)

@@ -60,7 +60,7 @@ func Spawn(ctx context.Context, program string, cfg monitor.Config, stdio []*os.
 		return nil, fmt.Errorf("cannot make start socket: %w", err)
 	}
 	defer unix.Close(pair[1])
-	pid, err := start(program, path, pair[1], stdio)
+	pid, err := start(program, path, pair[1], stdio, cfg.Home)
 	if err != nil {
 		unix.Close(pair[0])
 		return nil, fmt.Errorf("cannot start monitor %q: %w", program, err)
@@ -69,7 +69,7 @@ func Spawn(ctx context.Context, program string, cfg monitor.Config, stdio []*os.
 }
 
 // start executes the monitor in a session of its own.
-func start(program, config string, sock int, stdio []*os.File) (int, error) {
+func start(program, config string, sock int, stdio []*os.File, home string) (int, error) {
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return 0, err
@@ -84,8 +84,17 @@ func start(program, config string, sock int, stdio []*os.File) (int, error) {
 			files[i] = f.Fd()
 		}
 	}
+	sys := &syscall.SysProcAttr{Setsid: true}
+	if home != "" {
+		dir, err := unix.Open(home, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return 0, fmt.Errorf("cannot open cgroup %q: %w", home, err)
+		}
+		defer unix.Close(dir)
+		sys.UseCgroupFD, sys.CgroupFD = true, dir
+	}
 	pid, _, err := syscall.StartProcess(program, []string{"moss-monitor", config}, &syscall.ProcAttr{
-		Dir: "/", Env: environment(), Files: files, Sys: &syscall.SysProcAttr{Setsid: true},
+		Dir: "/", Env: environment(), Files: files, Sys: sys,
 	})
 	return pid, err
 }
