@@ -53,13 +53,12 @@ func (s *stage) exec(doc *ExecDocument) error {
 	// What the stages look at is the same as for a first process.
 	s.spec = &specs.Spec{Process: doc.Process, Linux: &specs.Linux{Seccomp: doc.Seccomp, Personality: doc.Personality}}
 	s.doc = &Document{Spec: s.spec, User: doc.User, Groups: doc.Groups, SetHome: doc.SetHome, Console: doc.Console}
-	becomeRoot()
-	unix.RawSyscall(unix.SYS_SETSID, 0, 0, 0)
-
-	if err := s.openProc(); err != nil {
+	if err := s.loadFilter(doc.SeccompBPF, doc.Seccomp); err != nil {
 		return err
 	}
-	if err := s.loadFilter(doc.SeccompBPF, doc.Seccomp); err != nil {
+	becomeRoot()
+	unix.RawSyscall(unix.SYS_SETSID, 0, 0, 0)
+	if err := s.openProc(); err != nil {
 		return err
 	}
 	if err := s.limits(doc.Process); err != nil {

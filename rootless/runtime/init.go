@@ -90,7 +90,10 @@ func (s *stage) container() error {
 			return err
 		}
 	}
-	becomeRoot()
+	if err := s.loadFilter(s.doc.SeccompBPF, s.spec.Linux.Seccomp); err != nil {
+		return err
+	}
+	becomeRoot() // who may no longer read the caller's files
 	unix.RawSyscall(unix.SYS_SETSID, 0, 0, 0)
 	if s.doc.StartFD > 0 {
 		s.wait = s.doc.StartFD
@@ -118,9 +121,6 @@ func (s *stage) container() error {
 // prepare does what needs the caller's view of the host.
 func (s *stage) prepare() error {
 	if err := s.openProc(); err != nil {
-		return err
-	}
-	if err := s.loadFilter(s.doc.SeccompBPF, s.spec.Linux.Seccomp); err != nil {
 		return err
 	}
 	if err := s.makeTime(); err != nil {

@@ -133,6 +133,12 @@ func (s *stage) openRoot() error {
 		}
 	}
 	err = unix.MoveMount(tree, "", unix.AT_FDCWD, path, unix.MOVE_MOUNT_F_EMPTY_PATH)
+	if err == unix.EACCES {
+		// In a user namespace of its own, from where the container's root may
+		// not walk there. Where it is mounted until pivot_root matters to hooks
+		// only; absolute paths still begin at the mount below.
+		err = unix.MoveMount(tree, "", unix.AT_FDCWD, "/", unix.MOVE_MOUNT_F_EMPTY_PATH)
+	}
 	if err != nil {
 		return fmt.Errorf("cannot mount root filesystem %q: %w", path, err)
 	}

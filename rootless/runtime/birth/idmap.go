@@ -15,12 +15,13 @@ import (
 // setuid helpers newuidmap and newgidmap have to write them: a caller without
 // CAP_SETUID in its namespace may map its own ID only; see user_namespaces(7).
 func mapIDs(c *clone, r Request) (helper bool) {
+	// The caller's user ID need not be the root of the new namespace, and execve
+	// takes every capability from others: ambient ones survive. The init stage
+	// becomes root when it has read what only the caller may read.
+	for n := range lastCapability() + 1 {
+		c.attr.AmbientCaps = append(c.attr.AmbientCaps, uintptr(n))
+	}
 	if unix.Geteuid() != 0 && (needsHelper(r.UIDMap, unix.Geteuid()) || needsHelper(r.GIDMap, unix.Getegid())) {
-		// Until it is mapped, execve would take every capability from it:
-		// ambient ones survive.
-		for n := range lastCapability() + 1 {
-			c.attr.AmbientCaps = append(c.attr.AmbientCaps, uintptr(n))
-		}
 		c.env = append(c.env, "_MOSS_MAP=1")
 		return true
 	}

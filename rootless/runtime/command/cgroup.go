@@ -93,7 +93,8 @@ func cgroupPath(path, id string) (string, error) {
 		return "", err
 	}
 	if path == "" {
-		path = "moss-runtime-" + id
+		// The same ID may be in use below another --root.
+		path = fmt.Sprintf("moss-runtime-%s-%d", id, os.Getpid())
 	}
 	// Processes and controllers do not go together in one cgroup: beside ours.
 	return filepath.Join(root, filepath.Dir(own), filepath.Clean("/"+path)), nil
@@ -105,8 +106,13 @@ func makeDirectory(dir string) (made bool, err error) {
 		return false, err
 	}
 	err = os.Mkdir(dir, 0o755)
-	if errors.Is(err, os.ErrExist) {
-		return false, nil
+	if !errors.Is(err, os.ErrExist) {
+		return err == nil, err
+	}
+	// What a crash has left is taken over; what others are in is not.
+	pids, err := cgroupProcesses(dir)
+	if err == nil && len(pids) > 0 {
+		err = fmt.Errorf("cgroup %q is in use by process %d", dir, pids[0])
 	}
 	return err == nil, err
 }
