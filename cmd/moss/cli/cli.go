@@ -26,7 +26,7 @@ var Version = "unknown"
 type Globals struct {
 	Root     string   `help:"Directory of images, containers and volumes." placeholder:"DIR" group:"Global"`
 	Runroot  string   `help:"Directory of what a reboot takes away; must be on a tmpfs." placeholder:"DIR" group:"Global"`
-	LogLevel string   `help:"What to log: debug, info, warn or error." placeholder:"LEVEL" group:"Global"`
+	LogLevel string   `words:"debug info warn error" help:"What to log: debug, info, warn or error." placeholder:"LEVEL" group:"Global"`
 	Help     helpFlag `help:"Show the help of the command." group:"Global"`
 }
 
@@ -35,8 +35,7 @@ func (g *Globals) globals() *Globals { return g }
 // command is what every command's struct is.
 type command interface {
 	globals() *Globals
-	// Run does the command's work. A command that is marked as one for the
-	// host in the table finds no Engine in c.
+	// Run does the command's work.
 	Run(ctx context.Context, c *call) error
 }
 
@@ -46,7 +45,7 @@ type preparer interface{ prepare() error }
 
 // call is one command line being carried out.
 type call struct {
-	Engine *rootless.Engine
+	Engine *rootless.Engine // of the commands that the table marks as the host's: outside the namespaces
 	Dirs   userns.Dirs
 	In     *os.File
 	Out    io.Writer
@@ -87,22 +86,8 @@ func (c *call) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if c.Dirs, err = userns.FindDirs(); err != nil {
+	if err := c.open(ctx, g, entry.Host); err != nil {
 		return err
-	}
-	if g.Root != "" {
-		c.Dirs.Root = absolute(g.Root)
-	}
-	if g.Runroot != "" {
-		c.Dirs.Run = absolute(g.Runroot)
-	}
-	if !entry.Host {
-		if !enter.Joined() {
-			if err := userns.Enter(ctx, c.Dirs); err != nil {
-				return err
-			}
-		}
-		c.Engine = rootless.New(c.Dirs)
 	}
 	if entry.Streams { // it handles signals itself
 		return cmd.Run(ctx, c)
@@ -110,6 +95,29 @@ func (c *call) run(ctx context.Context) error {
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGINT, unix.SIGTERM)
 	defer stop()
 	return cmd.Run(ctx, c)
+}
+
+// open finds the directories and enters the namespaces, if that is wanted and
+// the constructor has not done it. Programs that moss starts find the same
+// directories, through the environment.
+func (c *call) open(ctx context.Context, g *Globals, host bool) (err error) {
+	for variable, dir := range map[string]string{"MOSS_ROOT": g.Root, "MOSS_RUN": g.Runroot} {
+		if dir != "" {
+			if err := os.Setenv(variable, absolute(dir)); err != nil {
+				return err
+			}
+		}
+	}
+	if c.Dirs, err = userns.FindDirs(); err != nil {
+		return err
+	}
+	if !host && !enter.Joined() {
+		if err := userns.Enter(ctx, c.Dirs); err != nil {
+			return err
+		}
+	}
+	c.Engine = rootless.New(c.Dirs)
+	return nil
 }
 
 func absolute(path string) string {

@@ -32,45 +32,140 @@ const (
 var commands = [...]entry{
 	{Name: "run", Aliases: []string{"container run"}, Usage: "IMAGE [COMMAND [ARG...]]", Group: groupContainers, Streams: true,
 		Help: "Create a container, start it and stay with it", New: func() command { return new(RunCmd) }, Text: textRun,
-		Example: "moss run --rm -it debian\nmoss run -d --name web -p 8080:80 docker.io/library/nginx\nmoss run --rm -v .:/src -w /src golang:1.26 go test ./..."},
+		Example: "moss run --rm -it docker.io/library/debian\nmoss run -d --name web -p 8080:80 docker.io/library/nginx\nmoss run --rm -v .:/src -w /src docker.io/library/golang go test ./..."},
 	{Name: "create", Aliases: []string{"container create"}, Usage: "IMAGE [COMMAND [ARG...]]", Group: groupContainers,
-		Help: "Create a container without starting it", New: func() command { return new(CreateCmd) },
+		Help: "Create a container without starting it", New: func() command { return new(CreateCmd) }, Text: textFlagsFirst,
 		Example: "moss create --name db -v data:/var/lib/postgresql docker.io/library/postgres\nmoss start db"},
 	{Name: "start", Aliases: []string{"container start"}, Usage: "CONTAINER...", Group: groupContainers, Streams: true,
 		Help: "Start containers", New: func() command { return new(StartCmd) }},
+	{Name: "attach", Aliases: []string{"container attach"}, Usage: "CONTAINER", Group: groupContainers, Streams: true,
+		Help: "Join the streams of a running container", New: func() command { return new(AttachCmd) },
+		Text: "The detach keys, ctrl-p ctrl-q, leave a container with a terminal running."},
 	{Name: "exec", Aliases: []string{"container exec"}, Usage: "CONTAINER COMMAND [ARG...]", Group: groupContainers, Streams: true,
-		Help: "Run one more program in a running container", New: func() command { return new(ExecCmd) },
+		Help: "Run one more program in a running container", New: func() command { return new(ExecCmd) }, Text: textExec,
 		Example: "moss exec -it web sh"},
 	{Name: "ps", Aliases: []string{"container ls", "container list", "container ps"}, Group: groupContainers,
 		Help: "List containers", New: func() command { return new(PsCmd) }, Text: textPs,
 		Example: "moss ps --all\nmoss ps --filter status=exited --format '{{.Names}} {{.Status}}'"},
 	{Name: "logs", Aliases: []string{"container logs"}, Usage: "CONTAINER...", Group: groupContainers,
-		Help: "Show what containers wrote", New: func() command { return new(LogsCmd) }},
+		Help: "Show what containers wrote", New: func() command { return new(LogsCmd) }, Example: "moss logs --follow --tail 20 web"},
 	{Name: "stop", Aliases: []string{"container stop"}, Usage: "CONTAINER...", Group: groupContainers,
-		Help: "Stop containers", New: func() command { return new(StopCmd) }},
+		Help: "Stop containers", New: func() command { return new(StopCmd) },
+		Text: "The program gets its stop signal, SIGTERM unless the image says otherwise, and SIGKILL if it is still there after the timeout."},
 	{Name: "kill", Aliases: []string{"container kill"}, Usage: "CONTAINER...", Group: groupContainers,
 		Help: "Send a signal to containers", New: func() command { return new(KillCmd) }},
+	{Name: "restart", Aliases: []string{"container restart"}, Usage: "CONTAINER...", Group: groupContainers,
+		Help: "Stop containers and start them again", New: func() command { return new(RestartCmd) }},
+	{Name: "pause", Aliases: []string{"container pause"}, Usage: "CONTAINER...", Group: groupContainers,
+		Help: "Freeze the processes of containers", New: func() command { return new(PauseCmd) }},
+	{Name: "unpause", Aliases: []string{"container unpause"}, Usage: "CONTAINER...", Group: groupContainers,
+		Help: "Thaw the processes of containers", New: func() command { return new(UnpauseCmd) }},
 	{Name: "rm", Aliases: []string{"container rm"}, Usage: "CONTAINER...", Group: groupContainers,
 		Help: "Remove containers", New: func() command { return new(RmCmd) }},
 	{Name: "wait", Aliases: []string{"container wait"}, Usage: "CONTAINER...", Group: groupContainers,
 		Help: "Wait for containers and print their exit codes", New: func() command { return new(WaitCmd) }},
+	{Name: "inspect", Usage: "NAME...", Group: groupContainers,
+		Help: "Show everything about containers, images, volumes or networks", New: func() command { return new(InspectCmd) },
+		Example: "moss inspect --format '{{.State.Status}}' web"},
+	{Name: "container inspect", Usage: "CONTAINER...", Hidden: true,
+		Help: "Show everything about containers", New: func() command { return &InspectCmd{kind: "container"} }},
+	{Name: "port", Aliases: []string{"container port"}, Usage: "[CONTAINER [PORT[/PROTO]]]", Group: groupContainers,
+		Help: "List published ports", New: func() command { return new(PortCmd) }},
+	{Name: "top", Aliases: []string{"container top"}, Usage: "CONTAINER [DESCRIPTOR...]", Group: groupContainers,
+		Help: "List the processes of a container", New: func() command { return new(TopCmd) }, Text: textTop},
+	{Name: "rename", Aliases: []string{"container rename"}, Usage: "CONTAINER NAME", Group: groupContainers,
+		Help: "Give a container another name", New: func() command { return new(RenameCmd) }},
+	{Name: "container exists", Usage: "CONTAINER", Hidden: true,
+		Help: "Say by the exit code whether a container exists", New: func() command { return &ExistsCmd{kind: "container"} }},
+
 	{Name: "pull", Aliases: []string{"image pull"}, Usage: "IMAGE...", Group: groupImages,
 		Help: "Get images from a registry", New: func() command { return new(PullCmd) }},
+	{Name: "push", Aliases: []string{"image push"}, Usage: "IMAGE [DESTINATION]", Group: groupImages,
+		Help: "Send an image to a registry", New: func() command { return new(PushCmd) }},
 	{Name: "images", Aliases: []string{"image ls", "image list", "image images"}, Usage: "[NAME]", Group: groupImages,
-		Help: "List images", New: func() command { return new(ImagesCmd) }},
+		Help: "List images", New: func() command { return new(ImagesCmd) }, Text: textImages},
+	{Name: "rmi", Aliases: []string{"image rm"}, Usage: "IMAGE...", Group: groupImages,
+		Help: "Remove images", New: func() command { return new(RmiCmd) }},
+	{Name: "tag", Aliases: []string{"image tag"}, Usage: "IMAGE NAME...", Group: groupImages,
+		Help: "Give an image further names", New: func() command { return new(TagCmd) }},
+	{Name: "untag", Aliases: []string{"image untag"}, Usage: "IMAGE [NAME...]", Group: groupImages,
+		Help: "Take names away from an image", New: func() command { return new(UntagCmd) }},
+	{Name: "image inspect", Usage: "IMAGE...", Hidden: true,
+		Help: "Show everything about images", New: func() command { return &InspectCmd{kind: "image"} }},
+	{Name: "history", Aliases: []string{"image history"}, Usage: "IMAGE", Group: groupImages,
+		Help: "Show how an image was made", New: func() command { return new(HistoryCmd) }},
+	{Name: "save", Aliases: []string{"image save"}, Usage: "IMAGE...", Group: groupImages,
+		Help: "Write images to an archive", New: func() command { return new(SaveCmd) }},
+	{Name: "load", Aliases: []string{"image load"}, Group: groupImages,
+		Help: "Read images from an archive", New: func() command { return new(LoadCmd) }},
+	{Name: "import", Aliases: []string{"image import"}, Usage: "FILE [NAME]", Group: groupImages,
+		Help: "Make an image of a tar file of a root filesystem", New: func() command { return new(ImportCmd) }},
+	{Name: "image exists", Usage: "IMAGE", Hidden: true,
+		Help: "Say by the exit code whether an image exists", New: func() command { return &ExistsCmd{kind: "image"} }},
+
+	{Name: "volume create", Usage: "[NAME]", Group: groupOthers,
+		Help: "Create a volume", New: func() command { return new(VolumeCreateCmd) }},
+	{Name: "volume ls", Aliases: []string{"volume list"}, Group: groupOthers,
+		Help: "List volumes", New: func() command { return new(VolumeLsCmd) }},
+	{Name: "volume inspect", Usage: "VOLUME...", Group: groupOthers,
+		Help: "Show everything about volumes", New: func() command { return &InspectCmd{kind: "volume"} }},
+	{Name: "volume rm", Aliases: []string{"volume remove"}, Usage: "VOLUME...", Group: groupOthers,
+		Help: "Remove volumes", New: func() command { return new(VolumeRmCmd) }},
+	{Name: "volume exists", Usage: "VOLUME", Hidden: true,
+		Help: "Say by the exit code whether a volume exists", New: func() command { return &ExistsCmd{kind: "volume"} }},
+	{Name: "network ls", Aliases: []string{"network list"}, Group: groupOthers,
+		Help: "List networks", New: func() command { return new(NetworkLsCmd) }},
+	{Name: "network inspect", Usage: "NETWORK...", Group: groupOthers,
+		Help: "Show everything about networks", New: func() command { return &InspectCmd{kind: "network"} }},
+	{Name: "network exists", Usage: "NETWORK", Hidden: true,
+		Help: "Say by the exit code whether a network exists", New: func() command { return &ExistsCmd{kind: "network"} }},
 	{Name: "unshare", Usage: "[COMMAND [ARG...]]", Group: groupOthers, Streams: true,
 		Help: "Run a program of the host in moss's user namespace", New: func() command { return new(UnshareCmd) },
 		Text:    "Inside, the files of containers and volumes belong to root and can be looked at and removed.",
 		Example: "moss unshare cat /proc/self/uid_map"},
+	{Name: "info", Aliases: []string{"system info"}, Group: groupOthers,
+		Help: "Show what moss is and runs on", New: func() command { return new(InfoCmd) }},
+	{Name: "doctor", Group: groupOthers, Host: true,
+		Help: "Test whether this machine can run containers, and say what is missing", New: func() command { return new(DoctorCmd) }},
 	{Name: "version", Group: groupOthers, Host: true,
 		Help: "Show the version", New: func() command { return new(VersionCmd) }},
+	{Name: "completion", Usage: "SHELL", Group: groupOthers, Host: true,
+		Help: "Print the completion script of bash, zsh or fish", New: func() command { return new(CompletionCmd) },
+		Example: "moss completion bash >~/.local/share/bash-completion/completions/moss"},
+	{Name: "help", Usage: "[COMMAND]", Group: groupOthers, Host: true,
+		Help: "Show the help of a command", New: func() command { return new(HelpCmd) }},
+	{Name: "man", Usage: "DIR", Host: true, Hidden: true,
+		Help: "Write the man pages", New: func() command { return new(ManCmd) }},
+	{Name: "__complete", Usage: "KIND", Hidden: true, Host: true,
+		Help: "List what a word could be completed to", New: func() command { return new(CompleteCmd) }},
 }
 
-const textRun = `Flags stand before the image; everything after it belongs to the container.
+// Further paragraphs of help.
+const (
+	textFlagsFirst = `Flags stand before the image; everything after it belongs to the container.`
+
+	textRun = textFlagsFirst + `
 
 The exit code is that of the program in the container.`
 
-const textPs = `Filters: id, name, label, status, exited, ancestor, before, since, volume, network, until.`
+	textExec = `Flags stand before the container; everything after it is the program and its arguments.
+
+The exit code is that of the program.`
+
+	textPs = `Filters are id, name, label, status, exited, ancestor, before, since, volume, network and until. Values of one
+key are alternatives, keys must all match.
+
+Fields of --format are ID, Image, ImageID, Command, CreatedAt, RunningFor, Status, State, Ports, Names, Labels,
+Networks, Mounts, Pid, ExitCode, ExitedAt, StartedAt, Restarts and Size; "json" prints everything.`
+
+	textImages = `Filters are reference, id, label, dangling, before, since and readonly.
+
+Fields of --format are ID, Repository, Tag, Digest, Created, CreatedSince, CreatedAt, Size, Names and ReadOnly;
+"json" prints everything.`
+
+	textTop = `Descriptors are those of ps -o, such as user, pid, ppid, pcpu, vsz, time, comm and args, and hpid, huser and
+hgroup for what the host sees.`
+)
 
 // valueGlobals are the global flags that take a value as the next word.
 var valueGlobals = [...]string{"--root", "--runroot", "--log-level"}

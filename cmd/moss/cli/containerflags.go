@@ -12,7 +12,7 @@ type ContainerFlags struct {
 	Pidfile    string   `help:"Write the process ID of the container's first process to this file." placeholder:"FILE" group:"Container"`
 	Runtime    string   `help:"OCI runtime by name or path; moss's own when none is given." placeholder:"NAME" group:"Container"`
 
-	Pull      string `help:"When to pull the image: always, missing (the default), never or newer." placeholder:"POLICY" group:"Image"`
+	Pull      string `words:"always missing never newer" help:"When to pull the image: always, missing (the default), never or newer." placeholder:"POLICY" group:"Image"`
 	Platform  string `help:"Platform of the image." placeholder:"OS/ARCH[/VARIANT]" group:"Image"`
 	Arch      string `help:"Architecture of the image." placeholder:"ARCH" group:"Image"`
 	OS        string `name:"os" help:"Operating system of the image." placeholder:"OS" group:"Image"`
@@ -42,7 +42,7 @@ type ContainerFlags struct {
 	Mount         []string `sep:"none" help:"Mount as KEY=VALUE list: type=bind|volume|tmpfs,source=,target=,readonly…" placeholder:"LIST" group:"Files"`
 	Tmpfs         []string `sep:"none" help:"Mount a file system in memory." placeholder:"TARGET[:OPTIONS]" group:"Files"`
 	VolumesFrom   []string `sep:"none" help:"Mount the volumes of another container." placeholder:"CONTAINER[:ro|rw]" group:"Files"`
-	ImageVolume   string   `help:"What to do with the image's volumes: anonymous, tmpfs or ignore." placeholder:"MODE" group:"Files"`
+	ImageVolume   string   `words:"anonymous tmpfs ignore" help:"What to do with the image's volumes: anonymous, tmpfs or ignore." placeholder:"MODE" group:"Files"`
 	ReadOnly      bool     `help:"Mount the root filesystem read-only." group:"Files"`
 	ReadOnlyTmpfs *bool    `help:"With --read-only: writable tmpfs on /run, /tmp and /var/tmp; on by default." group:"Files"`
 	ShmSize       string   `help:"Size of /dev/shm." placeholder:"SIZE" group:"Files"`
@@ -63,18 +63,18 @@ type ContainerFlags struct {
 	IP6          string   `name:"ip6" help:"IPv6 address on the container's network." placeholder:"IP" group:"Network"`
 	MACAddress   string   `name:"mac-address" help:"Hardware address on the container's network." placeholder:"MAC" group:"Network"`
 
-	Userns   string   `help:"User namespace: host, keep-id, nomap, auto, container:ID or ns:PATH." placeholder:"MODE" group:"Namespaces"`
+	Userns   string   `words:"host keep-id nomap auto" help:"User namespace: host, keep-id, nomap, auto, container:ID or ns:PATH." placeholder:"MODE" group:"Namespaces"`
 	UIDMap   []string `name:"uidmap" sep:"none" help:"Map user IDs." placeholder:"CONTAINER:INTERMEDIATE[:SIZE]" group:"Namespaces"`
 	GIDMap   []string `name:"gidmap" sep:"none" help:"Map group IDs." placeholder:"CONTAINER:INTERMEDIATE[:SIZE]" group:"Namespaces"`
-	PID      string   `name:"pid" help:"PID namespace: private, host, container:ID or ns:PATH." placeholder:"MODE" group:"Namespaces"`
-	IPC      string   `name:"ipc" help:"IPC namespace: private, shareable, none, host, container:ID or ns:PATH." placeholder:"MODE" group:"Namespaces"`
-	UTS      string   `name:"uts" help:"UTS namespace: private, host, container:ID or ns:PATH." placeholder:"MODE" group:"Namespaces"`
-	Cgroupns string   `help:"Cgroup namespace: private, host, container:ID or ns:PATH." placeholder:"MODE" group:"Namespaces"`
+	PID      string   `words:"private host" name:"pid" help:"PID namespace: private, host, container:ID or ns:PATH." placeholder:"MODE" group:"Namespaces"`
+	IPC      string   `words:"private shareable none host" name:"ipc" help:"IPC namespace: private, shareable, none, host, container:ID or ns:PATH." placeholder:"MODE" group:"Namespaces"`
+	UTS      string   `words:"private host" name:"uts" help:"UTS namespace: private, host, container:ID or ns:PATH." placeholder:"MODE" group:"Namespaces"`
+	Cgroupns string   `words:"private host" help:"Cgroup namespace: private, host, container:ID or ns:PATH." placeholder:"MODE" group:"Namespaces"`
 
 	Privileged  bool     `help:"Take away every restriction that the user namespace allows to." group:"Security"`
-	CapAdd      []string `sep:"," help:"Add a capability, or ALL." placeholder:"CAPABILITY" group:"Security"`
-	CapDrop     []string `sep:"," help:"Drop a capability, or ALL." placeholder:"CAPABILITY" group:"Security"`
-	SecurityOpt []string `sep:"none" help:"seccomp=, apparmor=, label=, no-new-privileges, mask=, unmask=, proc-opts=, systempaths=unconfined." placeholder:"OPTION" group:"Security"`
+	CapAdd      []string `words:"ALL CHOWN DAC_OVERRIDE FOWNER FSETID KILL NET_ADMIN NET_BIND_SERVICE NET_RAW SETFCAP SETGID SETPCAP SETUID SYS_ADMIN SYS_CHROOT SYS_NICE SYS_PTRACE SYS_RESOURCE SYS_TIME" sep:"," help:"Add a capability, or ALL." placeholder:"CAPABILITY" group:"Security"`
+	CapDrop     []string `words:"ALL CHOWN DAC_OVERRIDE FOWNER FSETID KILL NET_ADMIN NET_BIND_SERVICE NET_RAW SETFCAP SETGID SETPCAP SETUID SYS_ADMIN SYS_CHROOT SYS_NICE SYS_PTRACE SYS_RESOURCE SYS_TIME" sep:"," help:"Drop a capability, or ALL." placeholder:"CAPABILITY" group:"Security"`
+	SecurityOpt []string `words:"no-new-privileges seccomp= seccomp=unconfined apparmor= label=disable mask= unmask= unmask=ALL proc-opts= systempaths=unconfined" sep:"none" help:"seccomp=, apparmor=, label=, no-new-privileges, mask=, unmask=, proc-opts=, systempaths=unconfined." placeholder:"OPTION" group:"Security"`
 	Sysctl      []string `sep:"none" help:"Kernel parameter of the container's namespaces." placeholder:"KEY=VALUE" group:"Security"`
 
 	Memory       string `short:"m" help:"Memory limit." placeholder:"SIZE" group:"Resources"`
@@ -84,13 +84,13 @@ type ContainerFlags struct {
 	CPUSetCPUs   string `name:"cpuset-cpus" help:"CPUs to run on." placeholder:"LIST" group:"Resources"`
 	CPUSetMems   string `name:"cpuset-mems" help:"Memory nodes to use." placeholder:"LIST" group:"Resources"`
 	PidsLimit    *int64 `help:"Limit of processes; -1 for none." placeholder:"N" group:"Resources"`
-	Cgroups      string `help:"enabled, or disabled to make no cgroup." placeholder:"MODE" group:"Resources"`
+	Cgroups      string `words:"enabled disabled" help:"enabled, or disabled to make no cgroup." placeholder:"MODE" group:"Resources"`
 	CgroupParent string `help:"Cgroup in which to make the container's." placeholder:"PATH" group:"Resources"`
 
 	Rm          bool     `help:"Remove the container, and its anonymous volumes, when it exits." group:"Life"`
-	Restart     string   `help:"Restart policy: no, on-failure[:N], always or unless-stopped." placeholder:"POLICY" group:"Life"`
-	StopSignal  string   `help:"Signal that stops the program." placeholder:"SIGNAL" group:"Life"`
+	Restart     string   `words:"no on-failure always unless-stopped" help:"Restart policy: no, on-failure[:N], always or unless-stopped." placeholder:"POLICY" group:"Life"`
+	StopSignal  string   `words:"HUP INT QUIT KILL USR1 USR2 TERM CONT STOP WINCH" help:"Signal that stops the program." placeholder:"SIGNAL" group:"Life"`
 	StopTimeout *int     `help:"Seconds between that signal and SIGKILL." placeholder:"SECONDS" group:"Life"`
-	LogDriver   string   `help:"Log: k8s-file, json-file, none or passthrough." placeholder:"DRIVER" group:"Life"`
+	LogDriver   string   `words:"k8s-file json-file none passthrough" help:"Log: k8s-file, json-file, none or passthrough." placeholder:"DRIVER" group:"Life"`
 	LogOpt      []string `sep:"none" help:"Option of the log: max-size, max-file, path." placeholder:"KEY=VALUE" group:"Life"`
 }

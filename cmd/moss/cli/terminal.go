@@ -90,8 +90,7 @@ func (c *call) proxySignals(ctx context.Context, s *rootless.Streams, target fun
 		return func() {}, func() {}
 	}
 	received := make(chan os.Signal, 32)
-	signal.Notify(received)
-	signal.Reset(unix.SIGCHLD, unix.SIGURG, unix.SIGPIPE, unix.SIGTTIN, unix.SIGTTOU, unix.SIGTSTP, unix.SIGCONT, unix.SIGWINCH, unix.SIGPROF)
+	signal.Notify(received, proxied()...)
 	done := make(chan struct{})
 	begin = func() {
 		// The goroutine ends with stop.
@@ -108,4 +107,20 @@ func (c *call) proxySignals(ctx context.Context, s *rootless.Streams, target fun
 		}()
 	}
 	return begin, func() { signal.Stop(received); close(done) }
+}
+
+// proxied are the signals that are passed on: all but those that concern moss
+// itself, job control, or the Go runtime.
+func proxied() []os.Signal {
+	var out []os.Signal
+	for n := unix.Signal(1); n <= 64; n++ {
+		switch n {
+		case unix.SIGKILL, unix.SIGSTOP, unix.SIGCHLD, unix.SIGURG, unix.SIGPIPE, unix.SIGTTIN, unix.SIGTTOU,
+			unix.SIGTSTP, unix.SIGCONT, unix.SIGWINCH, unix.SIGPROF:
+		case 32, 33: // glibc's own
+		default:
+			out = append(out, n)
+		}
+	}
+	return out
 }

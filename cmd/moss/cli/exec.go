@@ -1,0 +1,91 @@
+package cli
+
+import (
+	"context"
+	"os"
+	"reflect"
+	"strings"
+
+	"moss/cmd/moss/cli/syntax"
+	"moss/rootless"
+)
+
+// ExecCmd is "moss exec".
+type ExecCmd struct {
+	Globals
+	Detach      bool     `short:"d" help:"Return at once; the program goes on."`
+	DetachKeys  *string  `help:"Keys that detach; ctrl-p,ctrl-q by default." placeholder:"KEYS"`
+	Env         []string `short:"e" sep:"none" help:"Environment variable; NAME alone passes moss's own on." placeholder:"NAME[=VALUE]"`
+	EnvFile     []string `sep:"none" help:"File of environment variables, one a line." placeholder:"FILE"`
+	Interactive bool     `short:"i" help:"Keep standard input open."`
+	TTY         bool     `name:"tty" short:"t" help:"Give the program a terminal."`
+	User        string   `short:"u" help:"User, and group, of the program; the container's by default." placeholder:"USER[:GROUP]"`
+	Workdir     string   `short:"w" help:"Working directory; the container's by default." placeholder:"DIR"`
+	Privileged  bool     `help:"Give the program every capability."`
+	PreserveFDs int      `name:"preserve-fds" help:"Pass on this many file descriptors after standard error." placeholder:"N"`
+	Latest      bool     `short:"l" help:"The container that was created last."`
+	Args        []string `arg:"" optional:"" passthrough:"partial" name:"container" help:"The container, and the command to run in it."`
+
+	options rootless.ExecOptions
+	target  string
+}
+
+func (cmd *ExecCmd) prepare() error {
+	args := withoutDashes(cmd.Args)
+	if !cmd.Latest {
+		if len(args) == 0 {
+			return usagef("the name or ID of a container is missing")
+		}
+		cmd.target, args = args[0], args[1:]
+	}
+	if len(args) == 0 {
+		return usagef("the command to run is missing")
+	}
+	v := &flagValues{grammar: reflect.TypeFor[ExecCmd]()}
+	keys := (&AttachFlags{DetachKeys: cmd.DetachKeys}).keys(v)
+	v.check(cmd.PreserveFDs < 0, "invalid value \"%d\" for flag --preserve-fds: it is negative", cmd.PreserveFDs)
+	v.one("user", cmd.User, syntax.User)
+	v.check(cmd.Workdir != "" && !strings.HasPrefix(cmd.Workdir, "/"), "invalid value %q for flag -w, --workdir: it is not an absolute path", cmd.Workdir)
+	cmd.options = rootless.ExecOptions{
+		Args: args, Dir: cmd.Workdir, User: cmd.User, TTY: cmd.TTY, Stdin: cmd.Interactive,
+		Detach: cmd.Detach, Privileged: cmd.Privileged, PreserveFDs: cmd.PreserveFDs,
+	}
+	environ := os.Environ()
+	v.each("env-file", cmd.EnvFile, func(path string) error {
+		kv, err := syntax.EnvironmentFile(path, environ)
+		cmd.options.Env = append(cmd.options.Env, kv...)
+		return err
+	})
+	for _, value := range cmd.Env {
+		v.one("env", value, func(s string) error {
+			kv, err := syntax.Environment(s, environ)
+			cmd.options.Env = append(cmd.options.Env, kv...)
+			return err
+		})
+	}
+	cmd.options.Streams = &rootless.Streams{DetachKeys: keys}
+	return v.err
+}
+
+// Run ends with the exit code of the program.
+func (cmd *ExecCmd) Run(ctx context.Context, c *call) error {
+	ctr, err := c.one(cmd.target, cmd.Latest)
+	if err != nil {
+		return err
+	}
+	raw := func() error { return nil }
+	if cmd.Detach {
+		cmd.options.Streams = nil
+	} else {
+		cmd.options.Streams, raw = c.streams(which{cmd.Interactive, true, true}, cmd.TTY, cmd.options.Streams.DetachKeys, false)
+	}
+	if err := raw(); err != nil {
+		return err
+	}
+	code, err := c.Engine.Exec(ctx, ctr, cmd.options)
+	restoreTerminal()
+	if err != nil {
+		return err
+	}
+	return exitWith(code)
+}

@@ -1,0 +1,317 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"strings"
+
+	"moss/rootless"
+	"moss/storage/image"
+)
+
+// RegistryFlags say how to talk to a registry.
+type RegistryFlags struct {
+	Authfile  string `help:"File with the registry's credentials." placeholder:"FILE"`
+	CertDir   string `help:"Directory with certificates for the registry." placeholder:"DIR"`
+	Creds     string `help:"Credentials to use." placeholder:"USER[:PASSWORD]"`
+	TLSVerify *bool  `name:"tls-verify" help:"Require HTTPS and a valid certificate."`
+	Quiet     bool   `short:"q" help:"Show no progress."`
+}
+
+func (f *RegistryFlags) check(v *flagValues) {
+	v.one("authfile", f.Authfile, readable)
+	v.one("cert-dir", f.CertDir, directory)
+}
+
+func directory(path string) error {
+	if info, err := os.Stat(path); err != nil || !info.IsDir() {
+		return fmt.Errorf("it is not a directory")
+	}
+	return nil
+}
+
+// PullCmd is "moss pull".
+type PullCmd struct {
+	Globals
+	RegistryFlags
+	AllTags  bool     `short:"a" help:"Every tag of the repository."`
+	Platform string   `help:"Platform of the image." placeholder:"OS/ARCH[/VARIANT]"`
+	Arch     string   `help:"Architecture of the image." placeholder:"ARCH"`
+	OS       string   `name:"os" help:"Operating system of the image." placeholder:"OS"`
+	Variant  string   `help:"Variant of the image's architecture." placeholder:"VARIANT"`
+	Policy   string   `words:"always missing never newer" help:"When to pull: always (the default), missing, never or newer." placeholder:"POLICY"`
+	Retry    *int     `help:"How often to try again." placeholder:"N"`
+	Image    []string `arg:"" help:"Name of an image in a registry."`
+
+	request image.PullRequest
+}
+
+func (cmd *PullCmd) prepare() error {
+	v := &flagValues{grammar: reflect.TypeFor[PullCmd]()}
+	cmd.check(v)
+	f := ContainerFlags{Platform: cmd.Platform, Arch: cmd.Arch, OS: cmd.OS, Variant: cmd.Variant}
+	v.one("platform", cmd.Platform, func(s string) error {
+		_, err := image.ParsePlatform(s)
+		return err
+	})
+	v.check(cmd.Platform != "" && cmd.Arch+cmd.OS+cmd.Variant != "", "--platform cannot be combined with --arch, --os or --variant")
+	v.one("policy", cmd.Policy, oneOf("always", "missing", "never", "newer"))
+	v.check(cmd.Retry != nil && *cmd.Retry < 0, "invalid value for flag --retry: it is negative")
+	cmd.request = image.PullRequest{
+		References: cmd.Image, Platform: f.platform(), Policy: cmd.Policy, TLSVerify: cmd.TLSVerify, AuthFile: cmd.Authfile,
+		Creds: cmd.Creds, CertDir: cmd.CertDir, Quiet: cmd.Quiet, AllTags: cmd.AllTags,
+	}
+	if cmd.Policy == "" {
+		cmd.request.Policy = "always"
+	}
+	if cmd.Retry != nil {
+		cmd.request.Retries = *cmd.Retry
+	}
+	return v.err
+}
+
+// Run lets moss-image pull and print.
+func (cmd *PullCmd) Run(ctx context.Context, c *call) error {
+	return c.Engine.ImageHelper(ctx, image.Request{Pull: &cmd.request}, nil)
+}
+
+// PushCmd is "moss push".
+type PushCmd struct {
+	Globals
+	RegistryFlags
+	Digestfile  string `help:"Write the digest of the pushed image to this file." placeholder:"FILE"`
+	Format      string `words:"oci docker" short:"f" help:"Manifest type: oci or docker; the image's own by default." placeholder:"TYPE"`
+	Image       string `arg:"" help:"Name or ID of an image."`
+	Destination string `arg:"" optional:"" help:"Where to push it, if not where its name says."`
+}
+
+func (cmd *PushCmd) prepare() error {
+	v := &flagValues{grammar: reflect.TypeFor[PushCmd]()}
+	cmd.check(v)
+	v.one("format", cmd.Format, func(s string) error {
+		if s == "v2s2" { // podman's word for docker
+			cmd.Format = "docker"
+			return nil
+		}
+		return oneOf("oci", "docker")(s)
+	})
+	return v.err
+}
+
+// Run lets moss-image push.
+func (cmd *PushCmd) Run(ctx context.Context, c *call) error {
+	return c.Engine.ImageHelper(ctx, image.Request{Push: &image.PushRequest{
+		Image: cmd.Image, Destination: cmd.Destination, TLSVerify: cmd.TLSVerify, AuthFile: cmd.Authfile, Creds: cmd.Creds,
+		CertDir: cmd.CertDir, Quiet: cmd.Quiet, DigestFile: cmd.Digestfile, Format: cmd.Format,
+	}}, nil)
+}
+
+// RmiCmd is "moss rmi".
+type RmiCmd struct {
+	Globals
+	All     bool     `short:"a" help:"Every image that no container uses."`
+	Force   bool     `short:"f" help:"Remove the containers that use it too, and all its names."`
+	Ignore  bool     `short:"i" help:"Say nothing of images that are not there."`
+	NoPrune bool     `help:"Keep the images that it was made from."`
+	Image   []string `arg:"" optional:"" help:"Name or ID of an image."`
+}
+
+func (cmd *RmiCmd) prepare() error {
+	if cmd.All == (len(cmd.Image) > 0) {
+		return usagef("rmi wants either names of images or --all")
+	}
+	return nil
+}
+
+// Run removes the containers of --force, then the images.
+func (cmd *RmiCmd) Run(ctx context.Context, c *call) error {
+	using, err := c.Engine.Using()
+	if err != nil {
+		return err
+	}
+	if cmd.Force {
+		if err := cmd.removeContainers(ctx, c, using); err != nil {
+			return err
+		}
+	}
+	return c.Engine.ImageHelper(ctx, image.Request{Remove: &image.RemoveRequest{
+		Images: cmd.Image, All: cmd.All, Force: cmd.Force, Ignore: cmd.Ignore || cmd.Force, NoPrune: cmd.NoPrune, InUse: using,
+	}}, nil)
+}
+
+// removeContainers removes the containers of the images, and takes them out of using.
+func (cmd *RmiCmd) removeContainers(ctx context.Context, c *call, using map[string][]string) error {
+	ids := []string{}
+	for _, name := range cmd.Image {
+		if img, err := c.Engine.Image(ctx, name); err == nil {
+			ids = append(ids, img.ID)
+		}
+	}
+	if cmd.All {
+		for id := range using {
+			ids = append(ids, id)
+		}
+	}
+	for _, id := range ids {
+		for _, name := range using[id] {
+			ctr, err := c.Engine.Find(name)
+			if err == nil {
+				err = c.Engine.Remove(ctx, ctr, rootless.RemoveOptions{Force: true, Volumes: true})
+			}
+			if err != nil && !isNotFound(err) {
+				return err
+			}
+		}
+		delete(using, id)
+	}
+	return nil
+}
+
+// TagCmd is "moss tag".
+type TagCmd struct {
+	Globals
+	Image string   `arg:"" help:"Name or ID of an image."`
+	Name  []string `arg:"" help:"A further name."`
+}
+
+func (cmd *TagCmd) prepare() error { return checkReferences(cmd.Name) }
+
+func checkReferences(names []string) error {
+	for _, name := range names {
+		if _, err := image.Parse(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Run gives the image the names.
+func (cmd *TagCmd) Run(ctx context.Context, c *call) error {
+	return c.Engine.ImageHelper(ctx, image.Request{Tag: &image.TagRequest{Image: cmd.Image, Names: cmd.Name}}, nil)
+}
+
+// UntagCmd is "moss untag".
+type UntagCmd struct {
+	Globals
+	Image string   `arg:"" help:"Name or ID of an image."`
+	Name  []string `arg:"" optional:"" help:"The name to take away; all of them by default."`
+}
+
+func (cmd *UntagCmd) prepare() error { return checkReferences(cmd.Name) }
+
+// Run takes the names away; the image stays.
+func (cmd *UntagCmd) Run(ctx context.Context, c *call) error {
+	return c.Engine.ImageHelper(ctx, image.Request{Untag: &image.TagRequest{Image: cmd.Image, Names: cmd.Name}}, nil)
+}
+
+// SaveCmd is "moss save".
+type SaveCmd struct {
+	Globals
+	Format            string   `words:"docker-archive oci-archive oci-dir docker-dir" help:"docker-archive (the default), oci-archive, oci-dir or docker-dir." placeholder:"FORMAT"`
+	Output            string   `short:"o" help:"Write to this file or directory, in place of standard output." placeholder:"PATH"`
+	MultiImageArchive bool     `short:"m" help:"Take every argument for an image; that is always so."`
+	Quiet             bool     `short:"q" help:"Show no progress."`
+	Image             []string `arg:"" help:"Name or ID of an image."`
+}
+
+func (cmd *SaveCmd) prepare() error {
+	v := &flagValues{grammar: reflect.TypeFor[SaveCmd]()}
+	v.one("format", cmd.Format, oneOf("docker-archive", "oci-archive", "oci-dir", "docker-dir"))
+	isDir := strings.HasSuffix(cmd.Format, "-dir")
+	v.check(isDir && cmd.Output == "", "--format %s needs --output", cmd.Format)
+	v.check(isDir && len(cmd.Image) > 1, "--format %s holds a single image", cmd.Format)
+	v.check(cmd.Output == "" && isTerminal(os.Stdout), "refusing to write an archive to a terminal: give --output or redirect")
+	return v.err
+}
+
+// Run lets moss-image write.
+func (cmd *SaveCmd) Run(ctx context.Context, c *call) error {
+	format := cmd.Format
+	if format == "" {
+		format = "docker-archive"
+	}
+	return c.Engine.ImageHelper(ctx, image.Request{Save: &image.SaveRequest{
+		Images: cmd.Image, Format: format, Output: cmd.Output, Quiet: cmd.Quiet,
+	}}, nil)
+}
+
+// LoadCmd is "moss load".
+type LoadCmd struct {
+	Globals
+	Input string `short:"i" help:"Read this archive, in place of standard input." placeholder:"FILE"`
+	Quiet bool   `short:"q" help:"Show no progress."`
+}
+
+func (cmd *LoadCmd) prepare() error {
+	v := &flagValues{grammar: reflect.TypeFor[LoadCmd]()}
+	v.one("input", cmd.Input, readable)
+	v.check(cmd.Input == "" && isTerminal(os.Stdin), "refusing to read an archive from a terminal: give --input or redirect")
+	return v.err
+}
+
+// Run lets moss-image read.
+func (cmd *LoadCmd) Run(ctx context.Context, c *call) error {
+	return c.Engine.ImageHelper(ctx, image.Request{Load: &image.LoadRequest{Input: cmd.Input, Quiet: cmd.Quiet}}, nil)
+}
+
+// ImportCmd is "moss import".
+type ImportCmd struct {
+	Globals
+	Change  []string `short:"c" sep:"none" help:"Containerfile instruction: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR." placeholder:"INSTRUCTION"`
+	Message string   `short:"m" help:"Comment in the image's history." placeholder:"TEXT"`
+	Quiet   bool     `short:"q" help:"Show no progress."`
+	File    string   `arg:"" help:"The tar file, or - for standard input."`
+	Name    string   `arg:"" optional:"" help:"Name of the image."`
+}
+
+func (cmd *ImportCmd) prepare() error {
+	if cmd.File != "-" {
+		if err := readable(cmd.File); err != nil {
+			return fmt.Errorf("cannot import: %w", err)
+		}
+	}
+	if cmd.Name == "" {
+		return nil
+	}
+	return checkReferences([]string{cmd.Name})
+}
+
+// Run lets moss-image read.
+func (cmd *ImportCmd) Run(ctx context.Context, c *call) error {
+	return c.Engine.ImageHelper(ctx, image.Request{Import: &image.ImportRequest{
+		Source: cmd.File, Name: cmd.Name, Message: cmd.Message, Changes: cmd.Change, Quiet: cmd.Quiet,
+	}}, nil)
+}
+
+// ExistsCmd is "container exists" and its like: exit code 0 or 1, and no output.
+type ExistsCmd struct {
+	Globals
+	Name string `arg:"" help:"What to look for."`
+
+	kind string
+}
+
+// Run says nothing but by the exit code.
+func (cmd *ExistsCmd) Run(ctx context.Context, c *call) error {
+	var err error
+	switch cmd.kind {
+	case "container":
+		_, err = c.Engine.Find(cmd.Name)
+	case "image":
+		_, err = c.Engine.Image(ctx, cmd.Name)
+	case "volume":
+		_, err = c.Engine.Volumes.Get(cmd.Name)
+	case "network":
+		_, err = c.network(cmd.Name)
+	}
+	if err == nil {
+		return nil
+	}
+	if isNotFound(err) || errors.Is(err, os.ErrNotExist) {
+		return &exitError{code: exitFound}
+	}
+	return err
+}

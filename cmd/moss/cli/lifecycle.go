@@ -1,0 +1,286 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"time"
+
+	"moss/cmd/moss/cli/syntax"
+	"moss/rootless"
+	"moss/rootless/container"
+)
+
+// readTimeout reads a --time flag; nil leaves it to the container.
+func readTimeout(v *flagValues, name, value string) *time.Duration {
+	var timeout *time.Duration
+	v.one(name, value, func(s string) error {
+		n, err := syntax.Seconds(s)
+		d := time.Duration(n) * time.Second
+		timeout = &d
+		return err
+	})
+	return timeout
+}
+
+// StopCmd is "moss stop".
+type StopCmd struct {
+	Globals
+	Selection
+	Time string `short:"t" help:"Seconds before SIGKILL; -1 waits for ever." placeholder:"SECONDS"`
+
+	timeout *time.Duration
+}
+
+func (cmd *StopCmd) prepare() error {
+	v := &flagValues{grammar: reflect.TypeFor[StopCmd]()}
+	cmd.timeout = readTimeout(v, "time", cmd.Time)
+	if v.err != nil {
+		return v.err
+	}
+	return cmd.Selection.prepare()
+}
+
+// Run stops the containers, several at a time.
+func (cmd *StopCmd) Run(ctx context.Context, c *call) error {
+	list, err := cmd.containers(c, func(v container.View) bool { return v.Status.CanStop() })
+	return errors.Join(err, c.inParallel(list, func(ctr *container.Container) error {
+		return c.Engine.Stop(ctx, ctr, cmd.timeout)
+	}, nameGiven(cmd.Container)))
+}
+
+// KillCmd is "moss kill".
+type KillCmd struct {
+	Globals
+	All       bool     `short:"a" help:"All containers that run."`
+	Latest    bool     `short:"l" help:"The container that was created last."`
+	Signal    string   `words:"HUP INT QUIT KILL USR1 USR2 TERM CONT STOP WINCH" short:"s" help:"Signal, by name or number; KILL by default." placeholder:"SIGNAL"`
+	Cidfile   []string `sep:"none" help:"Read the container's ID from this file." placeholder:"FILE"`
+	Container []string `arg:"" optional:"" help:"Name, ID, or the first digits of an ID."`
+
+	signal int
+}
+
+func (cmd *KillCmd) selection() *Selection {
+	return &Selection{All: cmd.All, Latest: cmd.Latest, Cidfile: cmd.Cidfile, Container: cmd.Container}
+}
+
+func (cmd *KillCmd) prepare() error {
+	v := &flagValues{grammar: reflect.TypeFor[KillCmd]()}
+	cmd.signal = 9
+	v.one("signal", cmd.Signal, func(s string) (err error) {
+		cmd.signal, err = syntax.Signal(s)
+		return err
+	})
+	if v.err != nil {
+		return v.err
+	}
+	return cmd.selection().prepare()
+}
+
+// Run sends the signal.
+func (cmd *KillCmd) Run(ctx context.Context, c *call) error {
+	list, err := cmd.selection().containers(c, func(v container.View) bool { return v.Status.CanKill() })
+	return errors.Join(err, c.inParallel(list, func(ctr *container.Container) error {
+		return c.Engine.Kill(ctx, ctr, cmd.signal)
+	}, nameGiven(cmd.Container)))
+}
+
+// RestartCmd is "moss restart".
+type RestartCmd struct {
+	Globals
+	All       bool     `short:"a" help:"All containers."`
+	Running   bool     `help:"All containers that run."`
+	Latest    bool     `short:"l" help:"The container that was created last."`
+	Filter    []string `sep:"none" short:"f" help:"Containers that match; see moss-ps(1)." placeholder:"KEY=VALUE"`
+	Cidfile   []string `sep:"none" help:"Read the container's ID from this file." placeholder:"FILE"`
+	Time      string   `short:"t" help:"Seconds before SIGKILL; -1 waits for ever." placeholder:"SECONDS"`
+	Container []string `arg:"" optional:"" help:"Name, ID, or the first digits of an ID."`
+
+	timeout *time.Duration
+}
+
+func (cmd *RestartCmd) selection() *Selection {
+	return &Selection{All: cmd.All || cmd.Running, Latest: cmd.Latest, Filter: cmd.Filter, Cidfile: cmd.Cidfile, Container: cmd.Container}
+}
+
+func (cmd *RestartCmd) prepare() error {
+	v := &flagValues{grammar: reflect.TypeFor[RestartCmd]()}
+	if cmd.timeout = readTimeout(v, "time", cmd.Time); v.err != nil {
+		return v.err
+	}
+	return cmd.selection().prepare()
+}
+
+// Run stops each container that runs, and starts it.
+func (cmd *RestartCmd) Run(ctx context.Context, c *call) error {
+	list, err := cmd.selection().containers(c, func(v container.View) bool {
+		return v.Status.CanStop() || v.Status.CanStart() && !cmd.Running
+	})
+	return errors.Join(err, c.inParallel(list, func(ctr *container.Container) error {
+		if ctr.Look().Status.CanStop() {
+			if err := c.Engine.Stop(ctx, ctr, cmd.timeout); err != nil {
+				return err
+			}
+		}
+		_, err := c.Engine.Start(ctx, ctr, nil)
+		return err
+	}, nameGiven(cmd.Container)))
+}
+
+// PauseCmd is "moss pause".
+type PauseCmd struct {
+	Globals
+	All       bool     `short:"a" help:"All containers that run."`
+	Latest    bool     `short:"l" help:"The container that was created last."`
+	Filter    []string `sep:"none" short:"f" help:"Containers that match; see moss-ps(1)." placeholder:"KEY=VALUE"`
+	Cidfile   []string `sep:"none" help:"Read the container's ID from this file." placeholder:"FILE"`
+	Container []string `arg:"" optional:"" help:"Name, ID, or the first digits of an ID."`
+}
+
+func (cmd *PauseCmd) selection() *Selection {
+	return &Selection{All: cmd.All, Latest: cmd.Latest, Filter: cmd.Filter, Cidfile: cmd.Cidfile, Container: cmd.Container}
+}
+
+func (cmd *PauseCmd) prepare() error { return cmd.selection().prepare() }
+
+// Run freezes the containers.
+func (cmd *PauseCmd) Run(ctx context.Context, c *call) error {
+	list, err := cmd.selection().containers(c, func(v container.View) bool { return v.Status.CanPause() })
+	return errors.Join(err, c.inParallel(list, func(ctr *container.Container) error {
+		return c.Engine.Pause(ctx, ctr)
+	}, nameGiven(cmd.Container)))
+}
+
+// UnpauseCmd is "moss unpause".
+type UnpauseCmd struct {
+	Globals
+	All       bool     `short:"a" help:"All containers that are paused."`
+	Latest    bool     `short:"l" help:"The container that was created last."`
+	Filter    []string `sep:"none" short:"f" help:"Containers that match; see moss-ps(1)." placeholder:"KEY=VALUE"`
+	Cidfile   []string `sep:"none" help:"Read the container's ID from this file." placeholder:"FILE"`
+	Container []string `arg:"" optional:"" help:"Name, ID, or the first digits of an ID."`
+}
+
+func (cmd *UnpauseCmd) selection() *Selection {
+	return &Selection{All: cmd.All, Latest: cmd.Latest, Filter: cmd.Filter, Cidfile: cmd.Cidfile, Container: cmd.Container}
+}
+
+func (cmd *UnpauseCmd) prepare() error { return cmd.selection().prepare() }
+
+// Run thaws the containers.
+func (cmd *UnpauseCmd) Run(ctx context.Context, c *call) error {
+	list, err := cmd.selection().containers(c, func(v container.View) bool { return v.Status.CanUnpause() })
+	return errors.Join(err, c.inParallel(list, func(ctr *container.Container) error {
+		return c.Engine.Unpause(ctx, ctr)
+	}, nameGiven(cmd.Container)))
+}
+
+// RmCmd is "moss rm".
+type RmCmd struct {
+	Globals
+	Force     bool     `short:"f" help:"Stop those that run first; say nothing of those that are not there."`
+	Volumes   bool     `short:"v" help:"Remove their anonymous volumes too."`
+	Time      string   `short:"t" help:"Seconds before SIGKILL, with --force." placeholder:"SECONDS"`
+	All       bool     `short:"a" help:"All containers."`
+	Latest    bool     `short:"l" help:"The container that was created last."`
+	Filter    []string `sep:"none" help:"Containers that match; see moss-ps(1)." placeholder:"KEY=VALUE"`
+	Cidfile   []string `sep:"none" help:"Read the container's ID from this file." placeholder:"FILE"`
+	Ignore    bool     `short:"i" help:"Say nothing of containers that are not there."`
+	Container []string `arg:"" optional:"" help:"Name, ID, or the first digits of an ID."`
+
+	timeout *time.Duration
+}
+
+func (cmd *RmCmd) selection() *Selection {
+	return &Selection{All: cmd.All, Latest: cmd.Latest, Filter: cmd.Filter, Cidfile: cmd.Cidfile,
+		Ignore: cmd.Ignore || cmd.Force, Container: cmd.Container}
+}
+
+func (cmd *RmCmd) prepare() error {
+	v := &flagValues{grammar: reflect.TypeFor[RmCmd]()}
+	cmd.timeout = readTimeout(v, "time", cmd.Time)
+	v.check(cmd.timeout != nil && !cmd.Force, "--time needs --force")
+	if v.err != nil {
+		return v.err
+	}
+	return cmd.selection().prepare()
+}
+
+// Run ends with exit code 1 when all that is wrong is that containers are not there.
+func (cmd *RmCmd) Run(ctx context.Context, c *call) error {
+	list, err := cmd.selection().containers(c, func(v container.View) bool { return cmd.Force || cmd.All || v.Status.CanRemove() })
+	return notThere(errors.Join(err, c.inParallel(list, func(ctr *container.Container) error {
+		return c.Engine.Remove(ctx, ctr, rootless.RemoveOptions{Force: cmd.Force, Volumes: cmd.Volumes, Timeout: cmd.timeout})
+	}, nameGiven(cmd.Container))))
+}
+
+// WaitCmd is "moss wait".
+type WaitCmd struct {
+	Globals
+	Condition string   `words:"exited stopped created running paused removing" help:"What to wait for: exited (the default), stopped, created, running, paused or removing." placeholder:"STATUS"`
+	Ignore    bool     `help:"Print -1 for containers that are not there."`
+	Interval  string   `short:"i" help:"How often to look for a condition that nothing announces; 250ms by default." placeholder:"DURATION"`
+	Latest    bool     `short:"l" help:"The container that was created last."`
+	Container []string `arg:"" optional:"" help:"Name, ID, or the first digits of an ID."`
+
+	interval time.Duration
+}
+
+func (cmd *WaitCmd) prepare() error {
+	v := &flagValues{grammar: reflect.TypeFor[WaitCmd]()}
+	cmd.interval = 250 * time.Millisecond
+	v.one("interval", cmd.Interval, func(s string) (err error) {
+		cmd.interval, err = syntax.Interval(s)
+		return err
+	})
+	v.one("condition", cmd.Condition, oneOf("exited", "stopped", "created", "running", "paused", "removing"))
+	v.check(!cmd.Latest && len(cmd.Container) == 0, "the name or ID of a container is missing")
+	v.check(cmd.Latest && len(cmd.Container) > 0, "--latest cannot be combined with names of containers")
+	return v.err
+}
+
+// Run waits for one after the other and prints their exit codes.
+func (cmd *WaitCmd) Run(ctx context.Context, c *call) error {
+	var errs []error
+	names := cmd.Container
+	if cmd.Latest {
+		names = []string{""}
+	}
+	for _, name := range names {
+		ctr, err := c.one(name, cmd.Latest)
+		if cmd.Ignore && isNotFound(err) {
+			fmt.Fprintln(c.Out, -1)
+			continue
+		}
+		code := 0
+		if err == nil {
+			code, err = c.Engine.Wait(ctx, ctr, cmd.Condition, cmd.interval)
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		fmt.Fprintln(c.Out, code)
+	}
+	return errors.Join(errs...)
+}
+
+// RenameCmd is "moss rename".
+type RenameCmd struct {
+	Globals
+	Container string `arg:"" help:"Name, ID, or the first digits of an ID."`
+	Name      string `arg:"" help:"The new name."`
+}
+
+func (cmd *RenameCmd) prepare() error { return syntax.Name(cmd.Name) }
+
+// Run prints nothing.
+func (cmd *RenameCmd) Run(ctx context.Context, c *call) error {
+	ctr, err := c.Engine.Find(cmd.Container)
+	if err != nil {
+		return err
+	}
+	return c.Engine.Rename(ctx, ctr, cmd.Name)
+}

@@ -1,0 +1,171 @@
+package cli
+
+import (
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"moss/cmd/moss/cli/format"
+	"moss/slirp"
+)
+
+// psJSON is one container in "ps --format json", with podman's names.
+type psJSON struct {
+	AutoRemove   bool
+	Command      []string
+	CreatedAt    string
+	CIDFile      string
+	Exited       bool
+	ExitedAt     int64
+	ExitCode     int
+	ExposedPorts []string
+	Id           string
+	Image        string
+	ImageID      string
+	IsInfra      bool
+	Labels       map[string]string
+	Mounts       []string
+	Names        []string
+	Namespaces   psNamespaces
+	Networks     []string
+	Pid          int
+	Pod          string
+	PodName      string
+	Ports        []psPort
+	Restarts     int
+	Size         *psSize
+	StartedAt    int64
+	State        string
+	Status       string
+	Created      int64
+}
+
+type psNamespaces struct {
+	CgroupNS string `json:"cgroup,omitempty"`
+	IPC      string `json:"ipc,omitempty"`
+	MNT      string `json:"mnt,omitempty"`
+	NET      string `json:"net,omitempty"`
+	PIDNS    string `json:"pidns,omitempty"`
+	UTS      string `json:"uts,omitempty"`
+	User     string `json:"user,omitempty"`
+}
+
+type psPort struct {
+	HostIP        string `json:"host_ip"`
+	ContainerPort uint16 `json:"container_port"`
+	HostPort      uint16 `json:"host_port"`
+	Range         uint16 `json:"range"`
+	Protocol      string `json:"protocol"`
+}
+
+type psSize struct {
+	RootFsSize int64 `json:"rootFsSize"`
+	RwSize     int64 `json:"rwSize"`
+}
+
+func (r psRow) json() psJSON {
+	s := &r.container.Spec
+	out := psJSON{
+		AutoRemove: r.AutoRemove(), Command: r.command(), CreatedAt: r.Created(), CIDFile: r.CIDFile(),
+		Exited: r.Exited(), ExitCode: r.ExitCode(), ExposedPorts: s.Network.Exposed, Id: s.ID, Image: r.Image(),
+		ImageID: s.Image.ID, Labels: s.Labels, Mounts: r.mounts(), Names: []string{s.Name}, Networks: networkNames(s),
+		Pid: r.Pid(), Pod: s.Pod, Restarts: r.Restarts(), State: r.State(), Status: r.Status(), Created: s.Created.Unix(),
+		Namespaces: psNamespaces{r.CGROUPNS(), r.IPC(), r.MNT(), r.NET(), r.PIDNS(), r.UTS(), r.USERNS()},
+	}
+	if r.hasExited() && !r.view.Last.Finished.IsZero() {
+		out.ExitedAt = r.view.Last.Finished.Unix()
+	}
+	if t := r.started(); !t.IsZero() {
+		out.StartedAt = t.Unix()
+	}
+	for _, p := range r.ports() {
+		out.Ports = append(out.Ports, psPort{hostIP(p), p.ContainerPort, p.HostPort, max(p.Count, 1), p.Proto})
+	}
+	if r.size {
+		sizes := r.sizes()
+		out.Size = &psSize{RootFsSize: sizes.image + sizes.rw, RwSize: sizes.rw}
+	}
+	return out
+}
+
+// hostIP is the address of a published port; "" is every address.
+func hostIP(p slirp.Port) string {
+	if p.HostIP == (netip.Addr{}) {
+		return ""
+	}
+	return p.HostIP.String()
+}
+
+// The namespaces are shown by their inode numbers, as lsns(8) does.
+func (r psRow) namespace(kind string) string {
+	if r.Pid() == 0 {
+		return ""
+	}
+	link, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", r.Pid(), kind))
+	if err != nil {
+		return ""
+	}
+	_, number, _ := strings.Cut(link, ":[")
+	return strings.TrimSuffix(number, "]")
+}
+
+func (r psRow) CGROUPNS() string { return r.namespace("cgroup") }
+func (r psRow) IPC() string      { return r.namespace("ipc") }
+func (r psRow) MNT() string      { return r.namespace("mnt") }
+func (r psRow) NET() string      { return r.namespace("net") }
+func (r psRow) PIDNS() string    { return r.namespace("pid") }
+func (r psRow) UTS() string      { return r.namespace("uts") }
+func (r psRow) USERNS() string   { return r.namespace("user") }
+
+type sizes struct{ rw, image int64 }
+
+// sizes adds up what the container has written: only with --size, it walks files.
+func (r psRow) sizes() sizes {
+	var s sizes
+	if !r.size {
+		return s
+	}
+	s.rw = diskUsage(filepath.Join(r.container.Dir, "upper"))
+	if img := r.images.get(r.container.Spec.Image.ID); img != nil {
+		s.image = img.Size
+	}
+	return s
+}
+
+// Size is empty without --size.
+func (r psRow) Size() string {
+	if !r.size {
+		return ""
+	}
+	s := r.sizes()
+	return fmt.Sprintf("%s (virtual %s)", format.Size(s.rw, ""), format.Size(s.rw+s.image, ""))
+}
+
+// diskUsage adds up the sizes of the files below dir, each inode once. What
+// cannot be read is left out: the container may be writing.
+func diskUsage(dir string) int64 {
+	var total int64
+	seen := map[uint64]bool{}
+	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil
+		}
+		info, err := d.Info()
+		if err != nil {
+			return nil
+		}
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {
+			if seen[st.Ino] {
+				return nil
+			}
+			seen[st.Ino] = true
+		}
+		total += info.Size()
+		return nil
+	})
+	return total
+}

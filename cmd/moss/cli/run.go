@@ -1,0 +1,222 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"slices"
+	"strings"
+
+	"moss/cmd/moss/cli/syntax"
+	"moss/rootless"
+	"moss/rootless/container"
+)
+
+// AttachFlags say how moss stays with a container.
+type AttachFlags struct {
+	DetachKeys *string `help:"Keys that detach; ctrl-p,ctrl-q by default." placeholder:"KEYS" group:"Terminal"`
+	SigProxy   *bool   `help:"Pass the signals that moss receives on to the program; on by default, without a terminal." group:"Terminal"`
+}
+
+// keys reads --detach-keys.
+func (f *AttachFlags) keys(v *flagValues) []byte {
+	keys := []byte{'P' - '@', 'Q' - '@'}
+	if f.DetachKeys == nil {
+		return keys
+	}
+	keys = nil
+	v.one("detach-keys", *f.DetachKeys, func(s string) (err error) {
+		keys, err = syntax.DetachKeys(s)
+		return err
+	})
+	return keys
+}
+
+func (f *AttachFlags) sigProxy() bool { return f.SigProxy == nil || *f.SigProxy }
+
+// RunCmd is "moss run": create a container, start it and stay with it.
+type RunCmd struct {
+	Globals
+	ContainerFlags
+	AttachFlags
+
+	Detach bool     `short:"d" help:"Print the ID and return instead of staying attached." group:"Terminal"`
+	Attach []string `short:"a" sep:"none" help:"Attach only stdin, stdout or stderr." placeholder:"STREAM" group:"Terminal"`
+	Image  []string `arg:"" optional:"" passthrough:"partial" help:"The image, and the command to run in it."`
+
+	spec       *container.Spec
+	which      which
+	detachKeys []byte
+}
+
+// prepare is stage 1: argv becomes a Spec, or an error before anything is made.
+func (cmd *RunCmd) prepare() (err error) {
+	if cmd.spec, err = cmd.Spec(withoutDashes(cmd.Image)); err != nil {
+		return err
+	}
+	v := &flagValues{grammar: reflect.TypeFor[RunCmd]()}
+	cmd.detachKeys = cmd.keys(v)
+	cmd.which = which{in: cmd.Interactive, out: true, err: true}
+	if len(cmd.Attach) > 0 {
+		v.check(cmd.Detach, "--attach cannot be combined with --detach")
+		cmd.which = which{}
+		v.each("attach", cmd.Attach, cmd.which.add)
+		cmd.spec.Process.Stdin = cmd.spec.Process.Stdin || cmd.which.in
+	}
+	return v.err
+}
+
+// withoutDashes takes away the -- that may end the flags.
+func withoutDashes(args []string) []string {
+	if len(args) > 0 && args[0] == "--" {
+		return args[1:]
+	}
+	return args
+}
+
+func (w *which) add(stream string) error {
+	switch strings.ToLower(stream) {
+	case "stdin":
+		w.in = true
+	case "stdout":
+		w.out = true
+	case "stderr":
+		w.err = true
+	default:
+		return fmt.Errorf("want stdin, stdout or stderr")
+	}
+	return nil
+}
+
+// Run follows the stages of ARCHITECTURE.md; stages 1 and 2 have been done.
+func (cmd *RunCmd) Run(ctx context.Context, c *call) error {
+	if cmd.TTY && cmd.which.in && !cmd.Detach && !isTerminal(c.In) {
+		slog.Warn("the input is not a terminal: --tty gives the container one all the same")
+	}
+	ctr, err := c.create(ctx, cmd.spec, &cmd.ContainerFlags)
+	if err != nil {
+		return err
+	}
+	if cmd.Detach {
+		if _, err := c.Engine.Start(ctx, ctr, nil); err != nil {
+			return c.startFailed(ctx, ctr, err)
+		}
+		fmt.Fprintln(c.Out, ctr.Spec.ID)
+		return nil
+	}
+	streams, raw := c.streams(cmd.which, cmd.TTY, cmd.detachKeys, cmd.sigProxy())
+	return c.stay(ctx, ctr, streams, raw)
+}
+
+// stay starts a container attached and ends with its exit code.
+func (c *call) stay(ctx context.Context, ctr *container.Container, s *rootless.Streams, raw func() error) error {
+	begin, stop := c.proxySignals(ctx, s, func() *container.Container { return ctr })
+	defer stop()
+	session, err := c.Engine.Start(ctx, ctr, s)
+	if err != nil {
+		return c.startFailed(ctx, ctr, err)
+	}
+	begin()
+	if err := raw(); err != nil {
+		return err
+	}
+	return c.waitSession(ctx, session)
+}
+
+func (c *call) waitSession(ctx context.Context, session *rootless.Session) error {
+	code, err := session.Wait(ctx)
+	restoreTerminal()
+	if err != nil {
+		return err
+	}
+	return exitWith(code)
+}
+
+// startFailed removes a container of --rm that could not be started.
+func (c *call) startFailed(ctx context.Context, ctr *container.Container, err error) error {
+	if !ctr.Spec.Lifecycle.AutoRemove {
+		return err
+	}
+	if _, ferr := c.Engine.Find(ctr.Spec.ID); ferr != nil {
+		return err // the monitor has removed it
+	}
+	return errors.Join(err, c.Engine.Remove(ctx, ctr, rootless.RemoveOptions{Force: true, Volumes: true}))
+}
+
+// create is stages 3 and 4.
+func (c *call) create(ctx context.Context, spec *container.Spec, f *ContainerFlags) (*container.Container, error) {
+	spec.CreateCommand = c.Args
+	if err := c.mountVolumesFrom(spec, f.VolumesFrom); err != nil {
+		return nil, err
+	}
+	return c.Engine.Create(ctx, spec, rootless.CreateOptions{
+		Pull: f.Pull, Replace: f.Replace, Quiet: f.Quiet, TLSVerify: f.TLSVerify, AuthFile: f.Authfile,
+	})
+}
+
+// volumesFrom reads CONTAINER[:ro|rw].
+func volumesFrom(v string) (name string, readOnly bool, err error) {
+	name, mode, _ := strings.Cut(v, ":")
+	switch mode {
+	case "", "rw", "z":
+	case "ro":
+		readOnly = true
+	default:
+		return "", false, fmt.Errorf("unknown option %q: want ro or rw", mode)
+	}
+	if name == "" {
+		return "", false, fmt.Errorf("the container's name is empty")
+	}
+	return name, readOnly, nil
+}
+
+// mountVolumesFrom adds the volumes and bind mounts of other containers, where
+// nothing else is mounted.
+func (c *call) mountVolumesFrom(spec *container.Spec, values []string) error {
+	for _, v := range values {
+		name, readOnly, err := volumesFrom(v)
+		if err != nil {
+			return err
+		}
+		other, err := c.Engine.Find(name)
+		if err != nil {
+			return fmt.Errorf("cannot use volumes of container %q: %w", name, err)
+		}
+		for _, m := range other.Spec.Rootfs.Mounts {
+			taken := slices.ContainsFunc(spec.Rootfs.Mounts, func(o container.Mount) bool { return o.Target == m.Target })
+			if taken || m.Type == "tmpfs" {
+				continue
+			}
+			m.ReadOnly = m.ReadOnly || readOnly
+			m.Anonymous = false // it stays the other's
+			spec.Rootfs.Mounts = append(spec.Rootfs.Mounts, m)
+		}
+	}
+	return nil
+}
+
+// CreateCmd is "moss create".
+type CreateCmd struct {
+	Globals
+	ContainerFlags
+
+	Image []string `arg:"" optional:"" passthrough:"partial" help:"The image, and the command to run in it."`
+
+	spec *container.Spec
+}
+
+func (cmd *CreateCmd) prepare() (err error) {
+	cmd.spec, err = cmd.Spec(withoutDashes(cmd.Image))
+	return err
+}
+
+// Run prints the ID of the new container.
+func (cmd *CreateCmd) Run(ctx context.Context, c *call) error {
+	ctr, err := c.create(ctx, cmd.spec, &cmd.ContainerFlags)
+	if err == nil {
+		fmt.Fprintln(c.Out, ctr.Spec.ID)
+	}
+	return err
+}

@@ -1,0 +1,78 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+
+	"moss/rootless/container"
+)
+
+// StartCmd is "moss start".
+type StartCmd struct {
+	Globals
+	AttachFlags
+	All         bool     `help:"All containers that do not run."`
+	Latest      bool     `short:"l" help:"The container that was created last."`
+	Filter      []string `sep:"none" short:"f" help:"Containers that match; see moss-ps(1)." placeholder:"KEY=VALUE"`
+	Attach      bool     `short:"a" help:"Stay attached to its output, and end with its exit code."`
+	Interactive bool     `short:"i" help:"Attach its input too."`
+	Container   []string `arg:"" optional:"" help:"Name, ID, or the first digits of an ID."`
+
+	detachKeys []byte
+}
+
+func (cmd *StartCmd) prepare() error {
+	s := cmd.selection()
+	if err := s.prepare(); err != nil {
+		return err
+	}
+	v := &flagValues{grammar: reflect.TypeFor[StartCmd]()}
+	cmd.detachKeys = cmd.keys(v)
+	v.check(cmd.attached() && (cmd.All || len(cmd.Container) > 1), "--attach and --interactive go with a single container")
+	return v.err
+}
+
+func (cmd *StartCmd) attached() bool { return cmd.Attach || cmd.Interactive }
+
+func (cmd *StartCmd) selection() *Selection {
+	return &Selection{All: cmd.All, Latest: cmd.Latest, Filter: cmd.Filter, Container: cmd.Container}
+}
+
+// Run starts one container after the other, in the order given: the first may
+// be what the second needs.
+func (cmd *StartCmd) Run(ctx context.Context, c *call) error {
+	list, err := cmd.selection().containers(c, func(v container.View) bool { return v.Status.CanStart() })
+	if cmd.attached() {
+		if err != nil {
+			return err
+		}
+		if len(list) != 1 {
+			return usagef("--attach and --interactive go with a single container")
+		}
+		return cmd.stay(ctx, c, list[0])
+	}
+	errs := []error{err}
+	for _, ctr := range list {
+		if ctr.Look().Status == container.StatusRunning { // podman: nothing to do
+			fmt.Fprintln(c.Out, nameGiven(cmd.Container)(ctr))
+			continue
+		}
+		if _, err := c.Engine.Start(ctx, ctr, nil); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		fmt.Fprintln(c.Out, nameGiven(cmd.Container)(ctr))
+	}
+	return errors.Join(errs...)
+}
+
+func (cmd *StartCmd) stay(ctx context.Context, c *call, ctr *container.Container) error {
+	w := which{in: cmd.Interactive && ctr.Spec.Process.Stdin, out: true, err: true}
+	streams, raw := c.streams(w, ctr.Spec.Process.TTY, cmd.detachKeys, cmd.sigProxy())
+	if ctr.Look().Status == container.StatusRunning {
+		return c.join(ctx, ctr, streams, raw)
+	}
+	return c.stay(ctx, ctr, streams, raw)
+}

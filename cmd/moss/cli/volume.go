@@ -1,0 +1,233 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/containerd/errdefs"
+
+	"moss/cmd/moss/cli/format"
+	"moss/cmd/moss/cli/syntax"
+	"moss/rootless"
+	"moss/rootless/container"
+	"moss/storage/volume"
+)
+
+// VolumeCreateCmd is "moss volume create".
+type VolumeCreateCmd struct {
+	Globals
+	Driver string   `short:"d" help:"Driver; local is the only one." placeholder:"NAME"`
+	Ignore bool     `help:"It is no error when the volume is there already."`
+	Label  []string `short:"l" sep:"none" help:"Label of the volume." placeholder:"KEY=VALUE"`
+	Opt    []string `short:"o" sep:"none" help:"Option of the driver." placeholder:"KEY=VALUE"`
+	Name   string   `arg:"" optional:"" help:"Name of the volume; one is made up when none is given."`
+
+	options volume.Options
+}
+
+func (cmd *VolumeCreateCmd) prepare() error {
+	v := &flagValues{grammar: reflect.TypeFor[VolumeCreateCmd]()}
+	v.one("driver", cmd.Driver, oneOf("local"))
+	cmd.options = volume.Options{Driver: cmd.Driver, Labels: map[string]string{}, Options: map[string]string{}}
+	v.each("label", cmd.Label, func(s string) error {
+		key, value, err := syntax.KeyValue(s, true)
+		cmd.options.Labels[key] = value
+		return err
+	})
+	v.each("opt", cmd.Opt, func(s string) error {
+		key, value, err := syntax.KeyValue(s, true)
+		cmd.options.Options[key] = value
+		return err
+	})
+	if cmd.Name != "" && v.err == nil {
+		return volume.CheckName(cmd.Name)
+	}
+	return v.err
+}
+
+// Run prints the volume's name.
+func (cmd *VolumeCreateCmd) Run(ctx context.Context, c *call) error {
+	if cmd.Name != "" && cmd.Ignore {
+		if vol, err := c.Engine.Volumes.Get(cmd.Name); err == nil {
+			fmt.Fprintln(c.Out, vol.Name)
+			return nil
+		}
+	}
+	name := cmd.Name
+	if name == "" {
+		name = volume.NewName()
+		cmd.options.Anonymous = true
+	}
+	vol, err := c.Engine.Volumes.Create(name, cmd.options)
+	if err == nil {
+		fmt.Fprintln(c.Out, vol.Name)
+	}
+	return err
+}
+
+// VolumeLsCmd is "moss volume ls".
+type VolumeLsCmd struct {
+	Globals
+	Filter    []string `short:"f" sep:"none" help:"List those that match: name, label, driver, dangling or opt." placeholder:"KEY=VALUE"`
+	Format    string   `help:"Print as json, through a Go template, or as a table of one." placeholder:"FORMAT"`
+	Noheading bool     `short:"n" help:"Leave the header line out."`
+	Quiet     bool     `short:"q" help:"Show names only."`
+
+	filters filters
+}
+
+func (cmd *VolumeLsCmd) prepare() (err error) {
+	cmd.filters, err = parseFilters("filter", cmd.Filter, []string{"name", "label", "label!", "driver", "dangling", "opt"})
+	return err
+}
+
+// Run prints a line for each volume, by name.
+func (cmd *VolumeLsCmd) Run(ctx context.Context, c *call) error {
+	list, err := c.Engine.Volumes.List()
+	if err != nil {
+		return err
+	}
+	all, err := c.Engine.All()
+	if err != nil {
+		return err
+	}
+	f := cmd.filters
+	rows := []volumeView{}
+	for _, vol := range list {
+		if f.any("name", func(v string) bool { return matchesName(v, vol.Name) }) &&
+			f.all("label", func(v string) bool { return hasLabel(vol.Labels, v) }) &&
+			f.all("label!", func(v string) bool { return !hasLabel(vol.Labels, v) }) &&
+			f.any("driver", func(v string) bool { return v == vol.Driver }) &&
+			f.any("dangling", func(v string) bool {
+				want, _ := strconv.ParseBool(v)
+				return want == (len(usersOf(all, vol.Name)) == 0)
+			}) &&
+			f.all("opt", func(v string) bool { return hasLabel(vol.Options, v) }) {
+			rows = append(rows, newVolumeView(vol))
+		}
+	}
+	slices.SortFunc(rows, func(a, b volumeView) int { return strings.Compare(a.Name, b.Name) })
+	if cmd.Quiet && cmd.Format == "" {
+		for _, r := range rows {
+			fmt.Fprintln(c.Out, r.Name)
+		}
+		return nil
+	}
+	table := format.Table{NoHeading: cmd.Noheading, Columns: []format.Column{
+		{Header: "DRIVER", Cell: ".Driver"}, {Header: "VOLUME NAME", Cell: ".Name"},
+	}}
+	return table.Print(c.Out, cmd.Format, rows, rows)
+}
+
+// usersOf are the containers that mount a volume.
+func usersOf(all []*container.Container, name string) []*container.Container {
+	return slices.DeleteFunc(slices.Clone(all), func(ctr *container.Container) bool {
+		return !slices.ContainsFunc(ctr.Spec.Rootfs.Mounts, func(m container.Mount) bool { return m.Type == "volume" && m.Source == name })
+	})
+}
+
+// volumeView is a volume as inspect and templates show it, with podman's names.
+type volumeView struct {
+	Name       string
+	Driver     string
+	Mountpoint string
+	CreatedAt  string
+	Labels     map[string]string
+	Scope      string
+	Options    map[string]string
+	Anonymous  bool `json:",omitempty"`
+	MountCount uint
+}
+
+func newVolumeView(v *volume.Volume) volumeView {
+	view := volumeView{
+		Name: v.Name, Driver: v.Driver, Mountpoint: v.Mountpoint, CreatedAt: v.Created.Format("2006-01-02T15:04:05.999999999Z07:00"),
+		Labels: v.Labels, Scope: "local", Options: v.Options, Anonymous: v.Anonymous,
+	}
+	if view.Labels == nil {
+		view.Labels = map[string]string{}
+	}
+	if view.Options == nil {
+		view.Options = map[string]string{}
+	}
+	return view
+}
+
+// VolumeRmCmd is "moss volume rm".
+type VolumeRmCmd struct {
+	Globals
+	All    bool     `short:"a" help:"Every volume that no container uses."`
+	Force  bool     `short:"f" help:"Remove the containers that use it too; say nothing of volumes that are not there."`
+	Volume []string `arg:"" optional:"" help:"Name of a volume."`
+}
+
+func (cmd *VolumeRmCmd) prepare() error {
+	if cmd.All == (len(cmd.Volume) > 0) {
+		return usagef("volume rm wants either names of volumes or --all")
+	}
+	return nil
+}
+
+// Run ends with exit code 1 when a volume is not there, and 2 when one is used.
+func (cmd *VolumeRmCmd) Run(ctx context.Context, c *call) error {
+	all, err := c.Engine.All()
+	if err != nil {
+		return err
+	}
+	names := cmd.Volume
+	if cmd.All {
+		list, err := c.Engine.Volumes.List()
+		if err != nil {
+			return err
+		}
+		for _, v := range list {
+			if cmd.Force || len(usersOf(all, v.Name)) == 0 {
+				names = append(names, v.Name)
+			}
+		}
+	}
+	var errs []error
+	for _, name := range names {
+		err := cmd.remove(ctx, c, name, all)
+		if cmd.Force && isNotFound(err) {
+			continue
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		fmt.Fprintln(c.Out, name)
+	}
+	return removalError(errs)
+}
+
+// removalError gives the exit codes of volume rm and network rm.
+func removalError(errs []error) error {
+	err := errors.Join(errs...)
+	if errors.Is(err, errdefs.ErrFailedPrecondition) {
+		return &exitError{code: exitInUse, err: err}
+	}
+	return notThere(err)
+}
+
+func (cmd *VolumeRmCmd) remove(ctx context.Context, c *call, name string, all []*container.Container) error {
+	vol, err := c.Engine.Volumes.Find(name)
+	if err != nil {
+		return &notFoundError{err, "moss volume ls"}
+	}
+	for _, user := range usersOf(all, vol.Name) {
+		if !cmd.Force {
+			return &hintedError{fmt.Errorf("cannot remove volume %q: container %q uses it: %w", name, user.Spec.Name, errdefs.ErrFailedPrecondition),
+				"'moss rm " + user.Spec.Name + "' removes the container; --force does it for you"}
+		}
+		if err := c.Engine.Remove(ctx, user, rootless.RemoveOptions{Force: true}); err != nil && !isNotFound(err) {
+			return err
+		}
+	}
+	return c.Engine.Volumes.Remove(vol.Name)
+}
