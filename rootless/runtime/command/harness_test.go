@@ -204,6 +204,18 @@ func (b *box) output(id string) string {
 	return string(data)
 }
 
+// until waits until a container has written something.
+func (b *box) until(id, text string) {
+	b.t.Helper()
+	for range 500 {
+		if strings.Contains(b.output(id), text) {
+			return
+		}
+		unix.Poll(nil, 10)
+	}
+	b.t.Fatalf("never written: %q; but: %s", text, b.output(id))
+}
+
 // state is the OCI state of a container.
 func (b *box) state(id string) specs.State {
 	b.t.Helper()
@@ -224,9 +236,17 @@ func ended(t *testing.T, pid int) {
 		return
 	}
 	defer unix.Close(fd)
-	if n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10_000); n != 1 {
-		t.Fatalf("process %d does not end", pid)
+	n, err := 0, error(unix.EINTR)
+	for err == unix.EINTR {
+		n, err = poll(fd)
 	}
+	if n != 1 {
+		t.Fatalf("process %d does not end: %v", pid, err)
+	}
+}
+
+func poll(fd int) (int, error) {
+	return unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10_000)
 }
 
 // without removes a namespace from the specification.

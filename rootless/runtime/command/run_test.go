@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 )
 
 // The program's output and exit code are run's, and nothing is left.
@@ -91,10 +90,8 @@ func TestLife(t *testing.T) {
 	if r := b.run("delete", "life"); r.code == 0 {
 		t.Error("a running container was deleted")
 	}
-	for !strings.Contains(b.output("life"), "started") { // the trap is set after
-		unix.Poll(nil, 10)
-	}
-	b.run("exec", "life", "true")
+	b.until("life", "started")
+	b.run("exec", "life", "true") // the trap is set after
 	if r := b.run("kill", "life", "TERM"); r.code != 0 {
 		t.Errorf("kill: %s", r.err)
 	}

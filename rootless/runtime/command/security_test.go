@@ -118,7 +118,21 @@ func TestWorkingDirectoryOutside(t *testing.T) {
 // The runtime's own program cannot be written from inside (CVE-2019-5736).
 // Defence: the read-only clone, or the sealed copy, in birth/image.go.
 func TestProgramCannotBeOverwritten(t *testing.T) {
-	b := newBox(t).sh("sleep 100")
+	// The container's program finds a process whose program is the runtime's,
+	// opens that, ends the process, and writes as soon as nothing executes the
+	// file (until then it is "text busy").
+	b := newBox(t).sh(`while :; do
+		for pid in $(ls /proc | grep '^[0-9]'); do
+			if readlink /proc/$pid/exe | grep -q moss-runtime; then
+				exec 4</proc/$pid/exe; kill -9 $pid
+				for n in $(seq 20); do
+					echo broken 2>/dev/null >/proc/self/fd/4 && echo OVERWRITTEN && break
+					sleep 0.1
+				done
+				echo tried; exit
+			fi
+		done
+	done`)
 	original, err := os.ReadFile(program)
 	must(t, err)
 	victim := filepath.Join(filepath.Dir(b.bundle), "moss-runtime")
@@ -130,27 +144,12 @@ func TestProgramCannotBeOverwritten(t *testing.T) {
 	// Something for the runtime's program to wait at.
 	must(t, os.MkdirAll(filepath.Join(b.rootfs(), "st", "x"), 0o755))
 	must(t, unix.Mkfifo(filepath.Join(b.rootfs(), "st", "x", "state.json"), 0o666))
-	b.start("c")
-	// The container's program becomes the runtime's; another holds it open,
-	// lets it end, and writes.
-	attack := `for pid in $(ls /proc | grep '^[0-9]'); do
-			if readlink /proc/$pid/exe | grep -q moss-runtime; then
-				exec 4</proc/$pid/exe; kill -9 $pid; sleep 0.2
-				echo broken >/proc/self/fd/4 && echo OVERWRITTEN
-				echo tried
-			fi
-		done`
-	runtime := b.background("exec", "c", "/proc/self/exe", "--root", "/st", "state", "x")
-	defer runtime()
-	for i := 0; i < 200; i++ { // until the other one is there
-		if r := b.run("exec", "c", "sh", "-c", attack); strings.Contains(r.out, "tried") {
-			if strings.Contains(r.out, "OVERWRITTEN") {
-				t.Error("the program was written to")
-			}
-			break
-		} else if i == 199 {
-			t.Fatalf("the attack found nothing: %+v", r)
-		}
+	output := b.start("c")
+	pid := b.state("c").Pid
+	b.background("exec", "c", "/proc/self/exe", "--root", "/st", "state", "x")
+	ended(t, pid)
+	if out, err := os.ReadFile(output); err != nil || string(out) != "tried\n" {
+		t.Errorf("the attack: %s %v", out, err)
 	}
 	now, err := os.ReadFile(victim)
 	must(t, err)
@@ -159,12 +158,13 @@ func TestProgramCannotBeOverwritten(t *testing.T) {
 	}
 }
 
-// background runs a command, and returns what ends it.
-func (b *box) background(args ...string) func() {
+// background runs a command that the test does not wait for.
+func (b *box) background(args ...string) {
 	b.t.Helper()
 	cmd, _, _ := b.command(args...)
 	must(b.t, cmd.Start())
-	return func() { cmd.Process.Kill(); cmd.Wait() }
+	go cmd.Wait() // ends with the command
+	b.t.Cleanup(func() { cmd.Process.Kill() })
 }
 
 // A sysctl that is the host's is refused, one of the container's is set.
@@ -234,9 +234,7 @@ func TestSeccomp(t *testing.T) {
 			{Names: []string{"setresuid", "setresgid", "setgroups", "capset", "close_range", "sendmsg"}, Action: specs.ActKillProcess},
 		}}
 		b.start("c")
-		for !strings.Contains(b.output("c"), "mkdir") {
-			unix.Poll(nil, 10)
-		}
+		b.until("c", "mkdir")
 		wantContains(t, "first process", b.output("c"), "Numerical argument out of domain")
 		r := b.run("exec", "c", "mkdir", "/made")
 		wantContains(t, "exec", r.err, "Numerical argument out of domain")
