@@ -185,9 +185,12 @@ func environment(spec *container.Spec, imageEnv []string) []string {
 	}
 	at := map[string]int{}
 	var out []string
-	for _, list := range [][]string{own, imageEnv, spec.Process.Env} {
+	for n, list := range [][]string{own, imageEnv, spec.Process.Env} {
 		for _, kv := range list {
 			name, _, _ := strings.Cut(kv, "=")
+			if n < 2 && slices.Contains(spec.Process.UnsetEnv, name) {
+				continue
+			}
 			if i, ok := at[name]; ok {
 				out[i] = kv
 				continue

@@ -57,6 +57,8 @@ type Process struct {
 	// Env holds NAME=value. Before create it is what the flags said, on top of
 	// which create lays the image's; after create it is all of it.
 	Env []string
+	// UnsetEnv are names that neither the image nor moss sets.
+	UnsetEnv []string `json:",omitempty"`
 	Dir string `json:",omitempty"` // working directory, absolute; "" means the image's, then /
 	// User is USER[:GROUP] by name or number; "" means the image's, then root.
 	User   string   `json:",omitempty"`

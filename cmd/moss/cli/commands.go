@@ -276,7 +276,7 @@ func (e *hintedError) Unwrap() error { return e.err }
 func (e *hintedError) Hint() string  { return e.hint }
 
 func unknownCommand(word string) error {
-	best, distance := "", 3
+	best, distance := "", min(3, len(word)-1)
 	eachName(func(name string, _ *entry) {
 		name, _, _ = strings.Cut(name, " ")
 		if d := editDistance(word, name); d < distance {

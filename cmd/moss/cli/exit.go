@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"github.com/containerd/errdefs"
 
 	"moss/rootless"
+	"moss/rootless/runtime/birth"
 )
 
 // Exit codes. run, start --attach, attach and exec end with the code of the
@@ -58,13 +60,28 @@ func (c *call) report(err error) int {
 			slog.Debug("a helper failed", "error", err)
 		case errors.Is(err, rootless.ErrDetached):
 		default:
-			fmt.Fprintf(c.Err, "moss: %v\n", err)
+			fmt.Fprintf(c.Err, "moss: %s\n", withoutKind(err))
 			for _, line := range hints(err) {
 				fmt.Fprintf(c.Err, "hint: %s\n", line)
 			}
 		}
 	}
 	return code
+}
+
+// withoutKind is the error's message without the kind at its end, which the
+// message has told before: "…: it is created, not running: failed precondition".
+func withoutKind(err error) string {
+	message := err.Error()
+	for _, kind := range [...]error{
+		errdefs.ErrNotFound, errdefs.ErrAlreadyExists, errdefs.ErrConflict, errdefs.ErrInvalidArgument,
+		errdefs.ErrFailedPrecondition, errdefs.ErrUnavailable,
+	} {
+		if short, ok := strings.CutSuffix(message, ": "+kind.Error()); ok && strings.Contains(short, ": ") {
+			return short
+		}
+	}
+	return message
 }
 
 // flatten takes apart what errors.Join joined at the top.
@@ -91,7 +108,9 @@ func flatten(err error) []error {
 func exitCode(err error) int {
 	var exit *exitError
 	var helper *rootless.HelperError
+	var grammar *parseError // kong's own code within it is another
 	var coded interface{ ExitCode() int }
+	var start *birth.InitError
 	switch {
 	case err == nil, errors.Is(err, rootless.ErrDetached):
 		return 0
@@ -99,8 +118,12 @@ func exitCode(err error) int {
 		return exit.code
 	case errors.As(err, &helper):
 		return helper.Code
+	case errors.As(err, &grammar):
+		return exitMoss
 	case errors.As(err, &coded):
 		return coded.ExitCode()
+	case errors.As(err, &start):
+		return start.Code
 	case errors.Is(err, context.Canceled): // interrupted
 		return exitSignal + 2
 	}
@@ -114,7 +137,7 @@ func notThere(err error) error {
 		return nil
 	}
 	for _, e := range flatten(err) {
-		if !errors.Is(e, errdefs.ErrNotFound) {
+		if !isNotFound(e) {
 			return err
 		}
 	}

@@ -189,4 +189,5 @@ func (c *call) descendants(name string) map[string]bool {
 	return ids
 }
 
-func isNotFound(err error) bool { return errors.Is(err, errdefs.ErrNotFound) }
+// isNotFound knows errdefs.ErrNotFound and errors of packages that do not import it.
+func isNotFound(err error) bool { return errdefs.IsNotFound(err) }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -68,7 +69,7 @@ func parseWhole(name string, cmd any, args []string) error {
 		if errors.Is(err, errHelp) {
 			return errHelp
 		}
-		return &parseError{command: name, err: err}
+		return &parseError{command: name, grammar: reflect.TypeOf(cmd).Elem(), err: err}
 	}
 	return nil
 }
@@ -76,11 +77,32 @@ func parseWhole(name string, cmd any, args []string) error {
 // parseError is a command line that does not follow the grammar.
 type parseError struct {
 	command string
+	grammar reflect.Type
 	err     error
 }
 
-func (e *parseError) Error() string { return e.err.Error() }
-func (e *parseError) Unwrap() error { return e.err }
+// Error says it in the words of flagError, where kong's are others.
+func (e *parseError) Error() string {
+	message := e.err.Error()
+	flag, cause, ok := strings.Cut(message, ": ")
+	name, isFlag := strings.CutPrefix(flag, "--")
+	if !ok || !isFlag || strings.Contains(name, " ") {
+		return message
+	}
+	flag = flagName(e.grammar, name)
+	kind, value, ok := strings.Cut(cause, " but got ")
+	switch {
+	case strings.Contains(cause, "missing value"), strings.Contains(cause, `"EOL"`):
+		return fmt.Sprintf("flag %s needs a value", flag)
+	case !ok:
+		return fmt.Sprintf("flag %s: %s", flag, cause)
+	case strings.Contains(kind, "bool"):
+		return fmt.Sprintf("invalid value %s for flag %s: want true or false", value, flag)
+	case strings.Contains(kind, "int"):
+		return fmt.Sprintf("invalid value %s for flag %s: want a whole number", value, flag)
+	}
+	return fmt.Sprintf("invalid value %s for flag %s: %s", value, flag, kind)
+}
 
 // Hint says where the grammar is written down.
 func (e *parseError) Hint() string { return "see '" + e.command + " --help'" }

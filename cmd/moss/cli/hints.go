@@ -3,8 +3,6 @@ package cli
 import (
 	"errors"
 
-	"github.com/containerd/errdefs"
-
 	"moss/storage/image"
 )
 
@@ -21,7 +19,7 @@ func hints(err error) []string {
 	switch {
 	case errors.Is(err, image.ErrNotFound):
 		return []string{"'moss images' lists the images, 'moss pull NAME' gets one"}
-	case errors.Is(err, errdefs.ErrNotFound):
+	case isNotFound(err):
 		return hintNotFound(err)
 	}
 	return nil

@@ -13,8 +13,6 @@ import (
 	"github.com/containerd/errdefs"
 
 	"moss/cmd/moss/cli/format"
-	"moss/storage/image"
-	"moss/storage/volume"
 )
 
 // InspectCmd is "moss inspect" and, with kind set, "container inspect" and its like.
@@ -94,13 +92,13 @@ func (cmd *InspectCmd) find(ctx context.Context, c *call, name string) (any, err
 
 // isAbsent says that the name means nothing of that kind.
 func isAbsent(err error) bool {
-	return isNotFound(err) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, image.ErrInvalid) || errors.Is(err, volume.ErrInvalid)
+	return isNotFound(err) || errors.Is(err, fs.ErrNotExist) || errdefs.IsInvalidArgument(err)
 }
 
 func (c *call) inspectVolume(name string) (any, error) {
-	vol, err := c.Engine.Volumes.Find(name)
+	vol, err := c.volume(name)
 	if err != nil {
-		return nil, &notFoundError{err, "moss volume ls"}
+		return nil, err
 	}
 	v := newVolumeView(vol)
 	if all, err := c.Engine.All(); err == nil {

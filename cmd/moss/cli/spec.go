@@ -199,6 +199,13 @@ var proxyNames = [...]string{"http_proxy", "https_proxy", "ftp_proxy", "no_proxy
 
 func (r *specReader) environment() {
 	f, p := r.f, &r.spec.Process
+	r.each("unsetenv", f.UnsetEnv, func(name string) error {
+		if strings.Contains(name, "=") {
+			return fmt.Errorf("want a name, without a value")
+		}
+		return nil
+	})
+	p.UnsetEnv = f.UnsetEnv
 	if f.EnvHost {
 		p.Env = append(p.Env, r.environ...)
 	}

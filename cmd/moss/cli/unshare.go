@@ -27,6 +27,10 @@ func (cmd *UnshareCmd) Run(ctx context.Context, c *call) error {
 	if err == nil {
 		err = unix.Exec(path, args, os.Environ())
 	}
+	var lookup *exec.Error
+	if errors.As(err, &lookup) {
+		err = lookup.Err
+	}
 	wrapped := fmt.Errorf("cannot run %q: %w", args[0], err)
 	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
 		return &exitError{code: exitNotFound, err: wrapped}

@@ -158,6 +158,15 @@ func newVolumeView(v *volume.Volume) volumeView {
 	return view
 }
 
+// volume finds a volume by name or the beginning of one.
+func (c *call) volume(name string) (*volume.Volume, error) {
+	vol, err := c.Engine.Volumes.Find(name)
+	if err != nil {
+		return nil, &notFoundError{fmt.Errorf("cannot find volume %q: %w", name, err), "moss volume ls"}
+	}
+	return vol, nil
+}
+
 // VolumeRmCmd is "moss volume rm".
 type VolumeRmCmd struct {
 	Globals
@@ -216,9 +225,9 @@ func removalError(errs []error) error {
 }
 
 func (cmd *VolumeRmCmd) remove(ctx context.Context, c *call, name string, all []*container.Container) error {
-	vol, err := c.Engine.Volumes.Find(name)
+	vol, err := c.volume(name)
 	if err != nil {
-		return &notFoundError{err, "moss volume ls"}
+		return err
 	}
 	for _, user := range usersOf(all, vol.Name) {
 		if !cmd.Force {
