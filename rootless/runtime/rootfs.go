@@ -155,7 +155,7 @@ func (s *stage) overlay(o *Overlay, path string) (int, bool, error) {
 	if l := s.spec.Linux.MountLabel; l != "" && hostSELinux() {
 		b.Data = append(b.Data, "context=\""+l+"\"")
 	}
-	if _, made := has(s.spec, specs.UserNamespace); made {
+	if own, _ := has(s.spec, specs.UserNamespace); own {
 		fd, err := s.fromCaller(birth.Message{Stage: "overlay", Overlay: &b})
 		return fd, false, err
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -59,6 +60,7 @@ func Start(r Request, stdio [3]*os.File, extra []*os.File) (*Process, error) {
 	if len(extra) < r.PreserveFDs {
 		return nil, fmt.Errorf("cannot start process: %d descriptors to preserve, %d given", r.PreserveFDs, len(extra))
 	}
+	r.Join = slices.DeleteFunc(slices.Clone(r.Join), together)
 	if bridged(r) {
 		return startBridged(r, stdio, extra)
 	}
@@ -87,6 +89,17 @@ func Start(r Request, stdio [3]*os.File, extra []*os.File) (*Process, error) {
 	}()
 	got := <-done
 	return got.p, got.err
+}
+
+// together reports whether the caller is in that user namespace already: joining
+// one's own is refused; see setns(2).
+func together(ns Namespace) bool {
+	if ns.Type != "user" {
+		return false
+	}
+	var own, its unix.Stat_t
+	return unix.Stat("/proc/self/ns/user", &own) == nil && unix.Stat(ns.Path, &its) == nil &&
+		own.Dev == its.Dev && own.Ino == its.Ino
 }
 
 // join moves the calling thread (for pid: its children) into a namespace.
@@ -118,6 +131,7 @@ func start(r Request, stdio [3]*os.File, extra []*os.File) (*Process, error) {
 	}
 	if r.handOn {
 		c.attr.Cloneflags |= unix.CLONE_PARENT
+		keepCapabilities(&c)
 	}
 	helper := false
 	if r.Flags&unix.CLONE_NEWUSER != 0 {

@@ -139,28 +139,16 @@ func bridge(args []string) error {
 		extra = append(extra, os.NewFile(uintptr(syncFD+1+i), "extra"))
 	}
 	stdio := [3]*os.File{os.Stdin, os.Stdout, os.Stderr}
-	// Become root of the user namespace, if it is one, so that what is made
-	// belongs to it. Where it has no ID 0 things stay as they are.
-	becomeRoot()
-
-	var p *Process
 	if bridged(r) {
 		return fmt.Errorf("cannot join both a user and a time namespace by path")
 	}
 	r.handOn = true
-	if p, err = Start(r, stdio, extra); err != nil {
+	p, err := Start(r, stdio, extra)
+	if err != nil {
 		return err
 	}
 	var pid [4]byte
 	binary.NativeEndian.PutUint32(pid[:], uint32(p.PID))
 	_, err = syscall.Write(fd, pid[:])
 	return err
-}
-
-// becomeRoot makes the calling thread's IDs 0 where there is an ID 0.
-func becomeRoot() {
-	if unix.Getuid() != 0 {
-		unix.RawSyscall(unix.SYS_SETRESGID, 0, 0, 0)
-		unix.RawSyscall(unix.SYS_SETRESUID, 0, 0, 0)
-	}
 }

@@ -15,22 +15,26 @@ import (
 // setuid helpers newuidmap and newgidmap have to write them: a caller without
 // CAP_SETUID in its namespace may map its own ID only; see user_namespaces(7).
 func mapIDs(c *clone, r Request) (helper bool) {
-	// The caller's user ID need not be the root of the new namespace, and execve
-	// takes every capability from others: ambient ones survive. The init stage
-	// becomes root when it has read what only the caller may read.
-	for n := range lastCapability() + 1 {
-		c.attr.AmbientCaps = append(c.attr.AmbientCaps, uintptr(n))
-	}
+	keepCapabilities(c)
 	if unix.Geteuid() != 0 && (needsHelper(r.UIDMap, unix.Geteuid()) || needsHelper(r.GIDMap, unix.Getegid())) {
 		c.env = append(c.env, "_MOSS_MAP=1")
 		return true
 	}
-	c.attr.UidMappings = sysMap(r.UIDMap)
-	c.attr.GidMappings = sysMap(r.GIDMap)
+	c.attr.UidMappings = sysMap(split(r.UIDMap, ownMap("/proc/self/uid_map")))
+	c.attr.GidMappings = sysMap(split(r.GIDMap, ownMap("/proc/self/gid_map")))
 	// Without privilege the gid map is refused until setgroups is denied; see
 	// user_namespaces(7) and CVE-2014-8989.
 	c.attr.GidMappingsEnableSetgroups = unix.Geteuid() == 0
 	return false
+}
+
+// keepCapabilities is for a process in a user namespace whose root the caller need
+// not be: execve takes every capability from others, but for ambient ones. The
+// init stage becomes root when it has read what only the caller may read.
+func keepCapabilities(c *clone) {
+	for n := range lastCapability() + 1 {
+		c.attr.AmbientCaps = append(c.attr.AmbientCaps, uintptr(n))
+	}
 }
 
 // lastCapability is the highest capability that the kernel knows.
@@ -40,6 +44,43 @@ func lastCapability() int {
 		return n
 	}
 	return unix.CAP_LAST_CAP
+}
+
+// ownMap reads the map of the caller's namespace: host IDs are those in it, and
+// Container here is what they are called.
+func ownMap(file string) []IDMap {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil // nothing is split, and the kernel says what is wrong
+	}
+	var out []IDMap
+	for line := range bytes.Lines(data) {
+		var m IDMap
+		if _, err := fmt.Sscan(string(line), &m.Container, &m.Host, &m.Size); err == nil {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// split cuts the lines of a map where a line of the parent's map ends: each must
+// lie in one of them, or the kernel refuses all (map_write in
+// kernel/user_namespace.c), as with a user who has two subordinate ranges.
+func split(m, parent []IDMap) []IDMap {
+	var out []IDMap
+	for _, l := range m {
+		for l.Size > 0 {
+			size := l.Size
+			for _, p := range parent {
+				if l.Host >= p.Container && l.Host < p.Container+p.Size {
+					size = min(size, p.Container+p.Size-l.Host)
+				}
+			}
+			out = append(out, IDMap{l.Container, l.Host, size})
+			l = IDMap{l.Container + size, l.Host + size, l.Size - size}
+		}
+	}
+	return out
 }
 
 func needsHelper(m []IDMap, id int) bool {

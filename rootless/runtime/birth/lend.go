@@ -69,7 +69,7 @@ func namespaceWithMap(uids, gids []IDMap) (*os.File, error) {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = []string{"_MOSS_HOST=1"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: unix.CLONE_NEWUSER, UidMappings: sysMap(uids), GidMappings: sysMap(gids),
+		Cloneflags: unix.CLONE_NEWUSER, UidMappings: sysMap(split(uids, ownMap("/proc/self/uid_map"))), GidMappings: sysMap(split(gids, ownMap("/proc/self/gid_map"))),
 		GidMappingsEnableSetgroups: unix.Geteuid() == 0, Ptrace: true, Pdeathsig: syscall.SIGKILL,
 	}
 	// A tracee belongs to the thread that made it.
