@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -36,11 +35,11 @@ func ExecInit(args []string) int {
 		return s.fail(fmt.Errorf("cannot read document: %w", err))
 	}
 	unix.Close(fd)
-	var doc ExecDocument
-	if err := json.Unmarshal(data, &doc); err != nil {
+	doc, err := readExecDocument(data)
+	if err != nil {
 		return s.fail(fmt.Errorf("cannot read document: %w", err))
 	}
-	if err := s.exec(&doc); err != nil {
+	if err := s.exec(doc); err != nil {
 		return s.fail(err)
 	}
 	return 0

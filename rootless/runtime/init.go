@@ -51,8 +51,7 @@ func Init(args []string) int {
 	if err != nil {
 		return s.fail(fmt.Errorf("cannot read document: %w", err))
 	}
-	s.doc = new(Document)
-	if err := json.Unmarshal(data, s.doc); err != nil {
+	if s.doc, err = readDocument(data); err != nil {
 		return s.fail(fmt.Errorf("cannot read document %q: %w", args[0], err))
 	}
 	s.spec = s.doc.Spec

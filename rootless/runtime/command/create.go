@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"net"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"moss/rootless/runtime"
 	"moss/rootless/runtime/birth"
@@ -202,15 +202,17 @@ func (n *creation) listen() (*os.File, error) {
 		return nil, err
 	}
 	defer dir.Close()
-	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{
-		Net: "unixpacket", Name: fmt.Sprintf("/proc/self/fd/%d/start.sock", dir.Fd()),
-	})
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d/start.sock", dir.Fd())})
+	}
+	if err == nil {
+		err = unix.Listen(fd, 1)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot make start socket: %w", err)
 	}
-	l.SetUnlinkOnClose(false)
-	defer l.Close()
-	return l.File()
+	return os.NewFile(uintptr(fd), "start.sock"), nil
 }
 
 // birth clones the container's first process and waits until it is ready. With a

@@ -5,11 +5,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"net"
 	"os"
-	"path/filepath"
 	"syscall"
-	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -86,11 +83,6 @@ func (c *container) poststart(spec *specs.Spec) error {
 func (n *creation) seccompListener(f *os.File) error {
 	defer f.Close()
 	profile := n.c.spec.Linux.Seccomp
-	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Net: "unix", Name: profile.ListenerPath})
-	if err != nil {
-		return fmt.Errorf("cannot reach seccomp agent: %w", err)
-	}
-	defer conn.Close()
 	state := n.c.state()
 	state.Status = specs.StateCreating
 	data, err := json.Marshal(specs.ContainerProcessState{
@@ -100,7 +92,7 @@ func (n *creation) seccompListener(f *os.File) error {
 	if err != nil {
 		return err
 	}
-	if _, _, err := conn.WriteMsgUnix(data, unix.UnixRights(int(f.Fd())), nil); err != nil {
+	if err := sendFile(profile.ListenerPath, data, f); err != nil {
 		return fmt.Errorf("cannot reach seccomp agent: %w", err)
 	}
 	return nil
@@ -195,14 +187,21 @@ func (n *creation) passConsole() error {
 // sendConsole sends a terminal over a unix socket, as runc does: the descriptor
 // beside its name; see runc's docs/terminals.md.
 func sendConsole(path string, master *os.File) error {
-	conn, err := net.DialTimeout("unix", path, 10*time.Second)
-	if err != nil {
-		return fmt.Errorf("cannot reach console socket: %w", err)
-	}
-	defer conn.Close()
-	_, _, err = conn.(*net.UnixConn).WriteMsgUnix([]byte("/dev/ptmx"), unix.UnixRights(int(master.Fd())), nil)
-	if err != nil {
-		return fmt.Errorf("cannot send terminal to console socket %q: %w", filepath.Base(path), err)
+	if err := sendFile(path, []byte("/dev/ptmx"), master); err != nil {
+		return fmt.Errorf("cannot send terminal to console socket: %w", err)
 	}
 	return nil
+}
+
+// sendFile sends one message with one descriptor to a listening unix socket.
+func sendFile(path string, data []byte, f *os.File) error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		return fmt.Errorf("%q: %w", path, err)
+	}
+	return unix.Sendmsg(fd, data, unix.UnixRights(int(f.Fd())), nil, unix.MSG_NOSIGNAL)
 }
