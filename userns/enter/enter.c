@@ -254,6 +254,9 @@ static void auto_join(const char *run)
 // With CLONE_PARENT it is a child of our parent, who learns its PID from fd.
 static void fork_into(int fd)
 {
+	// From its first moment on the child is seen by what runs in the joined PID
+	// namespace: that shall not open /proc/PID/fd or trace it. See prctl(2).
+	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 #if defined(__s390x__)
 	int pid = syscall(SYS_clone, 0, CLONE_PARENT | SIGCHLD, 0, 0, 0);
 #else
