@@ -55,13 +55,11 @@ _moss_values() {
 	files) compopt -o filenames; COMPREPLY=($(compgen -f -- "$cur")) ;;
 	dirs) compopt -o filenames; COMPREPLY=($(compgen -d -- "$cur")) ;;
 	=*) COMPREPLY=($(compgen -W "${1//[= ]/$'\n'}" -- "$cur")) ;;
-	*)
-		COMPREPLY=($(compgen -W "$("${COMP_WORDS[0]}" "${globals[@]}" __complete "$1" 2>/dev/null)" -- "$cur"))
-		if [[ $1 == volumes && ${#COMPREPLY[@]} == 0 ]]; then
-			compopt -o filenames
-			COMPREPLY=($(compgen -f -- "$cur"))
-		fi
+	mounts)
+		_moss_values volumes
+		[[ ${#COMPREPLY[@]} != 0 ]] || _moss_values files
 		;;
+	*) COMPREPLY=($(compgen -W "$("${COMP_WORDS[0]}" "${globals[@]}" __complete "$1" 2>/dev/null)" -- "$cur")) ;;
 	esac
 }
 
@@ -75,13 +73,24 @@ _moss_kind() {
 }
 
 _moss() {
-	local cur prev words cword globals=() name= i word kind given=0
-	if declare -F _get_comp_words_by_ref >/dev/null; then
-		_get_comp_words_by_ref -n =: cur prev words cword
-	else
-		words=("${COMP_WORDS[@]}") cword=$COMP_CWORD cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}
-	fi
+	local cur prev words cword globals=() name= line=${COMP_LINE:0:COMP_POINT}
+	# Words as moss will see them: bash's own are broken at = and : too.
+	read -ra words <<<"$line"
+	[[ $line != *[[:space:]] ]] || words+=("")
+	cword=$((${#words[@]} - 1)) cur=${words[-1]} prev=${words[-2]}
 	COMPREPLY=()
+	_moss_line
+	# What stands before the last break is on the line already.
+	local broken=$cur
+	if [[ $COMP_WORDBREAKS == *:* && $broken == *:* ]]; then
+		broken=${broken%"${broken##*:}"}
+		COMPREPLY=("${COMPREPLY[@]#"$broken"}")
+	fi
+}
+
+# _moss_line fills COMPREPLY. It leaves cur without the flag of --flag=value.
+_moss_line() {
+	local i word kind given=0
 
 	# The command: the first word that is no flag, and the one after it in a group.
 	for ((i = 1; i < cword; i++)); do
@@ -127,9 +136,10 @@ _moss() {
 		kind=${kind:1}
 		((given == 0)) || kind=files
 	fi
-	if [[ $cur == --*=* ]] && ((i == cword)); then
+	if [[ $cur == --*=* ]]; then
 		word=${cur%%=*} cur=${cur#*=}
 		_moss_values "$(_moss_kind "$word")"
+		[[ $COMP_WORDBREAKS == *=* ]] || COMPREPLY=("${COMPREPLY[@]/#/$word=}")
 	elif [[ $prev == -* ]] && word=$(_moss_kind "$prev"); then
 		_moss_values "$word"
 	elif [[ $cur == -* ]] && ! { ((given > 0)) && [[ ${_moss_args[$name]} == !* ]]; }; then

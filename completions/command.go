@@ -39,12 +39,14 @@ func (c Command) flags() []*kong.Flag {
 	return shown
 }
 
-// A kind says what a value is: files, dirs, none, one of the kinds that
-// "moss __complete" knows, or "=word word".
+// A kind says what a value is: files, dirs, mounts, none, one of the kinds
+// that "moss __complete" knows, or "=word word".
 const (
 	kindNone  = "none"
 	kindFiles = "files"
 	kindDirs  = "dirs"
+	// kindMounts are volumes and files.
+	kindMounts = "mounts"
 )
 
 // flagKind is the kind of a flag's value.
@@ -58,7 +60,7 @@ func (c Command) flagKind(f *kong.Flag) string {
 	case "DIR":
 		return kindDirs
 	case "[SOURCE:]TARGET[:OPTIONS]":
-		return "volumes"
+		return kindMounts
 	case "NETWORK":
 		return "networks"
 	case "CONTAINER[:ro|rw]":
@@ -85,7 +87,9 @@ func (c Command) argumentKind() (kind string, onlyFirst bool) {
 		return "paused", false
 	case "completion":
 		return "=bash zsh fish", true
-	case "load":
+	case "images":
+		return "images", true
+	case "volume create":
 		return kindNone, false
 	case "import", "unshare":
 		return kindFiles, false

@@ -54,7 +54,11 @@ func fishFlag(c Command, f *kong.Flag) string {
 	if f.IsBool() {
 		return s
 	}
-	return s + " -r" + fishValues(c.flagKind(f))
+	values := fishValues(c.flagKind(f))
+	if strings.HasPrefix(values, " -rF") {
+		return s + values
+	}
+	return s + " -x" + values
 }
 
 // fishValues completes values of a kind.
@@ -63,13 +67,13 @@ func fishValues(kind string) string {
 	case kind == kindNone:
 		return ""
 	case kind == kindFiles:
-		return " -F"
+		return " -rF"
 	case kind == kindDirs:
 		return " -a '(__fish_complete_directories)'"
 	case strings.HasPrefix(kind, "="):
 		return " -a " + quote(kind[1:])
-	case kind == "volumes":
-		return " -F -a '(__moss_names volumes)'"
+	case kind == kindMounts:
+		return " -rF -a '(__moss_names volumes)'"
 	}
 	return " -a '(__moss_names " + kind + ")'"
 }

@@ -69,10 +69,10 @@ func zshAction(kind string) string {
 		return "_files -/"
 	case strings.HasPrefix(kind, "="):
 		return "(" + kind[1:] + ")"
-	case kind == "volumes":
-		return "_moss_volumes"
+	case kind == kindMounts:
+		return " _moss_mounts"
 	}
-	return "_moss_names " + kind
+	return " _moss_names " + kind // the space keeps _arguments from adding options
 }
 
 const zshHead = `# _moss_names KIND: names that moss knows now.
@@ -81,7 +81,7 @@ _moss_names() {
 	compadd -a names
 }
 
-_moss_volumes() {
+_moss_mounts() {
 	_moss_names volumes || _files
 }
 `

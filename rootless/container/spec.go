@@ -59,7 +59,7 @@ type Process struct {
 	Env []string
 	// UnsetEnv are names that neither the image nor moss sets.
 	UnsetEnv []string `json:",omitempty"`
-	Dir string `json:",omitempty"` // working directory, absolute; "" means the image's, then /
+	Dir      string   `json:",omitempty"` // working directory, absolute; "" means the image's, then /
 	// User is USER[:GROUP] by name or number; "" means the image's, then root.
 	User   string   `json:",omitempty"`
 	Groups []string `json:",omitempty"` // --group-add; "keep-groups" keeps the caller's
