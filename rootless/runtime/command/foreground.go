@@ -21,13 +21,19 @@ type foreground struct {
 	copied  chan struct{} // closed when the output is all copied
 }
 
+// forwarded are the signals that are passed on. Not those of job control, which
+// are the terminal's, and not those of our own errors; each costs two system
+// calls.
+var forwarded = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1,
+	syscall.SIGUSR2, syscall.SIGALRM, syscall.SIGCONT, syscall.SIGWINCH, syscall.SIGIO, syscall.SIGPWR}
+
 // newForeground prepares for a process that is about to start. With away, the
 // terminal is somebody else's.
 func newForeground(p *birth.Process, master *os.File, away bool) (*foreground, error) {
 	f := &foreground{p: p, signals: make(chan os.Signal, 64)}
+	signal.Notify(f.signals, forwarded...)
+	go f.forward() // ends with close
 	if away || master == nil {
-		signal.Notify(f.signals)
-		go f.forward() // ends with close
 		return f, nil
 	}
 	f.master = master
@@ -43,8 +49,6 @@ func newForeground(p *birth.Process, master *os.File, away bool) (*foreground, e
 		}
 		f.resize()
 	}
-	signal.Notify(f.signals)
-	go f.forward()
 	f.copied = make(chan struct{})
 	go io.Copy(master, os.Stdin) // ends with this program: reading a terminal cannot be stopped
 	go func() {
@@ -60,7 +64,7 @@ func (f *foreground) forward() {
 	for s := range f.signals {
 		n, ok := s.(syscall.Signal)
 		switch {
-		case !ok, n == syscall.SIGCHLD, n == syscall.SIGURG, n == syscall.SIGPIPE: // ours; SIGURG is the Go runtime's
+		case !ok:
 		case n == syscall.SIGWINCH && f.master != nil:
 			f.resize()
 		default:
