@@ -167,6 +167,9 @@ func writeCgroup(dir, file, value string) error {
 	}
 	for line := range strings.SplitSeq(value, "\n") {
 		f, err := os.OpenFile(filepath.Join(dir, file), os.O_WRONLY, 0)
+		if errors.Is(err, os.ErrNotExist) && line == "max" {
+			continue // no limit is what there is
+		}
 		if errors.Is(err, os.ErrNotExist) {
 			controller, _, _ := strings.Cut(file, ".")
 			return fmt.Errorf("cannot set limit %s: the %s controller is not delegated to this cgroup", file, controller)
