@@ -24,7 +24,6 @@ type ImagesCmd struct {
 	Digests   bool     `help:"Show the digests of the manifests."`
 	Filter    []string `short:"f" sep:"none" help:"List those that match." placeholder:"KEY=VALUE"`
 	Format    string   `help:"Print as json, through a Go template, or as a table of one." placeholder:"FORMAT"`
-	History   bool     `hidden:"" help:"Refused: names that an image once had are not kept."`
 	Noheading bool     `short:"n" help:"Leave the header line out."`
 	NoTrunc   bool     `help:"Show IDs in full."`
 	Quiet     bool     `short:"q" help:"Show IDs only."`
@@ -41,7 +40,6 @@ func (cmd *ImagesCmd) prepare() (err error) {
 		return err
 	}
 	v := &flagValues{grammar: reflect.TypeFor[ImagesCmd]()}
-	v.check(cmd.History, "--history is not supported: names that an image once had are not kept")
 	v.check(cmd.Name != "" && len(cmd.filters["reference"]) > 0, "a name cannot be combined with --filter reference")
 	v.one("sort", cmd.Sort, oneOf("created", "id", "repository", "size", "tag"))
 	if cmd.Name != "" {

@@ -57,7 +57,6 @@ type PsCmd struct {
 	Quiet     bool     `short:"q" help:"Show IDs only."`
 	Size      bool     `short:"s" help:"Show how much each has written, and the size of its image with it."`
 	Sort      string   `words:"command created id image names runningfor size status" help:"Sort by command, created, id, image, names, runningfor, size or status." placeholder:"KEY"`
-	Sync      bool     `hidden:"" help:"Nothing to synchronise: what ps shows is always looked at."`
 
 	filters filters
 }
