@@ -18,6 +18,7 @@ import (
 	"moss/slirp"
 	"moss/storage/image"
 	"moss/storage/volume"
+	"moss/userns"
 )
 
 // CreateOptions go beside the Spec.
@@ -146,12 +147,15 @@ func (e *Engine) complete(spec *container.Spec, img *image.Image) error {
 		p.Dir = "/"
 	}
 	if p.User == "" {
+		p.User = keepUser(spec.Namespaces.User)
+	}
+	if p.User == "" {
 		p.User = config.User
 	}
 	if spec.Lifecycle.StopSignal == "" {
 		spec.Lifecycle.StopSignal = config.StopSignal
 	}
-	if spec.Network.Hostname == "" && spec.Namespaces.UTS != "host" {
+	if spec.Network.Hostname == "" && (spec.Namespaces.UTS == "" || spec.Namespaces.UTS == "private") {
 		spec.Network.Hostname = spec.ID[:12]
 	}
 	p.Env = environment(spec, config.Env)
@@ -174,6 +178,28 @@ func (e *Engine) complete(spec *container.Spec, img *image.Image) error {
 	return nil
 }
 
+// keepUser is the user of keep-id: the caller's own, or the one that was given.
+func keepUser(mode string) string {
+	rest, ok := strings.CutPrefix(mode, "keep-id")
+	if !ok {
+		return ""
+	}
+	self, err := userns.Self()
+	if err != nil {
+		return ""
+	}
+	uid, gid := strconv.Itoa(self.UID), strconv.Itoa(self.GID)
+	for option := range strings.SplitSeq(strings.TrimPrefix(rest, ":"), ",") {
+		if v, ok := strings.CutPrefix(option, "uid="); ok {
+			uid = v
+		}
+		if v, ok := strings.CutPrefix(option, "gid="); ok {
+			gid = v
+		}
+	}
+	return uid + ":" + gid
+}
+
 // environment lays the user's variables over the image's over moss's own.
 func environment(spec *container.Spec, imageEnv []string) []string {
 	own := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "container=oci"}
@@ -183,14 +209,20 @@ func environment(spec *container.Spec, imageEnv []string) []string {
 	if spec.Network.Hostname != "" {
 		own = append(own, "HOSTNAME="+spec.Network.Hostname)
 	}
+	unset := func(kv string) bool {
+		name, _, _ := strings.Cut(kv, "=")
+		return slices.Contains(spec.Process.UnsetEnv, name)
+	}
+	return override(slices.DeleteFunc(override(own, imageEnv), unset), spec.Process.Env)
+}
+
+// override lays lists of variables over each other; a name keeps its first place.
+func override(lists ...[]string) []string {
 	at := map[string]int{}
 	var out []string
-	for n, list := range [][]string{own, imageEnv, spec.Process.Env} {
+	for _, list := range lists {
 		for _, kv := range list {
 			name, _, _ := strings.Cut(kv, "=")
-			if n < 2 && slices.Contains(spec.Process.UnsetEnv, name) {
-				continue
-			}
 			if i, ok := at[name]; ok {
 				out[i] = kv
 				continue

@@ -81,7 +81,7 @@ func (e *Engine) execDocument(c *container.Container, live *container.Live, o Ex
 	doc := &runtime.ExecDocument{
 		PID: live.PID, User: spec.Process.User, SetHome: true, Console: o.TTY, Cgroup: live.Cgroup,
 		Process: &specs.Process{
-			Terminal: o.TTY, Args: o.Args, Env: append(env, o.Env...), Cwd: dir,
+			Terminal: o.TTY, Args: o.Args, Env: override(env, o.Env), Cwd: dir,
 			Capabilities: caps, NoNewPrivileges: spec.Security.NoNewPrivileges,
 			Rlimits: oci.Rlimits(spec.Process.Rlimits), ApparmorProfile: oci.AppArmor(&spec), OOMScoreAdj: spec.Process.OOMScoreAdj,
 		},

@@ -40,6 +40,7 @@ func (l *launch) document(ctx context.Context, undo *rollback) (*runtime.Documen
 	if in.Mounts, doc.CopyUp, err = l.e.userMounts(spec); err != nil {
 		return nil, err
 	}
+	doc.Chown = chowned(spec)
 	if in.Join, err = l.e.joins(spec); err != nil {
 		return nil, err
 	}
@@ -168,6 +169,7 @@ func bind(m container.Mount, source string) (mount specs.Mount, noCopy bool, err
 			// z and Z relabel for SELinux: nothing to do where it is not on.
 		case "ro":
 			m.ReadOnly = true
+		case "U": // done by init; see chowned
 		case "nocopy":
 			noCopy = true
 		case "bind", "rbind":
@@ -190,6 +192,17 @@ func bind(m container.Mount, source string) (mount specs.Mount, noCopy bool, err
 		opts = append(opts, "rro")
 	}
 	return specs.Mount{Destination: m.Target, Type: "bind", Source: source, Options: opts}, noCopy, nil
+}
+
+// chowned are the targets of the mounts with the option U.
+func chowned(spec *container.Spec) []string {
+	var out []string
+	for _, m := range spec.Rootfs.Mounts {
+		if slices.Contains(m.Options, "U") {
+			out = append(out, m.Target)
+		}
+	}
+	return out
 }
 
 func isEmpty(dir string) bool {

@@ -11,7 +11,7 @@ var (
 	hostVerbs   = []string{"version", "help", "completion", "doctor", "man"}
 	hostAnswers = []string{"--help", "-h", "--version", "-v"}
 	// valueFlags are the flags before the verb whose value is the next word.
-	valueFlags = []string{"--log-level", "--root", "--runroot"}
+	valueFlags = []string{"--log-level", "--root", "--runroot", "--runtime"}
 )
 
 // Needed says whether a command line (args[0] is the program) must run inside

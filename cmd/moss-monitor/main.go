@@ -9,8 +9,16 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 
 	"moss/rootless/monitor"
+	"moss/rootless/monitor/reaper"
 )
 
-func main() { os.Exit(monitor.Main(os.Args)) }
+func main() {
+	// As moss-init it is PID 1 of a container with --init; see package reaper.
+	if filepath.Base(os.Args[0]) == "moss-init" && len(os.Args) > 2 {
+		os.Exit(reaper.Main(os.Args[2:])) // after "--"
+	}
+	os.Exit(monitor.Main(os.Args))
+}

@@ -234,12 +234,6 @@ func (m *monitor) removeRunFiles() {
 	for _, name := range []string{AttachSocket, ControlSocket, "monitor.pid", consoleSocket, runtimeLog, runtimePID} {
 		unix.Unlink(filepath.Join(m.runDir, name))
 	}
-	if c, err := m.config(); err == nil && c.PIDFile != "" {
-		// Only if it is still ours: the path may be shared with a later container.
-		if text, err := os.ReadFile(c.PIDFile); err == nil && string(text) == strconv.Itoa(m.pid) {
-			os.Remove(c.PIDFile)
-		}
-	}
 }
 
 // unmount undoes the mounts that were made for the container.

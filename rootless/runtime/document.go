@@ -16,6 +16,9 @@ type Document struct {
 	SeccompBPF string `json:",omitempty"`
 	// CopyUp fills empty volumes from the root filesystem before they are mounted.
 	CopyUp []CopyUp `json:",omitempty"`
+	// Chown are mounted directories that are given, with all that is in them, to
+	// the user of the program.
+	Chown []string `json:",omitempty"`
 	// User is USER[:GROUP] by name or number, looked up in the container's own
 	// /etc/passwd and /etc/group; "" uses Spec.Process.User.
 	User string `json:",omitempty"`

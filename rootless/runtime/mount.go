@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -346,7 +347,32 @@ func (s *stage) mountTmpfs(m *specs.Mount, o *options, target string) error {
 	if err := copyTree(fd, top); err != nil {
 		return fmt.Errorf("cannot copy up: %w", err)
 	}
+	if err := chmodRoot(top, o.data); err != nil {
+		return err
+	}
 	return o.setAttributes(top, unix.AT_EMPTY_PATH)
+}
+
+// chmodRoot gives the top of a tmpfs the mode that was asked for again: the copy
+// has made it like the directory below.
+func chmodRoot(top int, data []string) error {
+	for _, option := range data {
+		text, ok := strings.CutPrefix(option, "mode=")
+		if !ok {
+			continue
+		}
+		mode, err := strconv.ParseUint(text, 8, 12)
+		if err != nil {
+			return fmt.Errorf("cannot use mode %q: not an octal number", text)
+		}
+		fd, err := unix.Openat(top, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		return unix.Fchmod(fd, uint32(mode))
+	}
+	return nil
 }
 
 func hasOption(data []string, prefix string) bool {

@@ -22,6 +22,9 @@ func (s *stage) program() error {
 	master := s.who.master
 	who, err := identify(p, s.doc.User, s.doc.Groups, s.doc.SetHome)
 	if err != nil {
+		return &failure{126, err} // as podman has it
+	}
+	if err := s.chown(who); err != nil {
 		return err
 	}
 	who.master, who.keep = master, s.doc.KeepGroups

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,7 +63,9 @@ func (l *lease) startPrivate(ctx context.Context, driver string, netns *os.File)
 	}
 	defer handle.Close()
 	if driver == "" {
-		driver = os.Getenv(kindVariable)
+		// The embedded stack alone keeps source addresses here, knows the host's
+		// names, and needs no process of its own.
+		driver = cmp.Or(os.Getenv(kindVariable), "embedded")
 	}
 	options := uplink.Options{Netns: netns, Do: do, Handle: handle, Interface: privateInterface,
 		MTU: slirp.DefaultMTU, Kind: driver, Way: l.privateWay(), Log: h.log}

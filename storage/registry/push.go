@@ -65,7 +65,7 @@ func push(ctx context.Context, store *storage.Store, img *image.Image, dest stri
 	if err != nil {
 		return "", fmt.Errorf("cannot read registries.conf: %w", err)
 	}
-	src := source{ref: ref, insecure: o.insecure(configured != nil && configured.Endpoint.Insecure)}
+	src := source{ref: ref, insecure: o.insecure(configured != nil && configured.Endpoint.Insecure || configured == nil && isLoopback(ref.Registry))}
 	if configured != nil && configured.Blocked {
 		return "", errors.New("the registry is blocked in registries.conf")
 	}

@@ -3,7 +3,9 @@ package registry
 import (
 	"cmp"
 	"fmt"
+	"net"
 	"os"
+	"strings"
 
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/pkg/sysregistriesv2"
@@ -101,7 +103,7 @@ func locate(sys *types.SystemContext, name image.Reference, access Access) (cand
 		return c, fmt.Errorf("cannot read registries.conf: %w", err)
 	}
 	if registry == nil {
-		c.sources = []source{{ref: name, insecure: access.insecure(false)}}
+		c.sources = []source{{ref: name, insecure: access.insecure(isLoopback(name.Registry))}}
 		return c, nil
 	}
 	if registry.Blocked {
@@ -119,4 +121,15 @@ func locate(sys *types.SystemContext, name image.Reference, access Access) (cand
 		c.sources = append(c.sources, source{ref: ref.Complete(), insecure: access.insecure(place.Endpoint.Insecure)})
 	}
 	return c, nil
+}
+
+// isLoopback says whether a registry is on this machine. As with Docker, such a
+// one need not speak TLS, unless --tls-verify or registries.conf says so.
+func isLoopback(registry string) bool {
+	host, _, err := net.SplitHostPort(registry)
+	if err != nil {
+		host = registry
+	}
+	ip := net.ParseIP(strings.Trim(host, "[]"))
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
