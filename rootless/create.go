@@ -67,9 +67,11 @@ func (e *Engine) Create(ctx context.Context, spec *container.Spec, opts CreateOp
 
 	var undo rollback
 	defer undo.onError(&err)
-	if err := e.reserve(spec, &undo); err != nil {
+	hold, err := e.reserve(spec, &undo)
+	if err != nil {
 		return nil, fmt.Errorf("cannot create container: %w", err)
 	}
+	defer hold.Close()
 	if err := e.makeVolumes(spec, &undo); err != nil {
 		return nil, fmt.Errorf("cannot create container %q: %w", spec.Name, err)
 	}
@@ -99,10 +101,10 @@ func (e *Engine) replace(ctx context.Context, name string) error {
 }
 
 // reserve takes the name, or finds a free one.
-func (e *Engine) reserve(spec *container.Spec, undo *rollback) error {
+func (e *Engine) reserve(spec *container.Spec, undo *rollback) (hold *os.File, err error) {
 	if spec.Name != "" {
-		if err := e.reserveName(spec.Name, spec.ID); err != nil {
-			return err
+		if hold, err = e.reserveName(spec.Name, spec.ID); err != nil {
+			return nil, err
 		}
 	}
 	for tries := 0; spec.Name == ""; tries++ {
@@ -111,14 +113,14 @@ func (e *Engine) reserve(spec *container.Spec, undo *rollback) error {
 			name += strconv.Itoa(tries) + spec.ID[:4]
 		}
 		var inUse *NameInUseError
-		if err := e.reserveName(name, spec.ID); err == nil {
+		if hold, err = e.reserveName(name, spec.ID); err == nil {
 			spec.Name = name
 		} else if !errors.As(err, &inUse) {
-			return err
+			return nil, err
 		}
 	}
 	undo.add(func() error { return os.Remove(e.Paths.Name(spec.Name)) })
-	return nil
+	return hold, nil
 }
 
 // complete fills in what the user left to the image and to the defaults.
@@ -141,7 +143,7 @@ func (e *Engine) complete(spec *container.Spec, img *image.Image) error {
 		return fmt.Errorf("cannot create container: no command given, and image %q has none", spec.Image.Name)
 	}
 	if p.Dir == "" {
-		p.Dir = config.WorkingDir
+		p.Dir, p.MakeDir = config.WorkingDir, true
 	}
 	if p.Dir == "" {
 		p.Dir = "/"

@@ -28,7 +28,7 @@ func (l *launch) document(ctx context.Context, undo *rollback) (*runtime.Documen
 		Files:      map[string]string{},
 	}
 	doc := &runtime.Document{
-		User: spec.Process.User, Groups: spec.Process.Groups, SetHome: !slices.Contains(spec.Process.UnsetEnv, "HOME"), MakeCwd: true, Console: spec.Process.TTY,
+		User: spec.Process.User, Groups: spec.Process.Groups, SetHome: !slices.Contains(spec.Process.UnsetEnv, "HOME"), MakeCwd: spec.Process.MakeDir, Console: spec.Process.TTY,
 	}
 	if doc.KeepGroups = slices.Contains(spec.Process.Groups, "keep-groups"); doc.KeepGroups {
 		doc.Groups = nil

@@ -5,12 +5,15 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/big"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 )
 
 // newID makes a container ID: 32 random bytes in hexadecimal.
@@ -51,38 +54,63 @@ func CheckName(name string) error {
 	return nil
 }
 
-// reserveName takes name for id. A reservation whose container is gone (a crash
-// between the two) is taken over.
-func (e *Engine) reserveName(name, id string) error {
-	path := e.Paths.Name(name)
-	for range 3 {
-		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if err == nil {
-			_, err = f.WriteString(id)
-			return errors.Join(err, f.Close())
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			if err := os.MkdirAll(e.Paths.Names(), 0o700); err != nil {
-				return err
-			}
-			continue
-		}
-		if !errors.Is(err, fs.ErrExist) {
-			return err
-		}
-		holder, err := os.ReadFile(path)
-		if err != nil {
-			continue // it has just gone
-		}
-		if _, err := os.Stat(e.Paths.Container(string(holder))); len(holder) == 64 && err == nil {
-			return &NameInUseError{Name: name, ID: string(holder)}
-		}
-		if len(holder) != 64 && !olderThan(path, staleAge) {
-			return &NameInUseError{Name: name, ID: "a container that is being created"}
-		}
-		os.Remove(path)
+// reserveName takes name for id. Until the record is whole the caller keeps the
+// file open: its lock says that somebody is at work. A reservation without
+// record and lock is that of a create that was killed, and is taken over.
+func (e *Engine) reserveName(name, id string) (*os.File, error) {
+	if err := os.MkdirAll(e.Paths.Names(), 0o700); err != nil {
+		return nil, err
 	}
-	return fmt.Errorf("cannot reserve name %q: it keeps changing hands", name)
+	own := e.Paths.Name("." + id) // no container's name begins with a dot
+	f, err := os.OpenFile(own, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(own)
+	_, err = f.WriteString(id)
+	if err == nil {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	for tries := 0; err == nil && tries < 5; tries++ {
+		if err = os.Link(own, e.Paths.Name(name)); err == nil {
+			return f, nil
+		}
+		if errors.Is(err, fs.ErrExist) {
+			err = e.takeOver(name)
+		}
+	}
+	f.Close()
+	if err == nil {
+		err = fmt.Errorf("cannot reserve name %q: it keeps changing hands", name)
+	}
+	return nil, err
+}
+
+// takeOver frees a name that nobody has any more; a NameInUseError if somebody has.
+func (e *Engine) takeOver(name string) error {
+	f, err := os.Open(e.Paths.Name(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(f)
+	if err != nil {
+		return err
+	}
+	id := string(text)
+	if len(id) != 64 { // never written by moss
+		return os.Remove(e.Paths.Name(name))
+	}
+	if _, err := os.Stat(filepath.Join(e.Paths.Container(id), "spec.json")); err == nil {
+		return &NameInUseError{Name: name, ID: id}
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return &NameInUseError{Name: name, ID: id}
+	}
+	return e.RemoveBroken(id)
 }
 
 // NameInUseError says which container has the name.

@@ -98,6 +98,16 @@ func (l *launch) userNamespace(in *oci.Input) error {
 	if err != nil {
 		return err
 	}
+	if other, ok := strings.CutPrefix(l.c.Spec.Namespaces.User, "container:"); ok {
+		c, err := l.e.Find(other)
+		if err != nil {
+			return err
+		}
+		joined := &launch{e: l.e, c: c}
+		err = joined.userNamespace(in)
+		in.UIDMap, in.GIDMap = nil, nil // it is joined, not made
+		return err
+	}
 	if m == nil {
 		outer, err := userns.Self()
 		if err != nil {
@@ -124,6 +134,13 @@ func specMaps(maps []userns.IDMap) []specs.LinuxIDMapping {
 // lower lists the image's layers; with a user namespace of its own, a copy
 // whose owners are shifted, made once for each image and mapping.
 func (e *Engine) lower(ctx context.Context, spec *container.Spec, img *image.Image) ([]string, error) {
+	if other, ok := strings.CutPrefix(spec.Namespaces.User, "container:"); ok {
+		c, err := e.Find(other)
+		if err != nil {
+			return nil, err
+		}
+		return e.lower(ctx, &c.Spec, img) // as its user namespace sees the layers
+	}
 	m, err := e.mapping(spec)
 	if err != nil || m == nil {
 		return img.Lower, err

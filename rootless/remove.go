@@ -155,9 +155,11 @@ func (e *Engine) Rename(ctx context.Context, c *container.Container, name string
 		return fmt.Errorf("cannot rename container %q: %w", c.Spec.Name, err)
 	}
 	defer unlock()
-	if err := e.reserveName(name, c.Spec.ID); err != nil {
+	hold, err := e.reserveName(name, c.Spec.ID)
+	if err != nil {
 		return fmt.Errorf("cannot rename container %q: %w", c.Spec.Name, err)
 	}
+	defer hold.Close()
 	old := c.Spec.Name
 	c.Spec.Name = name
 	if err := container.WriteFile(filepath.Join(c.Dir, "spec.json"), &c.Spec, true); err != nil {

@@ -151,11 +151,11 @@ func (c *copier) attributes(path string, st *unix.Stat_t) error {
 	from, to := filepath.Join(c.from, path), filepath.Join(c.to, path)
 	uid, ok := shift(c.uids, st.Uid)
 	if !ok {
-		return fmt.Errorf("file %q belongs to user %d, for which the mapping has no ID: give it a larger size", path, st.Uid)
+		uid = nobody(c.uids)
 	}
 	gid, ok := shift(c.gids, st.Gid)
 	if !ok {
-		return fmt.Errorf("file %q belongs to group %d, for which the mapping has no ID: give it a larger size", path, st.Gid)
+		gid = nobody(c.gids)
 	}
 	if err := os.Lchown(to, uid, gid); err != nil {
 		return err
@@ -185,6 +185,24 @@ func shift(maps []image.IDMap, id uint32) (int, bool) {
 		}
 	}
 	return 0, false
+}
+
+// nobody is an ID outside of a mapping, for files whose owner the mapping leaves
+// out: the container sees them as the overflow user's; see user_namespaces(7).
+func nobody(maps []image.IDMap) int {
+	inside := func(id int) bool {
+		for _, m := range maps {
+			if id >= m.Host && id < m.Host+m.Size {
+				return true
+			}
+		}
+		return false
+	}
+	id := 0
+	for inside(id) {
+		id++
+	}
+	return id
 }
 
 // copyXattrs copies what a user namespace may set: user.* and capabilities.

@@ -60,6 +60,8 @@ type Process struct {
 	// UnsetEnv are names that neither the image nor moss sets.
 	UnsetEnv []string `json:",omitempty"`
 	Dir      string   `json:",omitempty"` // working directory, absolute; "" means the image's, then /
+	// MakeDir makes Dir if it is not there: it is the image's.
+	MakeDir bool `json:",omitempty"`
 	// User is USER[:GROUP] by name or number; "" means the image's, then root.
 	User   string   `json:",omitempty"`
 	Groups []string `json:",omitempty"` // --group-add; "keep-groups" keeps the caller's

@@ -63,7 +63,7 @@ func (s *stage) changeDirectory(dir string, make bool) error {
 		return unix.Chdir("/")
 	}
 	if err != nil {
-		return fmt.Errorf("cannot change to working directory %q: %w", dir, err)
+		return &failure{126, fmt.Errorf("cannot change to working directory %q: %w", dir, err)} // as podman has it
 	}
 	return insideRoot()
 }

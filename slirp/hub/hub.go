@@ -55,7 +55,7 @@ func Open(d slirp.Dirs, logger *log.Logger) (*Hub, error) {
 	}
 	h := &Hub{dirs: d, log: logger, space: space, host: &dns.Conf{Path: "/etc/resolv.conf"},
 		networks: map[string]*network{}, leases: map[string]*lease{}, left: map[string]bool{}}
-	h.names = dns.NewNames(hostNames, uplink.HostGateway)
+	h.names = dns.NewNames(hostNames, uplink.HostGateways())
 	h.resolver = dns.NewServer(h.names, h.host)
 	h.out = newShared(space, logger)
 	if err := h.recall(); err != nil {
@@ -90,7 +90,7 @@ func (h *Hub) Connect(ctx context.Context, r *slirp.ConnectRequest, netns *os.Fi
 		return nil, err
 	}
 	mode, driver, _ := strings.Cut(r.Mode, ":")
-	l := &lease{hub: h, request: r, status: &slirp.Status{HostGateway: uplink.HostGateway, Search: h.host.Search()}}
+	l := &lease{hub: h, request: r, status: &slirp.Status{HostGateway: uplink.HostGateways(), Search: h.host.Search()}}
 	if err := h.register(ctx, l); err != nil {
 		return nil, err
 	}

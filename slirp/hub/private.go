@@ -39,6 +39,9 @@ func (l *lease) connectPrivate(ctx context.Context, driver string, netns *os.Fil
 	}
 	l.undo = append(l.undo, link.Close)
 	l.status.Uplink, l.status.DNS = link.Kind, link.DNS
+	if link.Kind == uplink.Slirp4netns {
+		l.status.HostGateway = nil // it has no way to the host but to its loopback
+	}
 	l.status.Interfaces = []slirp.Interface{{Name: privateInterface, IPs: link.Addrs, Gateway: link.Gateways}}
 	if err := l.publishPrivate(link, own); err != nil {
 		return err

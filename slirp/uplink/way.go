@@ -16,6 +16,20 @@ var HostGateway = []netip.Addr{
 	netip.MustParseAddr("fd6d:6f73:7300::fe"),
 }
 
+// HostGateways are those of HostGateway behind which there is a host now: one
+// without an IPv6 address cannot be reached by IPv6.
+func HostGateways() []netip.Addr {
+	var out []netip.Addr
+	for _, a := range HostGateway {
+		// slirp4netns takes fd00::/64 for its own network: a host with an address
+		// there would not be reached through it.
+		if host, err := Primary(a.Is6()); err == nil && !netip.MustParsePrefix("fd00::/64").Contains(host) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
 // Way says where containers may go by the embedded stack.
 type Way struct {
 	// Loopback lets the host gateway lead to the host's loopback addresses.

@@ -10,7 +10,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	digest "github.com/opencontainers/go-digest"
@@ -62,11 +64,11 @@ func PackBuiltin(binary, out string) error {
 	if err != nil {
 		return fmt.Errorf("cannot pack image: %w", err)
 	}
-	layer, err := packTar([]tar.Header{
-		{Name: "bin/", Typeflag: tar.TypeDir, Mode: 0o755},
-		{Name: "bin/box", Typeflag: tar.TypeReg, Mode: 0o755, Size: int64(len(program))},
-		{Name: "tmp/", Typeflag: tar.TypeDir, Mode: 0o1777},
-	}, map[string][]byte{"bin/box": program})
+	headers, err := boxFiles(binary, int64(len(program)))
+	if err != nil {
+		return fmt.Errorf("cannot pack image: %w", err)
+	}
+	layer, err := packTar(headers, map[string][]byte{"bin/box": program})
 	if err != nil {
 		return fmt.Errorf("cannot pack image: %w", err)
 	}
@@ -92,7 +94,7 @@ func PackBuiltin(binary, out string) error {
 		return fmt.Errorf("cannot pack image: %w", err)
 	}
 	contents := map[string][]byte{layerName: layer, configName: config, "manifest.json": manifest}
-	var headers []tar.Header
+	headers = nil
 	for _, name := range []string{"manifest.json", configName, layerName} {
 		headers = append(headers, tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(contents[name]))})
 	}
@@ -104,6 +106,24 @@ func PackBuiltin(binary, out string) error {
 		return fmt.Errorf("cannot pack image: %w", err)
 	}
 	return nil
+}
+
+// boxFiles are the files of the image: the program, and a link to it for each of
+// the small programs that it is.
+func boxFiles(binary string, size int64) ([]tar.Header, error) {
+	list, err := exec.Command(binary, "programs").Output()
+	if err != nil {
+		return nil, fmt.Errorf("cannot ask %q for its programs: %w", binary, err)
+	}
+	headers := []tar.Header{
+		{Name: "bin/", Typeflag: tar.TypeDir, Mode: 0o755},
+		{Name: "bin/box", Typeflag: tar.TypeReg, Mode: 0o755, Size: size},
+	}
+	for line := range strings.Lines(string(list)) {
+		name, _, _ := strings.Cut(strings.TrimSpace(line), " ")
+		headers = append(headers, tar.Header{Name: "bin/" + name, Typeflag: tar.TypeSymlink, Linkname: "box", Mode: 0o777})
+	}
+	return append(headers, tar.Header{Name: "tmp/", Typeflag: tar.TypeDir, Mode: 0o1777}), nil
 }
 
 func packTar(headers []tar.Header, contents map[string][]byte) ([]byte, error) {

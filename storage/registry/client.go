@@ -254,6 +254,10 @@ func tooLarge[N int | int64](n N) error {
 // manifest fetches a manifest or index by tag or digest.
 func (c *client) manifest(ctx context.Context, tagOrDigest string) (data []byte, mediaType string, err error) {
 	data, mediaType, err = c.document(ctx, c.url("manifests/%s", tagOrDigest), map[string]string{"Accept": strings.Join(manifestTypes, ", ")})
+	var status *transport.Error
+	if errors.As(err, &status) && status.StatusCode == http.StatusNotFound {
+		return nil, "", fmt.Errorf("cannot read manifest %q: not found in the registry: %w", tagOrDigest, err)
+	}
 	if err != nil {
 		return nil, "", fmt.Errorf("cannot read manifest %q: %w", tagOrDigest, err)
 	}

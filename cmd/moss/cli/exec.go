@@ -2,9 +2,12 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"os"
 	"reflect"
 	"strings"
+
+	"github.com/containerd/errdefs"
 
 	"moss/cmd/moss/cli/syntax"
 	"moss/rootless"
@@ -84,6 +87,9 @@ func (cmd *ExecCmd) Run(ctx context.Context, c *call) error {
 	}
 	code, err := c.Engine.Exec(ctx, ctr, cmd.options)
 	restoreTerminal()
+	if errors.Is(err, errdefs.ErrFailedPrecondition) && ctr.Look().Live == nil {
+		return &exitError{code: 255, err: err} // podman's, for one that does not run
+	}
 	if err != nil {
 		return err
 	}
