@@ -59,7 +59,7 @@ func doctorKernel(*doctor, context.Context) (string, error) {
 	fmt.Sscanf(release, "%d.%d", &major, &minor)
 	switch {
 	case major < 5 || major == 5 && minor < 8:
-		return release, errors.New("Linux 5.8 is the oldest that will do")
+		return release, errors.New("too old: the oldest that will do is Linux 5.8")
 	case major == 5 && minor < 11:
 		return release + "; native overlay comes with 5.11", nil
 	}

@@ -39,10 +39,7 @@ func ExecInit(args []string) int {
 	if err != nil {
 		return s.fail(fmt.Errorf("cannot read document: %w", err))
 	}
-	if err := s.exec(doc); err != nil {
-		return s.fail(err)
-	}
-	return 0
+	return s.fail(s.exec(doc)) // what succeeds does not return
 }
 
 func (s *stage) exec(doc *ExecDocument) error {

@@ -66,6 +66,7 @@ func (s *stage) createHooks() error {
 	if h == nil || s.doc.State == nil {
 		return nil
 	}
+	//lint:ignore SA1019 the specification still has them, and wants them run
 	if len(h.Prestart)+len(h.CreateRuntime) > 0 {
 		if err := s.ask("hooks", 'h'); err != nil {
 			return err

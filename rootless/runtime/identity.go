@@ -45,7 +45,7 @@ func identify(p *specs.Process, user string, groups []string, home bool) (identi
 		entry = passwd.find(2, strconv.Itoa(who.uid))
 	}
 	switch {
-	case entry != nil && len(entry) > 5:
+	case len(entry) > 5:
 		who.home = entry[5]
 		if user != "" {
 			if who.uid, err = strconv.Atoi(entry[2]); err == nil {

@@ -55,10 +55,7 @@ func Init(args []string) int {
 		return s.fail(fmt.Errorf("cannot read document %q: %w", args[0], err))
 	}
 	s.spec = s.doc.Spec
-	if err := s.container(); err != nil {
-		return s.fail(err)
-	}
-	return 0
+	return s.fail(s.container()) // what succeeds does not return
 }
 
 // newStage takes over what birth has prepared.

@@ -74,6 +74,7 @@ func TestEveryFlagIsUsed(t *testing.T) {
 		"ImagesCmd.All":             "there are no intermediate images to hide",
 		"SaveCmd.MultiImageArchive": "an archive holds as many images as are named",
 	}
+	//lint:ignore SA1019 there are no build tags here
 	packages, err := parser.ParseDir(token.NewFileSet(), ".", func(f fs.FileInfo) bool { return !strings.HasSuffix(f.Name(), "_test.go") }, 0)
 	if err != nil {
 		t.Fatal(err)

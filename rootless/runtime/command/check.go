@@ -64,6 +64,7 @@ func checkHooks(h *specs.Hooks) error {
 		return nil
 	}
 	//nolint:staticcheck // deprecated, but of the specification
+	//lint:ignore SA1019 the specification still has them, and wants them run
 	for _, hooks := range [][]specs.Hook{h.Prestart, h.CreateRuntime, h.CreateContainer, h.StartContainer, h.Poststart, h.Poststop} {
 		for _, hook := range hooks {
 			if !filepath.IsAbs(hook.Path) {

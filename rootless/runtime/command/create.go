@@ -304,6 +304,7 @@ func (n *creation) createHooks() error {
 	state := n.c.state()
 	state.Status = specs.StateCreating
 	//nolint:staticcheck // deprecated, but of the specification
+	//lint:ignore SA1019 the specification still has them, and wants them run
 	if err := runtime.RunHooks("prestart", h.Prestart, state); err != nil {
 		return err
 	}

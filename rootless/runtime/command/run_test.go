@@ -251,6 +251,7 @@ func TestHooks(t *testing.T) {
 	}
 	inside := []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "read state; echo inside >/inside-log"}}}
 	//nolint:staticcheck // deprecated, but of the specification
+	//lint:ignore SA1019 the specification still has them, and wants them run
 	b.spec.Hooks = &specs.Hooks{Prestart: hook("prestart"), CreateRuntime: hook("createRuntime"),
 		CreateContainer: hook("createContainer"), StartContainer: inside, Poststart: hook("poststart"), Poststop: hook("poststop")}
 	if out := b.ran(); out != "inside\n" {

@@ -83,7 +83,7 @@ func hostAddress(s string) (addr netip.Addr, rest string, ok bool, err error) {
 			return addr, "", false, fmt.Errorf("an IPv6 address stands in brackets, followed by a colon: [::1]:8080:80")
 		}
 	case strings.Count(s, ":") == 2:
-		text, rest, ok = strings.Cut(s, ":")
+		text, rest, _ = strings.Cut(s, ":")
 	default:
 		return addr, s, false, nil
 	}

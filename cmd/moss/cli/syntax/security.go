@@ -88,7 +88,7 @@ func label(value string, sec *container.Security) error {
 	case value == "nested" || kind == "filetype":
 		return fmt.Errorf("label %q is not supported", kind)
 	default:
-		return fmt.Errorf("unknown label %q: want disable, user:, role:, type: or level:", value)
+		return fmt.Errorf("unknown label %q: want disable, or one that begins with user:, role:, type: or level: and goes on", value)
 	}
 	sec.Label = append(sec.Label, value)
 	return nil
