@@ -17,7 +17,7 @@ const doctorImage = "localhost/moss/box"
 // doctorContainer needs no network, so that one that fails is told once.
 func doctorContainer(d *doctor, ctx context.Context) (string, error) {
 	defer d.remove(d.container)
-	out, err := d.moss(ctx, "run", "--rm", "--name", d.container, "--network", "none", doctorImage, "hello")
+	out, err := d.moss(ctx, "run", "--rm", "--name", d.container, "--network", "none", doctorImage, "box", "hello")
 	if err != nil {
 		return "", err
 	}
@@ -33,7 +33,7 @@ func doctorContainer(d *doctor, ctx context.Context) (string, error) {
 func doctorResolve(d *doctor, ctx context.Context) (string, error) {
 	name := d.container + "-dns"
 	defer d.remove(name)
-	out, err := d.moss(ctx, "run", "--rm", "--name", name, doctorImage, "resolve", name)
+	out, err := d.moss(ctx, "run", "--rm", "--name", name, doctorImage, "box", "resolve", name)
 	if err != nil {
 		return "", err
 	}
@@ -56,7 +56,7 @@ func doctorPublish(d *doctor, ctx context.Context) (string, error) {
 	serving := &awaited{text: "serving", found: make(chan struct{})}
 	ended := make(chan error, 1)
 	go func() { // ends when the container is removed, or with ctx
-		_, err := d.mossTo(ctx, serving, "run", "--rm", "--name", name, "--publish", "127.0.0.1::8080", doctorImage, "serve", "8080")
+		_, err := d.mossTo(ctx, serving, "run", "--rm", "--name", name, "--publish", "127.0.0.1::8080", doctorImage, "box", "serve", "8080")
 		ended <- err
 	}()
 	select {
