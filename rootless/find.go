@@ -50,7 +50,7 @@ func (e *Engine) findID(prefix string) (string, error) {
 	}
 	found := ""
 	for _, id := range ids {
-		if !strings.HasPrefix(id, prefix) {
+		if !strings.HasPrefix(id, prefix) || id != prefix && e.halfMade(id) {
 			continue
 		}
 		if found != "" {
@@ -62,6 +62,13 @@ func (e *Engine) findID(prefix string) (string, error) {
 		return "", fmt.Errorf("cannot find container %q: no container with that name or ID: %w", prefix, errdefs.ErrNotFound)
 	}
 	return found, nil
+}
+
+// halfMade says whether create has not written the record yet, or never will:
+// only the whole ID names such a container.
+func (e *Engine) halfMade(id string) bool {
+	_, err := os.Stat(filepath.Join(e.Paths.Container(id), "spec.json"))
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // ids lists the directories that hold a record.
@@ -136,8 +143,7 @@ func (e *Engine) sweep() {
 	}
 	ids, _ := e.ids()
 	for _, id := range ids {
-		dir := e.Paths.Container(id)
-		if _, err := os.Stat(filepath.Join(dir, "spec.json")); errors.Is(err, fs.ErrNotExist) && olderThan(dir, staleAge) {
+		if dir := e.Paths.Container(id); e.halfMade(id) && olderThan(dir, staleAge) {
 			os.RemoveAll(dir)
 		}
 	}

@@ -191,6 +191,7 @@ func (s *stage) execute() error {
 	// Nothing below may need more than execve: see become.
 	// syscall.Exec waits for threads that are being made, and puts
 	// RLIMIT_NOFILE back if nobody has set it.
+	resetSignals()
 	return execFailure(p.Args[0], syscall.Exec(s.path, p.Args, p.Env))
 }
 
