@@ -26,6 +26,9 @@ type Streams struct {
 	// SigProxy passes the signals that moss receives to the container: the
 	// command line does so with Kill.
 	SigProxy bool
+	// Idle, if set, is called by Start while it waits for the container to be
+	// made, before the program runs: time that costs nothing.
+	Idle func()
 }
 
 // ErrDetached says that the user typed the detach keys.

@@ -33,6 +33,12 @@ type CreateOptions struct {
 // Create resolves the image (pulling it by opts.Pull), completes spec and
 // reserves ID and name. Nothing is left behind if it fails.
 func (e *Engine) Create(ctx context.Context, spec *container.Spec, opts CreateOptions) (c *container.Container, err error) {
+	return e.create(ctx, spec, opts, nil)
+}
+
+// create calls reserved, if it is set, when the Spec is complete and its ID and
+// name are the container's, and nothing else is made yet.
+func (e *Engine) create(ctx context.Context, spec *container.Spec, opts CreateOptions, reserved func(*container.Container) error) (c *container.Container, err error) {
 	if spec.Name != "" {
 		if err := CheckName(spec.Name); err != nil {
 			return nil, err
@@ -72,6 +78,11 @@ func (e *Engine) Create(ctx context.Context, spec *container.Spec, opts CreateOp
 		return nil, fmt.Errorf("cannot create container: %w", err)
 	}
 	defer hold.Close()
+	if reserved != nil {
+		if err := reserved(e.container(spec)); err != nil {
+			return nil, err
+		}
+	}
 	if err := e.makeVolumes(spec, &undo); err != nil {
 		return nil, fmt.Errorf("cannot create container %q: %w", spec.Name, err)
 	}

@@ -109,26 +109,36 @@ var namespaceFlags = map[specs.LinuxNamespaceType]uintptr{
 	specs.TimeNamespace:    unix.CLONE_NEWTIME,
 }
 
+// native says whether moss's own runtime runs the container.
+func native(spec *container.Spec) bool { return spec.Runtime == "" || spec.Runtime == "moss-runtime" }
+
 // birth writes the init document and says how the first process is cloned.
 func (l *launch) birth(doc *runtime.Document) error {
-	if name := l.c.Spec.Runtime; name != "" && name != "moss-runtime" {
-		return l.external(name, doc)
+	if !native(&l.c.Spec) {
+		return l.external(l.c.Spec.Runtime, doc)
 	}
-	path := filepath.Join(l.c.RunDir, "init.json")
-	if err := container.WriteFile(path, doc, false); err != nil {
+	lean, err := doc.Lean()
+	if err != nil {
 		return err
 	}
-	b := birth.Request{Runtime: Helper("moss-runtime"), Document: path, Cgroup: l.cfg.Cgroup}
-	for _, ns := range doc.Spec.Linux.Namespaces {
+	l.cfg.Birth = l.request(doc.Spec.Linux.Namespaces)
+	l.cfg.Birth.UIDMap, l.cfg.Birth.GIDMap = idMaps(doc.Spec.Linux.UIDMappings), idMaps(doc.Spec.Linux.GIDMappings)
+	return container.WriteFile(l.cfg.Birth.Document, lean, false)
+}
+
+// request is how the first process is cloned.
+func (l *launch) request(namespaces []specs.LinuxNamespace) birth.Request {
+	b := birth.Request{
+		Runtime: Helper("moss-runtime"), Document: filepath.Join(l.c.RunDir, "init.json"), Cgroup: l.cfg.Cgroup,
+	}
+	for _, ns := range namespaces {
 		if ns.Path == "" {
 			b.Flags |= namespaceFlags[ns.Type]
 		} else {
 			b.Join = append(b.Join, birth.Namespace{Type: string(ns.Type), Path: ns.Path})
 		}
 	}
-	b.UIDMap, b.GIDMap = idMaps(doc.Spec.Linux.UIDMappings), idMaps(doc.Spec.Linux.GIDMappings)
-	l.cfg.Birth = b
-	return nil
+	return b
 }
 
 func idMaps(maps []specs.LinuxIDMapping) []birth.IDMap {

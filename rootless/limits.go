@@ -9,7 +9,6 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"moss/rootless/container"
-	"moss/rootless/oci"
 	"moss/rootless/runtime"
 	"moss/rootless/runtime/seccomp"
 	"moss/rootless/runtime/seccomp/profile"
@@ -35,7 +34,7 @@ func (e *Engine) limits(ctx context.Context, spec *container.Spec) (map[string]s
 }
 
 // cgroup chooses the directory that the container is born in.
-func (l *launch) cgroup(ctx context.Context, in *oci.Input, undo *rollback) error {
+func (l *launch) cgroup(ctx context.Context, undo *rollback) error {
 	spec := &l.c.Spec
 	if spec.Resources.CgroupsMode == "disabled" {
 		return nil
@@ -54,7 +53,7 @@ func (l *launch) cgroup(ctx context.Context, in *oci.Input, undo *rollback) erro
 	if l.cfg.Home, err = parent.Monitors(); err != nil {
 		return err
 	}
-	in.Cgroup = l.cfg.Cgroup
+	l.in.Cgroup = l.cfg.Cgroup
 	undo.add(func() error {
 		if err := cgroup.Remove(l.cfg.Cgroup); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
@@ -88,7 +87,7 @@ func (l *launch) seccomp(doc *runtime.Document) error {
 		}
 		return profile.Default(doc.Spec)
 	}
-	if l.c.Spec.Runtime != "" && l.c.Spec.Runtime != "moss-runtime" {
+	if !native(spec) {
 		var err error
 		doc.Spec.Linux.Seccomp, err = build()
 		return err

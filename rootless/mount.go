@@ -19,14 +19,9 @@ import (
 
 // document is stage 5, Mount, as data: the OCI configuration and the overlay that
 // the init process mounts in the container's own mount namespace.
-func (l *launch) document(ctx context.Context, undo *rollback) (*runtime.Document, error) {
+func (l *launch) document(ctx context.Context) (*runtime.Document, error) {
 	spec := &l.c.Spec
-	in := oci.Input{
-		Root:       filepath.Join(l.c.RunDir, "rootfs"),
-		Hostname:   spec.Network.Hostname,
-		NewNetwork: newNetwork(spec),
-		Files:      map[string]string{},
-	}
+	in := l.in
 	doc := &runtime.Document{
 		User: spec.Process.User, Groups: spec.Process.Groups, SetHome: !slices.Contains(spec.Process.UnsetEnv, "HOME"), MakeCwd: spec.Process.MakeDir, Console: spec.Process.TTY,
 	}
@@ -45,9 +40,6 @@ func (l *launch) document(ctx context.Context, undo *rollback) (*runtime.Documen
 		return nil, err
 	}
 	if err := l.userNamespace(&in); err != nil {
-		return nil, err
-	}
-	if err := l.cgroup(ctx, &in, undo); err != nil {
 		return nil, err
 	}
 	if in.KernelCaps, err = oci.KernelCapabilities(); err != nil {

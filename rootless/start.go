@@ -4,18 +4,21 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/containerd/errdefs"
 
 	"moss/rootless/container"
 	"moss/rootless/monitor"
 	"moss/rootless/monitor/client"
+	"moss/rootless/oci"
 )
 
 // Start brings a created or exited container to life: stages 5 to 8 of
 // ARCHITECTURE.md. With streams it attaches before the program runs; without, the
 // session it returns is nil. If a stage fails, the stages before it are undone.
-func (e *Engine) Start(ctx context.Context, c *container.Container, s *Streams) (session *Session, err error) {
+func (e *Engine) Start(ctx context.Context, c *container.Container, s *Streams) (*Session, error) {
 	unlock, err := c.Lock(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("cannot start container %q: %w", c.Spec.Name, err)
@@ -25,45 +28,122 @@ func (e *Engine) Start(ctx context.Context, c *container.Container, s *Streams) 
 		return nil, fmt.Errorf("cannot start container %q: it is %s: %w", c.Spec.Name, v.Status, errdefs.ErrFailedPrecondition)
 	}
 
-	var undo rollback
-	defer undo.onError(&err)
-
 	l := &launch{e: e, c: c}
-	if err := l.prepare(ctx, &undo); err != nil {
-		return nil, fmt.Errorf("cannot start container %q: %w", c.Spec.Name, err)
-	}
-	conn, err := l.spawn(ctx, s)
+	return l.start(ctx, s)
+}
+
+// Run is Create and Start in one, and faster than both: the monitor begins while
+// the record is still being made. If only the start has failed, the container is
+// returned too.
+func (e *Engine) Run(ctx context.Context, spec *container.Spec, opts CreateOptions, s *Streams) (c *container.Container, session *Session, err error) {
+	l := &launch{e: e}
+	defer l.undo.onError(&err)
+	c, err = e.create(ctx, spec, opts, func(c *container.Container) error {
+		l.c = c
+		if err := l.begin(ctx, s); err != nil {
+			return fmt.Errorf("cannot start container %q: %w", c.Spec.Name, err)
+		}
+		return nil
+	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if err := conn.Start(ctx); err != nil {
-		conn.Close()
-		return nil, err // the monitor has undone what it did
+	l.c = c
+	unlock, err := c.Lock(ctx)
+	if err != nil {
+		return c, nil, fmt.Errorf("cannot start container %q: %w", c.Spec.Name, err)
 	}
-	if s == nil {
-		return nil, conn.Close()
-	}
-	return &Session{conn: conn, streams: s, c: c}, nil
+	defer unlock()
+	session, err = l.start(ctx, s)
+	return c, session, err
 }
 
 // launch gathers what one start needs.
 type launch struct {
-	e   *Engine
-	c   *container.Container
-	cfg monitor.Config
+	e    *Engine
+	c    *container.Container
+	cfg  monitor.Config
+	in   oci.Input
+	conn *client.Conn // the monitor, if it was started early
+	undo rollback
+	done bool // begin has been called
 }
 
-// prepare makes the run directory and everything in it.
-func (l *launch) prepare(ctx context.Context, undo *rollback) error {
+// start is everything but the lock.
+func (l *launch) start(ctx context.Context, s *Streams) (session *Session, err error) {
+	undo := &l.undo
+	defer undo.onError(&err)
+	if err := l.begin(ctx, s); err != nil {
+		return nil, fmt.Errorf("cannot start container %q: %w", l.c.Spec.Name, err)
+	}
+	if err := l.prepare(ctx); err != nil {
+		return nil, fmt.Errorf("cannot start container %q: %w", l.c.Spec.Name, err)
+	}
+	if err := l.hand(ctx, s); err != nil {
+		return nil, err
+	}
+	if s != nil && s.Idle != nil {
+		s.Idle()
+	}
+	if err := l.conn.Start(ctx); err != nil {
+		return nil, err // the monitor has undone what it did
+	}
+	if s == nil {
+		return nil, l.conn.Close()
+	}
+	return &Session{conn: l.conn, streams: s, c: l.c}, nil
+}
+
+// begin makes the run directory and chooses the cgroup. Where the Spec alone says
+// how the first process is to be born, it starts the monitor too: monitor and
+// init get ready, a third of a start, beside what prepare has to do.
+func (l *launch) begin(ctx context.Context, s *Streams) error {
+	if l.done {
+		return nil
+	}
+	l.done = true
+	spec := &l.c.Spec
 	if err := os.RemoveAll(l.c.RunDir); err != nil { // what the last run left
 		return err
 	}
 	if err := os.MkdirAll(l.c.RunDir+"/rootfs", 0o700); err != nil {
 		return err
 	}
-	undo.add(func() error { return os.RemoveAll(l.c.RunDir) })
+	l.undo.add(func() error { return os.RemoveAll(l.c.RunDir) })
 	l.config()
-	doc, err := l.document(ctx, undo)
+	l.in = oci.Input{
+		Root:       filepath.Join(l.c.RunDir, "rootfs"),
+		Hostname:   spec.Network.Hostname,
+		NewNetwork: newNetwork(spec),
+		Files:      map[string]string{},
+	}
+	if err := l.cgroup(ctx, &l.undo); err != nil {
+		return err
+	}
+	if !alone(spec) {
+		return nil
+	}
+	l.cfg.Birth = l.request(oci.Namespaces(spec, l.in))
+	return l.spawn(ctx, s, true)
+}
+
+// alone says whether the namespaces of a container depend on nothing but its Spec.
+func alone(spec *container.Spec) bool {
+	n := spec.Namespaces
+	if !native(spec) || len(n.UIDMap)+len(n.GIDMap) > 0 || n.User != "" && n.User != "host" {
+		return false
+	}
+	for _, mode := range []string{n.PID, n.IPC, n.UTS, n.Cgroup, spec.Network.Mode} {
+		if strings.HasPrefix(mode, "container:") || strings.HasPrefix(mode, "ns:") {
+			return false
+		}
+	}
+	return true
+}
+
+// prepare writes everything that the first process reads.
+func (l *launch) prepare(ctx context.Context) error {
+	doc, err := l.document(ctx)
 	if err != nil {
 		return err
 	}
@@ -73,15 +153,32 @@ func (l *launch) prepare(ctx context.Context, undo *rollback) error {
 	return l.birth(doc)
 }
 
+// hand gives the whole configuration to the monitor.
+func (l *launch) hand(ctx context.Context, s *Streams) error {
+	var err error
+	if l.conn == nil {
+		err = l.spawn(ctx, s, false)
+	} else {
+		err = l.conn.Prepared(l.cfg)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot start container %q: %w", l.c.Spec.Name, err)
+	}
+	return nil
+}
+
 // spawn starts the monitor. With the driver passthrough it inherits our stdio.
-func (l *launch) spawn(ctx context.Context, s *Streams) (*client.Conn, error) {
+func (l *launch) spawn(ctx context.Context, s *Streams, early bool) error {
 	var stdio []*os.File
 	if l.cfg.Log.Driver == "passthrough" {
 		stdio = []*os.File{os.Stdin, os.Stdout, os.Stderr}
 	}
-	conn, err := client.Spawn(ctx, Helper("moss-monitor"), l.cfg, stdio)
+	conn, err := client.Spawn(ctx, Helper("moss-monitor"), l.cfg, early, stdio)
 	if err != nil {
-		return nil, fmt.Errorf("cannot start container %q: %w", l.c.Spec.Name, err)
+		return err
 	}
-	return conn, nil
+	l.conn = conn
+	// First of what is undone: the cgroup is in use for as long as it lives.
+	l.undo.add(func() error { conn.Abort(); return nil })
+	return nil
 }

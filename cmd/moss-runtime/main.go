@@ -1,3 +1,8 @@
+// It lives for milliseconds, and need not look for a limit of CPU time.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Command moss-runtime is moss's own OCI runtime, and the init stage of every container.
 package main
 

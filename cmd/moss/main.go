@@ -1,3 +1,9 @@
+// Neither a limit of CPU time nor a change of it matters to what lives for
+// milliseconds: looking for one at every start would.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Command moss runs containers without root and without a daemon.
 package main
 

@@ -47,6 +47,7 @@ type monitor struct {
 	stopped   bool          // a stop was asked for
 	subreaper bool          // processes of the container's may become our children
 	external  bool          // another OCI runtime made the process
+	early     bool          // moss has not written the whole configuration yet
 	preserved int           // descriptors from extraFD on that the container inherits
 
 	// The end of a run.
@@ -59,6 +60,10 @@ type monitor struct {
 	settling
 }
 
+// Early is the second argument of a monitor whose configuration says no more than
+// what the birth needs: the rest comes with Prepared.
+const Early = "early"
+
 // descriptors that the monitor is started with.
 const (
 	startFD = 3 // the start socket
@@ -67,15 +72,16 @@ const (
 
 // Main is the program moss-monitor; it returns its exit code.
 func Main(args []string) int {
-	if len(args) != 2 {
-		os.Stderr.WriteString("usage: moss-monitor MONITOR.JSON (moss starts it, with a socket as descriptor 3)\n")
+	early := len(args) == 3 && args[2] == Early
+	if len(args) != 2 && !early {
+		os.Stderr.WriteString("usage: moss-monitor MONITOR.JSON [early] (moss starts it, with a socket as descriptor 3)\n")
 		return 125
 	}
 	if err := detach(); err != nil {
 		os.Stderr.WriteString("moss-monitor: " + err.Error() + "\n")
 		return 125
 	}
-	m := &monitor{configPath: args[1], peer: -1, pidfd: -1}
+	m := &monitor{configPath: args[1], early: early, peer: -1, pidfd: -1}
 	m.stdin = input{m: m, fd: -1}
 	var err error
 	if m.loop, err = newLoop(); err != nil {

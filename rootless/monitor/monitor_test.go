@@ -148,7 +148,7 @@ func (b *box) spawn(stdio ...*os.File) *client.Conn {
 	if err := container.WriteFile(b.cfg.Birth.Document, b.doc, false); err != nil {
 		b.t.Fatal(err)
 	}
-	conn, err := client.Spawn(b.t.Context(), b.program, b.cfg, stdio)
+	conn, err := client.Spawn(b.t.Context(), b.program, b.cfg, false, stdio)
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -36,8 +36,9 @@ type relinked struct {
 }
 
 // connect connects the network of the container's process, on a goroutine that
-// ends with its answer: the process mounts its root file system meanwhile.
-func (m *monitor) connect(ctx context.Context) <-chan error {
+// ends with its answer: the process mounts its root file system meanwhile. The
+// files that it completes are there when whole is closed.
+func (m *monitor) connect(ctx context.Context, whole <-chan struct{}) <-chan error {
 	done := make(chan error, 1)
 	if m.cfg.Network == nil {
 		done <- nil
@@ -48,12 +49,18 @@ func (m *monitor) connect(ctx context.Context) <-chan error {
 		done <- err
 		return done
 	}
+	network := m.cfg.Network // awaitPrepared reads the configuration anew
 	go func() {
-		l, st, err := slirp.Connect(ctx, m.cfg.Network.Dirs, m.cfg.Network.Request, netns)
+		l, st, err := slirp.Connect(ctx, network.Dirs, network.Request, netns)
 		netns.Close()
 		if err == nil {
 			m.lease = &lease{m: m, fd: l.Fd(), st: st, event: -1}
-			err = m.cfg.completeFiles(st)
+			select {
+			case <-whole:
+				err = m.cfg.completeFiles(st)
+			case <-ctx.Done():
+				err = ctx.Err()
+			}
 		}
 		done <- err
 	}()

@@ -6,6 +6,9 @@ import "time"
 // monitor's descriptor 3). Every packet begins with its kind.
 //
 //	moss                                       monitor (argv[1]: path of monitor.json)
+//	Prepared             ──▶                          only to a monitor that was started
+//	                                                  early: monitor.json and init's document
+//	                                                  are whole now, and are to be read
 //	                     ◀──  Created JSON{pid}       clone, init ready, network connected
 //	                          or Failed JSON{message, code}
 //	Resize (maybe)       ──▶                          the terminal's first size
@@ -24,6 +27,7 @@ import "time"
 // <RunDir>/ctl.sock (SOCK_SEQPACKET too) takes one packet, a JSON ControlRequest,
 // a connection and answers with one JSON ControlReply.
 const (
+	Prepared = 'P'
 	Created  = 'C'
 	Failed   = 'F'
 	Start    = 'S'

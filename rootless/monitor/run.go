@@ -19,6 +19,8 @@ import (
 type program interface {
 	// create makes the process, and returns its PID.
 	create(stdio [3]*os.File, extra []*os.File) (pid int, err error)
+	// proceed lets a process that was made early go on.
+	proceed() error
 	// ready waits until everything but the execution is done, and returns the
 	// master of the terminal, if there is one; else -1.
 	ready() (console int, err error)
@@ -71,8 +73,18 @@ func (m *monitor) prepare(meanwhile func() error) error {
 	defer cancel()
 	impatient := time.AfterFunc(impatience, func() { m.watchStarter(ctx, cancel, pid) })
 	defer impatient.Stop()
-	connected := m.connect(ctx)
-	err = meanwhile()
+	whole := make(chan struct{})
+	connected := m.connect(ctx, whole)
+	if m.early {
+		if err = m.awaitPrepared(); err == nil {
+			c = m.cfg
+			err = m.program.proceed()
+		}
+	}
+	if err == nil {
+		close(whole)
+		err = meanwhile()
+	}
 	if err == nil {
 		err = writePIDFile(c.PIDFile, m.pid)
 	}
@@ -93,6 +105,23 @@ func (m *monitor) prepare(meanwhile func() error) error {
 		err = m.announce() // with the addresses
 	}
 	return err
+}
+
+// awaitPrepared waits until moss has written the whole configuration, and reads it.
+func (m *monitor) awaitPrepared() error {
+	var packet [1]byte
+	n, err := retry(func() (int, error) { return unix.Read(startFD, packet[:]) })
+	if err != nil || n != 1 || packet[0] != Prepared {
+		return errLeft
+	}
+	m.early = false
+	before := m.cfg
+	m.cfg = nil
+	if _, err := m.config(); err != nil {
+		m.cfg = before
+		return err
+	}
+	return nil
 }
 
 func (m *monitor) becomeReady() error {
@@ -178,7 +207,9 @@ func (m *monitor) newProgram() program {
 	if m.cfg.Runtime != nil {
 		return &external{m: m, console: -1}
 	}
-	return &native{request: m.cfg.Birth}
+	request := m.cfg.Birth
+	request.Later = m.early
+	return &native{request: request}
 }
 
 // native is a process made by moss-runtime's init.
@@ -195,6 +226,8 @@ func (n *native) create(stdio [3]*os.File, extra []*os.File) (int, error) {
 	n.p = p
 	return p.PID, nil
 }
+
+func (n *native) proceed() error { return coded(n.p.Proceed()) }
 
 func (n *native) ready() (int, error) {
 	f, err := n.p.Ready()

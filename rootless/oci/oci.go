@@ -65,7 +65,7 @@ func Build(c *container.Spec, in Input) (*specs.Spec, error) {
 		Mounts:      mounts,
 		Annotations: annotations(c),
 		Linux: &specs.Linux{
-			Namespaces:  namespaces(c, in),
+			Namespaces:  Namespaces(c, in),
 			UIDMappings: in.UIDMap,
 			GIDMappings: in.GIDMap,
 			Sysctl:      sysctls(c, in),
@@ -129,9 +129,9 @@ func sysctls(c *container.Spec, in Input) map[string]string {
 	return out
 }
 
-// namespaces lists the namespaces to make and to join, in an order in which
+// Namespaces lists the namespaces to make and to join, in an order in which
 // they can be: the user namespace first.
-func namespaces(c *container.Spec, in Input) []specs.LinuxNamespace {
+func Namespaces(c *container.Spec, in Input) []specs.LinuxNamespace {
 	var out []specs.LinuxNamespace
 	if path := in.Join[specs.UserNamespace]; path != "" || len(in.UIDMap) > 0 {
 		out = append(out, specs.LinuxNamespace{Type: specs.UserNamespace, Path: path})

@@ -47,6 +47,11 @@ func Init(args []string) int {
 	if len(args) != 1 {
 		return s.fail(errors.New("cannot start container: init wants one document"))
 	}
+	if os.Getenv("_MOSS_LATER") != "" {
+		if err := s.await('d'); err != nil {
+			return s.fail(err)
+		}
+	}
 	data, err := os.ReadFile(args[0])
 	if err != nil {
 		return s.fail(fmt.Errorf("cannot read document: %w", err))

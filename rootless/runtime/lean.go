@@ -8,8 +8,8 @@ import (
 
 // The first use of a type by encoding/json walks over all types that it contains,
 // for the Specification nearly a millisecond: a fifth of a container's start. So
-// the init stages decode what they look at, and the rest only if it is needed.
-// TestLean compares both ways of reading.
+// the init stages decode what they look at, and the rest only if it is needed; moss
+// encodes no more than that. TestLean compares both ways.
 
 // leanDocument is Document with a lean specification.
 type leanDocument struct {
@@ -18,29 +18,63 @@ type leanDocument struct {
 }
 
 type leanSpec struct {
-	Process     *specs.Process    `json:"process"`
-	Root        *specs.Root       `json:"root"`
-	Hostname    string            `json:"hostname"`
-	Domainname  string            `json:"domainname"`
-	Mounts      []specs.Mount     `json:"mounts"`
-	Hooks       json.RawMessage   `json:"hooks"`
-	Annotations map[string]string `json:"annotations"`
-	Linux       *leanLinux        `json:"linux"`
+	Process     *specs.Process    `json:"process,omitempty"`
+	Root        *specs.Root       `json:"root,omitempty"`
+	Hostname    string            `json:"hostname,omitempty"`
+	Domainname  string            `json:"domainname,omitempty"`
+	Mounts      []specs.Mount     `json:"mounts,omitempty"`
+	Hooks       json.RawMessage   `json:"hooks,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+	Linux       *leanLinux        `json:"linux,omitempty"`
 }
 
 type leanLinux struct {
-	UIDMappings       []specs.LinuxIDMapping           `json:"uidMappings"`
-	GIDMappings       []specs.LinuxIDMapping           `json:"gidMappings"`
-	Sysctl            map[string]string                `json:"sysctl"`
-	Namespaces        []specs.LinuxNamespace           `json:"namespaces"`
-	Devices           []specs.LinuxDevice              `json:"devices"`
-	Seccomp           json.RawMessage                  `json:"seccomp"`
-	RootfsPropagation string                           `json:"rootfsPropagation"`
-	MaskedPaths       []string                         `json:"maskedPaths"`
-	ReadonlyPaths     []string                         `json:"readonlyPaths"`
-	MountLabel        string                           `json:"mountLabel"`
-	Personality       *specs.LinuxPersonality          `json:"personality"`
-	TimeOffsets       map[string]specs.LinuxTimeOffset `json:"timeOffsets"`
+	UIDMappings       []specs.LinuxIDMapping           `json:"uidMappings,omitempty"`
+	GIDMappings       []specs.LinuxIDMapping           `json:"gidMappings,omitempty"`
+	Sysctl            map[string]string                `json:"sysctl,omitempty"`
+	Namespaces        []specs.LinuxNamespace           `json:"namespaces,omitempty"`
+	Devices           []specs.LinuxDevice              `json:"devices,omitempty"`
+	Seccomp           json.RawMessage                  `json:"seccomp,omitempty"`
+	RootfsPropagation string                           `json:"rootfsPropagation,omitempty"`
+	MaskedPaths       []string                         `json:"maskedPaths,omitempty"`
+	ReadonlyPaths     []string                         `json:"readonlyPaths,omitempty"`
+	MountLabel        string                           `json:"mountLabel,omitempty"`
+	Personality       *specs.LinuxPersonality          `json:"personality,omitempty"`
+	TimeOffsets       map[string]specs.LinuxTimeOffset `json:"timeOffsets,omitempty"`
+}
+
+// Lean is what the init stage reads of the document, in a form that is encoded
+// in a third of the time.
+func (d *Document) Lean() (any, error) {
+	doc := leanDocument{Document: *d}
+	doc.Document.Spec = nil
+	from := d.Spec
+	doc.Spec = &leanSpec{
+		Process: from.Process, Root: from.Root, Hostname: from.Hostname, Domainname: from.Domainname,
+		Mounts: from.Mounts, Annotations: from.Annotations,
+	}
+	if l := from.Linux; l != nil {
+		doc.Spec.Linux = &leanLinux{
+			UIDMappings: l.UIDMappings, GIDMappings: l.GIDMappings, Sysctl: l.Sysctl, Namespaces: l.Namespaces,
+			Devices: l.Devices, RootfsPropagation: l.RootfsPropagation, MaskedPaths: l.MaskedPaths,
+			ReadonlyPaths: l.ReadonlyPaths, MountLabel: l.MountLabel, Personality: l.Personality, TimeOffsets: l.TimeOffsets,
+		}
+		if d.SeccompBPF == "" && l.Seccomp != nil {
+			raw, err := json.Marshal(l.Seccomp)
+			if err != nil {
+				return nil, err
+			}
+			doc.Spec.Linux.Seccomp = raw
+		}
+	}
+	if d.State != nil && from.Hooks != nil {
+		raw, err := json.Marshal(from.Hooks)
+		if err != nil {
+			return nil, err
+		}
+		doc.Spec.Hooks = raw
+	}
+	return &doc, nil
 }
 
 // readDocument decodes what the init stage looks at.

@@ -41,6 +41,14 @@ func TestLean(t *testing.T) {
 	if !reflect.DeepEqual(*got, doc) {
 		t.Errorf("%+v\nwant %+v", got, doc)
 	}
+	lean, err := doc.Lean()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, _ = json.Marshal(lean)
+	if got, err := readDocument(data); err != nil || !reflect.DeepEqual(*got, doc) {
+		t.Errorf("lean: %+v %v\nwant %+v", got, err, doc)
+	}
 
 	exec := ExecDocument{PID: 1, Process: spec.Process, User: "u", Groups: []string{"g"}, SetHome: true,
 		Seccomp: spec.Linux.Seccomp, Cgroup: "/c", Console: true, Personality: spec.Linux.Personality}

@@ -38,8 +38,8 @@ func (cmd *AttachCmd) Run(ctx context.Context, c *call) error {
 
 // join attaches to a container that runs.
 func (c *call) join(ctx context.Context, ctr *container.Container, s *rootless.Streams, raw func() error) error {
-	begin, stop := c.proxySignals(ctx, s, func() *container.Container { return ctr })
-	defer stop()
+	catch, begin := c.proxySignals(ctx, s, func() *container.Container { return ctr })
+	catch()
 	session, err := c.Engine.Attach(ctx, ctr, s)
 	if err != nil {
 		return err

@@ -95,28 +95,41 @@ func (cmd *RunCmd) Run(ctx context.Context, c *call) error {
 	if cmd.TTY && cmd.which.in && !cmd.Detach && !isTerminal(c.In) {
 		slog.Warn("the input is not a terminal: --tty gives the container one all the same")
 	}
-	ctr, err := c.create(ctx, cmd.spec, &cmd.ContainerFlags)
-	if err != nil {
+	if cmd.Detach {
+		ctr, _, err := c.runContainer(ctx, cmd.spec, &cmd.ContainerFlags, nil)
+		if err == nil {
+			fmt.Fprintln(c.Out, ctr.Spec.ID)
+		}
 		return err
 	}
-	if cmd.Detach {
-		if _, err := c.Engine.Start(ctx, ctr, nil); err != nil {
-			return c.startFailed(ctx, ctr, err)
-		}
-		fmt.Fprintln(c.Out, ctr.Spec.ID)
-		return nil
-	}
 	streams, raw := c.streams(cmd.which, cmd.TTY, cmd.detachKeys, cmd.sigProxy())
-	return c.stay(ctx, ctr, streams, raw)
+	var ctr *container.Container
+	return c.stay(ctx, streams, raw, func() *container.Container { return ctr }, func() (session *rootless.Session, err error) {
+		ctr, session, err = c.runContainer(ctx, cmd.spec, &cmd.ContainerFlags, streams)
+		return session, err
+	})
 }
 
-// stay starts a container attached and ends with its exit code.
-func (c *call) stay(ctx context.Context, ctr *container.Container, s *rootless.Streams, raw func() error) error {
-	begin, stop := c.proxySignals(ctx, s, func() *container.Container { return ctr })
-	defer stop()
-	session, err := c.Engine.Start(ctx, ctr, s)
+// runContainer is stages 3 to 8.
+func (c *call) runContainer(ctx context.Context, spec *container.Spec, f *ContainerFlags, s *rootless.Streams) (*container.Container, *rootless.Session, error) {
+	opts, err := c.createOptions(spec, f)
 	if err != nil {
-		return c.startFailed(ctx, ctr, err)
+		return nil, nil, err
+	}
+	ctr, session, err := c.Engine.Run(ctx, spec, opts, s)
+	if err != nil && ctr != nil {
+		err = c.startFailed(ctx, ctr, err)
+	}
+	return ctr, session, err
+}
+
+// stay starts a container attached, by start, and ends with its exit code.
+func (c *call) stay(ctx context.Context, s *rootless.Streams, raw func() error, target func() *container.Container, start func() (*rootless.Session, error)) error {
+	catch, begin := c.proxySignals(ctx, s, target)
+	s.Idle = catch
+	session, err := start()
+	if err != nil {
+		return err
 	}
 	begin()
 	if err := raw(); err != nil {
@@ -147,13 +160,19 @@ func (c *call) startFailed(ctx context.Context, ctr *container.Container, err er
 
 // create is stages 3 and 4.
 func (c *call) create(ctx context.Context, spec *container.Spec, f *ContainerFlags) (*container.Container, error) {
-	spec.CreateCommand = c.Args
-	if err := c.mountVolumesFrom(spec, f.VolumesFrom); err != nil {
+	opts, err := c.createOptions(spec, f)
+	if err != nil {
 		return nil, err
 	}
-	return c.Engine.Create(ctx, spec, rootless.CreateOptions{
+	return c.Engine.Create(ctx, spec, opts)
+}
+
+// createOptions are those of the flags; the Spec gets what needs other containers.
+func (c *call) createOptions(spec *container.Spec, f *ContainerFlags) (opts rootless.CreateOptions, err error) {
+	spec.CreateCommand = c.Args
+	return rootless.CreateOptions{
 		Pull: f.Pull, Replace: f.Replace, Quiet: f.Quiet, TLSVerify: f.TLSVerify, AuthFile: f.Authfile,
-	})
+	}, c.mountVolumesFrom(spec, f.VolumesFrom)
 }
 
 // volumesFrom reads CONTAINER[:ro|rw].

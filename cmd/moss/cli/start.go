@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 
+	"moss/rootless"
 	"moss/rootless/container"
 )
 
@@ -74,5 +75,11 @@ func (cmd *StartCmd) stay(ctx context.Context, c *call, ctr *container.Container
 	if ctr.Look().Status == container.StatusRunning {
 		return c.join(ctx, ctr, streams, raw)
 	}
-	return c.stay(ctx, ctr, streams, raw)
+	return c.stay(ctx, streams, raw, func() *container.Container { return ctr }, func() (*rootless.Session, error) {
+		session, err := c.Engine.Start(ctx, ctr, streams)
+		if err != nil {
+			return nil, c.startFailed(ctx, ctr, err)
+		}
+		return session, nil
+	})
 }

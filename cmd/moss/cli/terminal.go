@@ -83,30 +83,24 @@ func (c *call) streams(w which, tty bool, keys []byte, sigProxy bool) (s *rootle
 }
 
 // proxySignals passes on to the container what moss receives, as podman's
-// --sig-proxy does, until stop is called. Signals that come before the program
-// runs wait for it.
-func (c *call) proxySignals(ctx context.Context, s *rootless.Streams, target func() *container.Container) (begin, stop func()) {
+// --sig-proxy does, for as long as moss lives: there is no end to it, because
+// taking back what was asked of the kernel costs a millisecond at the exit.
+// Signals that come between catch and begin wait for begin.
+func (c *call) proxySignals(ctx context.Context, s *rootless.Streams, target func() *container.Container) (catch, begin func()) {
 	if !s.SigProxy || s.Terminal {
 		return func() {}, func() {}
 	}
 	received := make(chan os.Signal, 32)
-	signal.Notify(received, proxied()...)
-	done := make(chan struct{})
+	catch = func() { signal.Notify(received, proxied()...) }
 	begin = func() {
-		// The goroutine ends with stop.
-		go func() {
-			for {
-				select {
-				case <-done:
-					return
-				case sig := <-received:
-					// It may have ended meanwhile; Wait tells.
-					_ = c.Engine.Kill(ctx, target(), int(sig.(unix.Signal)))
-				}
+		go func() { // ends with moss
+			for sig := range received {
+				// It may have ended meanwhile; Wait tells.
+				_ = c.Engine.Kill(ctx, target(), int(sig.(unix.Signal)))
 			}
 		}()
 	}
-	return begin, func() { signal.Stop(received); close(done) }
+	return catch, begin
 }
 
 // proxied are the signals that are passed on: all but those that concern moss

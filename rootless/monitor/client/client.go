@@ -40,14 +40,17 @@ type Conn struct {
 	pid int // the monitor, when this process started it
 	tty bool
 	buf []byte
+	// started: the program has been let run
+	started bool
 }
 
 // Spawn writes cfg to <RunDir>/monitor.json and starts the monitor on it,
-// detached, with the program at path. stdio are its standard streams for the log
+// detached, with the program at path; early, cfg need only say what the birth
+// needs, and Prepared must follow. stdio are its standard streams for the log
 // driver passthrough (nil: /dev/null), and after the third what the container
 // inherits from descriptor 3 on. Start goes on with the conversation; closing
 // the connection before ends it, and leaves nothing.
-func Spawn(ctx context.Context, program string, cfg monitor.Config, stdio []*os.File) (*Conn, error) {
+func Spawn(ctx context.Context, program string, cfg monitor.Config, early bool, stdio []*os.File) (*Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -60,7 +63,11 @@ func Spawn(ctx context.Context, program string, cfg monitor.Config, stdio []*os.
 		return nil, fmt.Errorf("cannot make start socket: %w", err)
 	}
 	defer unix.Close(pair[1])
-	pid, err := start(program, path, pair[1], stdio, cfg.Home)
+	args := []string{"moss-monitor", path}
+	if early {
+		args = append(args, monitor.Early)
+	}
+	pid, err := start(program, args, pair[1], stdio, cfg.Home)
 	if err != nil {
 		unix.Close(pair[0])
 		return nil, fmt.Errorf("cannot start monitor %q: %w", program, err)
@@ -68,8 +75,38 @@ func Spawn(ctx context.Context, program string, cfg monitor.Config, stdio []*os.
 	return &Conn{fd: pair[0], pid: pid, tty: cfg.TTY}, nil
 }
 
+// Prepared writes the whole configuration for a monitor that was started early,
+// and tells it.
+func (c *Conn) Prepared(cfg monitor.Config) error {
+	if err := container.WriteFile(filepath.Join(cfg.RunDir, "monitor.json"), cfg, false); err != nil {
+		return err
+	}
+	if err := c.Send(monitor.Prepared, nil); err != nil && !errors.Is(err, ErrMonitorGone) {
+		return err
+	}
+	return nil // what a monitor that has given up has to say is still to be received
+}
+
+// Abort ends a start whose program has not been let run, and returns when the
+// monitor has undone what it did. Of a program that may run it takes leave only.
+func (c *Conn) Abort() {
+	if c.fd >= 0 && c.pid > 0 && !c.started {
+		unix.Shutdown(c.fd, unix.SHUT_RDWR)
+		retryWait(c.pid)
+	}
+	c.Close()
+}
+
+func retryWait(pid int) {
+	for {
+		if _, err := syscall.Wait4(pid, nil, 0, nil); err != syscall.EINTR {
+			return
+		}
+	}
+}
+
 // start executes the monitor in a session of its own.
-func start(program, config string, sock int, stdio []*os.File, home string) (int, error) {
+func start(program string, args []string, sock int, stdio []*os.File, home string) (int, error) {
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return 0, err
@@ -93,7 +130,7 @@ func start(program, config string, sock int, stdio []*os.File, home string) (int
 		defer unix.Close(dir)
 		sys.UseCgroupFD, sys.CgroupFD = true, dir
 	}
-	pid, _, err := syscall.StartProcess(program, []string{"moss-monitor", config}, &syscall.ProcAttr{
+	pid, _, err := syscall.StartProcess(program, args, &syscall.ProcAttr{
 		Dir: "/", Env: environment(), Files: files, Sys: sys,
 	})
 	return pid, err
@@ -128,6 +165,7 @@ func (c *Conn) Start(ctx context.Context) error {
 	if c.tty {
 		c.sendSize(os.Stdin)
 	}
+	c.started = true
 	if err := c.Send(monitor.Start, nil); err != nil {
 		return err
 	}

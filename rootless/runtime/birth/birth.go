@@ -41,6 +41,8 @@ type Request struct {
 	// PreserveFDs is how many descriptors from 3 on the program inherits: the
 	// first ones of extra. More of extra is for the init stage only, at 4 and up.
 	PreserveFDs int `json:",omitempty"`
+	// Later: the process is not to read its document before Proceed.
+	Later bool `json:",omitempty"`
 
 	handOn bool // set by the bridge
 }
@@ -129,6 +131,9 @@ func start(r Request, stdio [3]*os.File, extra []*os.File) (*Process, error) {
 		attr:   syscall.SysProcAttr{Cloneflags: r.Flags &^ unix.CLONE_NEWTIME},
 		handOn: r.handOn,
 	}
+	if r.Later {
+		c.env = append(c.env, "_MOSS_LATER=1")
+	}
 	if r.handOn {
 		c.attr.Cloneflags |= unix.CLONE_PARENT
 		keepCapabilities(&c)
@@ -215,7 +220,7 @@ func (c *clone) start() (*Process, error) {
 		// No signal may interrupt the thread between its seccomp filter and
 		// execve: the filter may forbid rt_sigreturn.
 		"GODEBUG=asyncpreemptoff=1",
-		"GOMAXPROCS=2",
+		"GOMAXPROCS=1",
 		"GOGC=off", // it lives for milliseconds
 	}, c.env...)
 	argv := append([]string{"moss-runtime"}, c.args...)

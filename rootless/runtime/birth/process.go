@@ -15,6 +15,7 @@ import (
 // closed by execve):
 //
 //	caller                     moss-runtime init
+//	'd'              ──▶                            only with Request.Later: read the document
 //	                 ◀──       {"Stage":"map"}      only with newuidmap: maps are wanted
 //	'm'              ──▶
 //	                 ◀──       {"Stage":"hooks"}    only with runtime hooks: namespaces
@@ -69,6 +70,9 @@ type Message struct {
 	UIDMap    []IDMap  `json:",omitempty"` // idmap
 	GIDMap    []IDMap  `json:",omitempty"`
 }
+
+// Proceed tells a process of a Request with Later that its document is there.
+func (p *Process) Proceed() error { return p.send('d') }
 
 // Ready waits until everything but the execution is done, and returns the master
 // of the pseudoterminal if the document asked for one.
