@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"moss/record"
 	"moss/rootless/container"
 	"moss/rootless/oci"
 	"moss/slirp"
@@ -375,7 +376,7 @@ func (e *Engine) makeDir(ctx context.Context, spec *container.Spec, img *image.I
 			return err
 		}
 	}
-	return container.WriteFile(filepath.Join(dir, "spec.json"), spec, !spec.Lifecycle.AutoRemove)
+	return record.Write(filepath.Join(dir, "spec.json"), spec, !spec.Lifecycle.AutoRemove)
 }
 
 // makeLayer makes the upper and work directories. The merged root directory

@@ -2,6 +2,7 @@
 package rootless
 
 import (
+	"moss/rootless/monitor/client"
 	"moss/storage/image"
 	"moss/storage/volume"
 	"moss/userns"
@@ -13,6 +14,8 @@ type Engine struct {
 	Paths   Paths
 	Images  *image.Images
 	Volumes *volume.Volumes
+	// Ahead is a monitor that waits for a container to start; nil for none.
+	Ahead *client.Ahead
 }
 
 // New makes the engine of the user whose files are in dirs.

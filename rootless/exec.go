@@ -2,7 +2,6 @@ package rootless
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"slices"
@@ -11,6 +10,7 @@ import (
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"moss/record"
 	"moss/rootless/container"
 	"moss/rootless/oci"
 	"moss/rootless/runtime"
@@ -38,7 +38,7 @@ func (e *Engine) Exec(ctx context.Context, c *container.Container, o ExecOptions
 	if err != nil {
 		return 0, fmt.Errorf("cannot exec in container %q: %w", c.Spec.Name, err)
 	}
-	data, err := json.Marshal(doc)
+	data, err := record.Encode(doc)
 	if err != nil {
 		return 0, err
 	}

@@ -12,6 +12,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"moss/record"
 	"moss/rootless/container"
 	"moss/rootless/monitor"
 	"moss/rootless/runtime"
@@ -123,7 +124,7 @@ func (l *launch) birth(doc *runtime.Document) error {
 	}
 	l.cfg.Birth = l.request(doc.Spec.Linux.Namespaces)
 	l.cfg.Birth.UIDMap, l.cfg.Birth.GIDMap = idMaps(doc.Spec.Linux.UIDMappings), idMaps(doc.Spec.Linux.GIDMappings)
-	return container.WriteFile(l.cfg.Birth.Document, lean, false)
+	return record.Write(l.cfg.Birth.Document, lean, false)
 }
 
 // request is how the first process is cloned.

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"moss/record"
 	"moss/rootless/container"
 )
 
@@ -220,7 +221,7 @@ func writeLive(t *testing.T, c *container.Container, pid int) {
 		t.Fatal(err)
 	}
 	live := container.Live{PID: pid, PIDStart: start, Monitor: pid, MonitorStart: start}
-	if err := container.WriteFile(filepath.Join(c.RunDir, "live.json"), live, false); err != nil {
+	if err := record.Write(filepath.Join(c.RunDir, "live.json"), live, false); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"moss/record"
 	"moss/rootless/container"
 	"moss/slirp"
 	"moss/systemd/cgroup"
@@ -119,7 +120,7 @@ func (e *Engine) afterCrash(c *container.Container) {
 	if last != nil && last.Finished.IsZero() {
 		last.Finished, last.ExitCode = time.Now(), 137
 		last.Error = "its monitor was killed"
-		container.WriteFile(filepath.Join(c.Dir, "last.json"), last, true)
+		record.Write(filepath.Join(c.Dir, "last.json"), last, true)
 	}
 	for _, file := range []string{"live.json", "attach.sock", "ctl.sock", "monitor.pid"} {
 		os.Remove(filepath.Join(c.RunDir, file))
@@ -162,7 +163,7 @@ func (e *Engine) Rename(ctx context.Context, c *container.Container, name string
 	defer hold.Close()
 	old := c.Spec.Name
 	c.Spec.Name = name
-	if err := container.WriteFile(filepath.Join(c.Dir, "spec.json"), &c.Spec, true); err != nil {
+	if err := record.Write(filepath.Join(c.Dir, "spec.json"), &c.Spec, true); err != nil {
 		return errors.Join(err, os.Remove(e.Paths.Name(name)))
 	}
 	return os.Remove(e.Paths.Name(old))

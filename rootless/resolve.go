@@ -2,7 +2,6 @@ package rootless
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +9,7 @@ import (
 	"os/exec"
 	"strings"
 
+	"moss/record"
 	"moss/storage/image"
 )
 
@@ -24,7 +24,7 @@ func (e *HelperError) Error() string {
 // our own standard output when out is nil; its progress and errors to stderr.
 func (e *Engine) ImageHelper(ctx context.Context, req image.Request, out io.Writer) error {
 	req.Root, req.Run = e.Paths.Root, e.Paths.Run
-	doc, err := json.Marshal(req)
+	doc, err := record.Encode(req)
 	if err != nil {
 		return err
 	}

@@ -173,6 +173,14 @@ func (l *launch) spawn(ctx context.Context, s *Streams, early bool) error {
 	if l.cfg.Log.Driver == "passthrough" {
 		stdio = []*os.File{os.Stdin, os.Stdout, os.Stderr}
 	}
+	if early && stdio == nil {
+		l.conn = l.e.Ahead.Take(l.cfg)
+	}
+	if l.conn != nil {
+		l.undo.add(func() error { l.conn.Abort(); return nil })
+		return nil
+	}
+	client.Remember(l.e.Paths.Run, l.cfg.Home)
 	conn, err := client.Spawn(ctx, Helper("moss-monitor"), l.cfg, early, stdio)
 	if err != nil {
 		return err

@@ -2,7 +2,6 @@ package slirp
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +10,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"moss/record"
 )
 
 // The files of moss-net, below Dirs.Run.
@@ -102,7 +103,7 @@ func Info(ctx context.Context, d Dirs) (*Information, error) {
 // met at most once: Ensure returns only when a new one listens, and that one
 // stays for a while.
 func converse(ctx context.Context, d Dirs, call Call, fd int, start bool) (*Lease, *Reply, error) {
-	packet, err := json.Marshal(call)
+	packet, err := record.Encode(call)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -153,7 +154,7 @@ func callOnce(ctx context.Context, d Dirs, packet []byte, fd int) (_ *Lease, _ *
 		return nil, nil, gone(err)
 	}
 	var reply Reply
-	if err := json.Unmarshal(answer, &reply); err != nil {
+	if err := record.Decode(answer, &reply); err != nil {
 		return nil, nil, fmt.Errorf("moss-net's answer: %w", err)
 	}
 	if reply.Error != "" {

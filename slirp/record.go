@@ -2,7 +2,6 @@ package slirp
 
 import (
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"moss/record"
 
 	"golang.org/x/sys/unix"
 )
@@ -35,7 +36,7 @@ func Load(d Dirs, name string) (*Network, error) {
 		return nil, fmt.Errorf("cannot load network %q: %w", name, err)
 	}
 	var n Network
-	if err := json.Unmarshal(text, &n); err != nil {
+	if err := record.Decode(text, &n); err != nil {
 		return nil, fmt.Errorf("cannot load network %q: %w", name, err)
 	}
 	return &n, nil
@@ -106,7 +107,7 @@ func save(d Dirs, n *Network, put func(temp, path string) error) error {
 	if n.Name == "" || strings.HasPrefix(n.Name, ".") || strings.Contains(n.Name, "/") {
 		return fs.ErrInvalid
 	}
-	text, err := json.MarshalIndent(n, "", "  ")
+	text, err := record.Encode(n)
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ var layers = []struct {
 	dirs      []string
 	strangers bool // the directories of this layer do not see each other
 }{
+	{"ground", []string{"record"}, true},
 	{"host", []string{"userns", "systemd"}, true},
 	{"resources", []string{"storage", "slirp"}, true},
 	{"parts", []string{"rootless/container", "rootless/pod", "rootless/event", "rootless/oci", "rootless/monitor", "rootless/runtime"}, false},
@@ -74,8 +75,9 @@ var small = map[string][]string{
 	"moss/rootless/monitor":       {"golang.org/x/sys"},
 	"moss/rootless/runtime/birth": {"golang.org/x/sys"},
 	"moss/slirp":                  {"golang.org/x/sys"},
-	"moss/storage/image":          {},
-	"moss/storage/volume":         {},
+	"moss/record":                 {"golang.org/x/sys"},
+	"moss/storage/image":          {"golang.org/x/sys"},
+	"moss/storage/volume":         {"golang.org/x/sys"},
 	"moss/cmd/moss-runtime": {"golang.org/x/sys", "github.com/opencontainers/runtime-spec", "github.com/moby/profiles/seccomp",
 		"github.com/containerd/errdefs"},
 	"moss/test/box": {},

@@ -2,7 +2,6 @@ package userns
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"moss/record"
 )
 
 // keep returns the pause process that is to be joined, under pause.lock.
@@ -35,7 +36,7 @@ func keep(ctx context.Context, dirs Dirs, u user) (*process, error) {
 // host's files has made. It stays if its maps are still right, and as long as
 // anything runs in its namespaces: that could not be reached from new ones.
 // Then the record stays as it is too, so that the next moss looks again.
-func renew(ctx context.Context, dirs Dirs, u user, p *process, r record, sig signature) (*process, error) {
+func renew(ctx context.Context, dirs Dirs, u user, p *process, r pauseRecord, sig signature) (*process, error) {
 	used := inUse(dirs, p)
 	want, err := wantedMaps(ctx, u)
 	if err != nil {
@@ -47,7 +48,7 @@ func renew(ctx context.Context, dirs Dirs, u user, p *process, r record, sig sig
 	}
 	have, err := mapsOf(p.pid)
 	if err == nil && have.equal(want) && (r.protocol == Protocol || used) {
-		return p, record{Protocol, p.pid, p.start, sig}.write(dirs)
+		return p, pauseRecord{Protocol, p.pid, p.start, sig}.write(dirs)
 	}
 	if used {
 		return p, nil
@@ -97,7 +98,7 @@ func commit(dirs Dirs, p *process, maps idMaps, sig signature) error {
 		err = remove(singleIDFile(dirs))
 	}
 	if err == nil {
-		err = record{Protocol, p.pid, p.start, sig}.write(dirs)
+		err = pauseRecord{Protocol, p.pid, p.start, sig}.write(dirs)
 	}
 	if err != nil {
 		return abandon(p, err)
@@ -160,7 +161,7 @@ func findSurvivor(dirs Dirs) *survivor {
 			PIDStart, MonitorStart uint64
 		}
 		data, err := os.ReadFile(file)
-		if err != nil || json.Unmarshal(data, &live) != nil {
+		if err != nil || record.Decode(data, &live) != nil {
 			continue
 		}
 		if p := openProcess(live.Monitor, live.MonitorStart); p != nil {

@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"moss/record"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -12,10 +14,10 @@ import (
 // is the same.
 const Protocol = 1
 
-// record is the line in <run>/pause: protocol, PID, start time, and the
+// pauseRecord is the line in <run>/pause: protocol, PID, start time, and the
 // signatures of /etc/subuid and /etc/subgid. Only moss under pause.lock writes
 // it; the constructor reads it without the lock, hence the rename.
-type record struct {
+type pauseRecord struct {
 	protocol int
 	pid      int
 	start    uint64
@@ -42,35 +44,25 @@ func currentSignature() signature {
 func pauseFile(dirs Dirs) string { return filepath.Join(dirs.Run, "pause") }
 
 // readRecord reads <run>/pause; false if there is none that makes sense.
-func readRecord(dirs Dirs) (record, bool) {
+func readRecord(dirs Dirs) (pauseRecord, bool) {
 	data, err := os.ReadFile(pauseFile(dirs))
 	if err != nil {
-		return record{}, false
+		return pauseRecord{}, false
 	}
-	var r record
+	var r pauseRecord
 	s := &r.sig
 	n, _ := fmt.Sscan(string(data), &r.protocol, &r.pid, &r.start, &s[0], &s[1], &s[2], &s[3], &s[4], &s[5])
 	// Other versions may sign otherwise; the first three fields stay.
 	return r, n >= 3
 }
 
-func (r record) write(dirs Dirs) error {
+func (r pauseRecord) write(dirs Dirs) error {
 	s := r.sig
 	line := fmt.Sprintln(r.protocol, r.pid, r.start, s[0], s[1], s[2], s[3], s[4], s[5])
 	return writeFile(pauseFile(dirs), line)
 }
 
-// writeFile replaces a file in one step. The caller holds pause.lock, so that the
-// temporary name is its own.
+// writeFile replaces a file in one step.
 func writeFile(path, text string) error {
-	tmp := path + ".tmp"
-	err := os.WriteFile(tmp, []byte(text), 0o600)
-	if err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		os.Remove(tmp)
-		return fmt.Errorf("cannot write %q: %w", path, cause(err))
-	}
-	return nil
+	return record.Replace(path, []byte(text), 0o600, false)
 }

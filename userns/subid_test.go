@@ -97,7 +97,7 @@ func TestNormal(t *testing.T) {
 
 func TestRecordSurvivesTheFile(t *testing.T) {
 	dirs := Dirs{Run: t.TempDir()}
-	want := record{Protocol, 42, 77, signature{1, 2, 3, 4, 5, 6}}
+	want := pauseRecord{Protocol, 42, 77, signature{1, 2, 3, 4, 5, 6}}
 	if err := want.write(dirs); err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,6 @@ package main
 
 import (
 	"os"
-	goruntime "runtime"
 
 	"moss/rootless/runtime"
 	"moss/rootless/runtime/birth"
@@ -19,20 +18,20 @@ import (
 var version = "unknown" // set when linking
 
 // The init stages change what belongs to a thread, and execve keeps the ID of the
-// process only for its first one.
-func init() { goruntime.LockOSThread() }
-
-func main() {
-	if len(os.Args) > 1 {
-		switch os.Args[1] {
-		case "init":
-			os.Exit(runtime.Init(os.Args[2:]))
-		case "exec-init":
-			os.Exit(runtime.ExecInit(os.Args[2:]))
-		case "bridge":
-			os.Exit(birth.Bridge(os.Args[2:]))
-		}
+// process only for its first one. Package initialisation is locked to that
+// thread; LockOSThread later would be too, but starts one more thread to do so.
+func init() {
+	if len(os.Args) < 2 {
+		return
 	}
-	goruntime.UnlockOSThread()
-	os.Exit(command.Main(os.Args[1:], version))
+	switch os.Args[1] {
+	case "init":
+		os.Exit(runtime.Init(os.Args[2:]))
+	case "exec-init":
+		os.Exit(runtime.ExecInit(os.Args[2:]))
+	case "bridge":
+		os.Exit(birth.Bridge(os.Args[2:]))
+	}
 }
+
+func main() { os.Exit(command.Main(os.Args[1:], version)) }

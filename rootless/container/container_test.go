@@ -10,10 +10,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"moss/record"
 )
 
 // record makes a container on disk.
-func record(t *testing.T) *Container {
+func newRecord(t *testing.T) *Container {
 	t.Helper()
 	dir := t.TempDir()
 	c := &Container{Dir: dir + "/containers/id", RunDir: dir + "/run"}
@@ -82,7 +84,7 @@ func TestLook(t *testing.T) {
 		"removing":           {last: &Last{Boot: boot, Started: now, Finished: now}, files: map[string]string{"removing": ""}, status: StatusRemoving},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := record(t)
+			r := newRecord(t)
 			if c.live != nil {
 				live := *c.live
 				live.Cgroup = r.RunDir
@@ -126,7 +128,7 @@ func write(t *testing.T, dir string, files map[string]string) {
 
 // A container that is removed while somebody looks at it is being removed.
 func TestLookAfterRemoval(t *testing.T) {
-	c := record(t)
+	c := newRecord(t)
 	if err := c.MarkRemoving(); err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +161,7 @@ func TestPredicates(t *testing.T) {
 
 // A record comes back as it was saved; one that cannot be read says why.
 func TestLoad(t *testing.T) {
-	c := record(t)
+	c := newRecord(t)
 	c.Spec.Labels = map[string]string{"a": "b"}
 	if err := c.Save(false); err != nil {
 		t.Fatal(err)
@@ -187,11 +189,11 @@ func TestWriteFile(t *testing.T) {
 	dir := t.TempDir()
 	path := dir + "/x.json"
 	for _, sync := range []bool{false, true} {
-		if err := WriteFile(path, map[string]bool{"sync": sync}, sync); err != nil {
+		if err := record.Write(path, map[string]bool{"sync": sync}, sync); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := WriteFile(path, func() {}, false); err == nil {
+	if err := record.Write(path, func() {}, false); err == nil {
 		t.Error("a function was written")
 	}
 	data, _ := os.ReadFile(path)
@@ -199,7 +201,7 @@ func TestWriteFile(t *testing.T) {
 	if string(data) != "{\"sync\":true}\n" || len(entries) != 1 {
 		t.Errorf("%q, %d files", data, len(entries))
 	}
-	if err := WriteFile(dir+"/no/x.json", 1, false); !errors.Is(err, fs.ErrNotExist) {
+	if err := record.Write(dir+"/no/x.json", 1, false); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
 }
@@ -207,7 +209,7 @@ func TestWriteFile(t *testing.T) {
 // The second waits for the first, or until its context ends; a removed
 // container cannot be locked.
 func TestLock(t *testing.T) {
-	c := record(t)
+	c := newRecord(t)
 	unlock, err := c.Lock(t.Context())
 	if err != nil {
 		t.Fatal(err)

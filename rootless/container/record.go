@@ -2,8 +2,6 @@ package container
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -11,6 +9,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"moss/record"
 )
 
 // The files of a record.
@@ -26,7 +26,7 @@ const (
 // fs.ErrNotExist when there is no record.
 func Load(dir, runDir string) (*Container, error) {
 	c := &Container{Dir: dir, RunDir: runDir}
-	found, err := readFile(filepath.Join(dir, specName), &c.Spec)
+	found, err := record.Read(filepath.Join(dir, specName), &c.Spec)
 	if err != nil {
 		return nil, fmt.Errorf("cannot load container: %w", err)
 	}
@@ -45,14 +45,14 @@ func Load(dir, runDir string) (*Container, error) {
 // Save writes the Spec. With sync it also survives a power failure. After create
 // the caller holds the lock.
 func (c *Container) Save(sync bool) error {
-	return WriteFile(filepath.Join(c.Dir, specName), &c.Spec, sync)
+	return record.Write(filepath.Join(c.Dir, specName), &c.Spec, sync)
 }
 
 // ReadLive reads live.json; nil when there is none. It says nothing about
 // whether the processes are alive: see Look.
 func ReadLive(runDir string) (*Live, error) {
 	var live Live
-	found, err := readFile(filepath.Join(runDir, liveName), &live)
+	found, err := record.Read(filepath.Join(runDir, liveName), &live)
 	if err != nil || !found {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func ReadLive(runDir string) (*Live, error) {
 // ReadLast reads last.json; nil when there is none.
 func ReadLast(dir string) (*Last, error) {
 	var last Last
-	found, err := readFile(filepath.Join(dir, lastName), &last)
+	found, err := record.Read(filepath.Join(dir, lastName), &last)
 	if err != nil || !found {
 		return nil, err
 	}
@@ -71,7 +71,7 @@ func ReadLast(dir string) (*Last, error) {
 
 // WriteLive writes live.json. It dies with the boot: it is never synced.
 func WriteLive(runDir string, live *Live) error {
-	return WriteFile(filepath.Join(runDir, liveName), live, false)
+	return record.Write(filepath.Join(runDir, liveName), live, false)
 }
 
 // RemoveLive removes live.json, if it is there.
@@ -84,106 +84,7 @@ func RemoveLive(runDir string) error {
 
 // WriteLast writes last.json.
 func WriteLast(dir string, last *Last, sync bool) error {
-	return WriteFile(filepath.Join(dir, lastName), last, sync)
-}
-
-// readFile decodes one JSON file. A missing file is not an error.
-func readFile(path string, v any) (found bool, err error) {
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	if len(data) == 0 {
-		return true, fmt.Errorf("cannot read %q: it is empty", path)
-	}
-	if err := json.Unmarshal(data, v); err != nil {
-		return true, fmt.Errorf("cannot read %q: it is damaged: %w", path, err)
-	}
-	return true, nil
-}
-
-// WriteFile writes v as JSON to path in one step: a reader sees the old file or
-// the new one. With sync the new one survives a power failure.
-func WriteFile(path string, v any, sync bool) error {
-	data, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Errorf("cannot write %q: %w", path, err)
-	}
-	if err := replaceFile(path, append(data, '\n'), sync); err != nil {
-		return fmt.Errorf("cannot write %q: %w", path, err)
-	}
-	return nil
-}
-
-// replaceFile goes through raw system calls: the monitor, which links this,
-// stays small without the poller of package os.
-func replaceFile(path string, data []byte, sync bool) (err error) {
-	tmp, fd, err := createBeside(path)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			unix.Unlink(tmp)
-		}
-	}()
-	for rest := data; len(rest) > 0; {
-		n, err := unix.Write(fd, rest)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			unix.Close(fd)
-			return err
-		}
-		rest = rest[n:]
-	}
-	if sync {
-		if err := unix.Fsync(fd); err != nil {
-			unix.Close(fd)
-			return err
-		}
-	}
-	if err := unix.Close(fd); err != nil {
-		return err
-	}
-	if err := unix.Rename(tmp, path); err != nil {
-		return err
-	}
-	if sync {
-		return syncDir(filepath.Dir(path))
-	}
-	return nil
-}
-
-// createBeside makes a new file with a name of its own in path's directory. The
-// name begins with a dot and is never taken for a record.
-func createBeside(path string) (string, int, error) {
-	dir, base := filepath.Split(path)
-	for n := 0; ; n++ {
-		tmp := fmt.Sprintf("%s.%s.%d.%d", dir, base, os.Getpid(), n)
-		fd, err := unix.Open(tmp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
-		switch {
-		case err == unix.EEXIST && n < 10000, err == unix.EINTR:
-			continue
-		case err != nil:
-			return "", -1, err
-		}
-		return tmp, fd, nil
-	}
-}
-
-// syncDir makes a rename in dir last; see fsync(2).
-func syncDir(dir string) error {
-	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	return unix.Fsync(fd)
+	return record.Write(filepath.Join(dir, lastName), last, sync)
 }
 
 // Lock takes the container's lock, which start, rename, update and remove hold,

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"moss/record"
 )
 
 // Status is derived from facts; it is never stored.
@@ -130,7 +132,7 @@ func (l *Last) unfinished(runDir, boot string) {
 		At        time.Time
 		Error     string
 	}
-	found, err := readFile(filepath.Join(runDir, exitName), &exit)
+	found, err := record.Read(filepath.Join(runDir, exitName), &exit)
 	switch {
 	case found && err == nil && !exit.At.Before(l.Started):
 		l.ExitCode, l.OOMKilled, l.Finished, l.Error = exit.Code, exit.OOMKilled, exit.At, exit.Error

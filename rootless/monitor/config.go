@@ -25,8 +25,8 @@
 // Reap, read the streams to their end, give the network lease back (moss-net
 // confirms it by closing its side), remove the cgroup, undo mounts, write
 // last.json and exit.json, remove live.json and the sockets (with AutoRemove
-// instead: rename the record into the trash, free the name, remove the run
-// directory), and only then tell the clients Exited; then delete the trash. Who
+// instead: rename the record and the run directory away, free the name), and only
+// then tell the clients Exited; then delete what was renamed. Who
 // has received Exited finds the name free and the ports closed.
 //
 // # A monitor that is killed
@@ -44,8 +44,7 @@
 package monitor
 
 import (
-	"encoding/json"
-
+	"moss/record"
 	"moss/rootless/runtime/birth"
 	"moss/slirp"
 )
@@ -95,7 +94,7 @@ type Config struct {
 	Volumes    []string `json:",omitempty"` // anonymous volumes' directories, removed with it
 
 	// Extra holds what later versions add; unknown to this one.
-	Extra json.RawMessage `json:",omitempty"`
+	Extra record.Raw `json:",omitempty"`
 }
 
 // Runtime is an OCI runtime driven by its command line.

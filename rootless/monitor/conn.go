@@ -1,10 +1,11 @@
 package monitor
 
 import (
-	"encoding/json"
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"moss/record"
 )
 
 // conn is one client: the moss that started the container, or one that attached.
@@ -179,7 +180,7 @@ func encode(kind byte, message any) []byte {
 	if message == nil {
 		return []byte{kind}
 	}
-	data, err := json.Marshal(message)
+	data, err := record.Encode(message)
 	if err != nil { // no message holds what JSON cannot
 		data = []byte("{}")
 	}

@@ -1,13 +1,14 @@
 package monitor
 
 import (
-	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"moss/record"
 )
 
 // The sockets in the run directory.
@@ -95,7 +96,7 @@ func (r *request) ready(events uint32) {
 		return
 	}
 	var asked ControlRequest
-	err = json.Unmarshal(data[:n], &asked)
+	err = record.Decode(data[:n], &asked)
 	if err == nil {
 		err = r.m.control(asked)
 	}
@@ -103,7 +104,7 @@ func (r *request) ready(events uint32) {
 	if err != nil {
 		reply.Error = err.Error()
 	}
-	answer, _ := json.Marshal(reply)
+	answer, _ := record.Encode(reply)
 	unix.Sendto(r.fd, answer, unix.MSG_NOSIGNAL, nil)
 }
 

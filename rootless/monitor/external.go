@@ -2,7 +2,6 @@ package monitor
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"moss/record"
 )
 
 // Files of an OCI runtime in the run directory.
@@ -189,7 +190,7 @@ func (x *external) explain(verb, logPath string, memory int) error {
 	log, _ := os.ReadFile(logPath)
 	for line := range bytes.Lines(log) {
 		var entry struct{ Level, Msg string }
-		if json.Unmarshal(line, &entry) == nil && (entry.Level == "error" || entry.Level == "fatal") {
+		if record.Decode(line, &entry) == nil && (entry.Level == "error" || entry.Level == "fatal") {
 			said = entry.Msg
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"moss/record"
 	"moss/rootless/container"
 )
 
@@ -182,7 +183,7 @@ func (m *monitor) finish(exit Exit, errs []error) {
 	}
 	if !removed {
 		m.writeLast(exit)
-		container.WriteFile(filepath.Join(m.runDir, "exit.json"), exit, false)
+		record.Write(filepath.Join(m.runDir, "exit.json"), exit, false)
 		m.removeRunFiles()
 	}
 
@@ -284,8 +285,11 @@ func (c *Config) discard() (trash []string, errs []error) {
 			errs = append(errs, fmt.Errorf("cannot release name %q: %w", filepath.Base(name), err))
 		}
 	}
-	container.RemoveLive(c.RunDir)
-	if err := os.RemoveAll(c.RunDir); err != nil {
+	// Nobody lists what begins with a dot; see Engine.sweep.
+	gone := filepath.Join(filepath.Dir(c.RunDir), "."+filepath.Base(c.RunDir))
+	if err := os.Rename(c.RunDir, gone); err == nil {
+		trash = append(trash, gone)
+	} else if !errors.Is(err, fs.ErrNotExist) {
 		errs = append(errs, fmt.Errorf("cannot remove %q: %w", c.RunDir, err))
 	}
 	return trash, errs

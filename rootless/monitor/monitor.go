@@ -1,7 +1,6 @@
 package monitor
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"moss/record"
 	"moss/rootless/container"
 )
 
@@ -64,6 +64,24 @@ type monitor struct {
 // what the birth needs: the rest comes with Prepared.
 const Early = "early"
 
+// Standby is the argument of a monitor that is started ahead: Configure tells it
+// what the arguments would have. ConfigFile is the name of its configuration.
+const (
+	Standby    = "standby"
+	ConfigFile = "monitor.json"
+)
+
+// awaitConfiguration waits for Configure; false when the starter has left.
+func awaitConfiguration() (path string, ok bool) {
+	unix.CloseOnExec(startFD)
+	var packet [4096]byte
+	n, err := retry(func() (int, error) { return unix.Read(startFD, packet[:]) })
+	if err != nil || n < 2 || packet[0] != Configure {
+		return "", false
+	}
+	return string(packet[1:n]), true
+}
+
 // descriptors that the monitor is started with.
 const (
 	startFD = 3 // the start socket
@@ -72,6 +90,14 @@ const (
 
 // Main is the program moss-monitor; it returns its exit code.
 func Main(args []string) int {
+	if len(args) == 2 && args[1] == Standby {
+		path, ok := awaitConfiguration()
+		if !ok {
+			return 0 // nobody wanted it
+		}
+		args = []string{args[0], path, Early}
+		os.Args = args // what settle executes again
+	}
 	early := len(args) == 3 && args[2] == Early
 	if len(args) != 2 && !early {
 		os.Stderr.WriteString("usage: moss-monitor MONITOR.JSON [early] (moss starts it, with a socket as descriptor 3)\n")
@@ -127,7 +153,7 @@ func (m *monitor) config() (*Config, error) {
 		return nil, fmt.Errorf("cannot read %q: %w", m.configPath, err)
 	}
 	var c Config
-	if err := json.Unmarshal(data, &c); err != nil {
+	if err := record.Decode(data, &c); err != nil {
 		return nil, fmt.Errorf("cannot read %q: %w", m.configPath, err)
 	}
 	m.cfg = &c
@@ -238,7 +264,7 @@ func (m *monitor) setUp() (err error) {
 	}
 	m.loop.watch(m.attach.fd, unix.EPOLLIN, m.attach)
 	m.loop.watch(m.ctl.fd, unix.EPOLLIN, m.ctl)
-	return container.WriteFile(filepath.Join(m.runDir, "monitor.pid"), os.Getpid(), false)
+	return record.Write(filepath.Join(m.runDir, "monitor.pid"), os.Getpid(), false)
 }
 
 // serve is the life of the monitor after the start.
@@ -329,12 +355,7 @@ func writePIDFile(path string, pid int) error {
 	if path == "" {
 		return nil
 	}
-	tmp := path + ".tmp"
-	if err := os.WriteFile(tmp, []byte(strconv.Itoa(pid)), 0o644); err != nil {
-		return fmt.Errorf("cannot write PID file: %w", err)
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		os.Remove(tmp)
+	if err := record.Replace(path, []byte(strconv.Itoa(pid)), 0o644, false); err != nil {
 		return fmt.Errorf("cannot write PID file: %w", err)
 	}
 	return nil

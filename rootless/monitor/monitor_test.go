@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"moss/record"
 	"moss/rootless/container"
 	"moss/rootless/monitor"
 	"moss/rootless/monitor/client"
@@ -145,7 +146,7 @@ func (b *box) container() *container.Container {
 func (b *box) spawn(stdio ...*os.File) *client.Conn {
 	b.t.Helper()
 	b.doc.Console = b.cfg.TTY
-	if err := container.WriteFile(b.cfg.Birth.Document, b.doc, false); err != nil {
+	if err := record.Write(b.cfg.Birth.Document, b.doc, false); err != nil {
 		b.t.Fatal(err)
 	}
 	conn, err := client.Spawn(b.t.Context(), b.program, b.cfg, false, stdio)

@@ -6,6 +6,7 @@ import "time"
 // monitor's descriptor 3). Every packet begins with its kind.
 //
 //	moss                                       monitor (argv[1]: path of monitor.json)
+//	Configure path       ──▶                          only to one that was started ahead
 //	Prepared             ──▶                          only to a monitor that was started
 //	                                                  early: monitor.json and init's document
 //	                                                  are whole now, and are to be read
@@ -27,19 +28,20 @@ import "time"
 // <RunDir>/ctl.sock (SOCK_SEQPACKET too) takes one packet, a JSON ControlRequest,
 // a connection and answers with one JSON ControlReply.
 const (
-	Prepared = 'P'
-	Created  = 'C'
-	Failed   = 'F'
-	Start    = 'S'
-	Started  = 'R'
-	Stdin    = '0'
-	Stdout   = '1'
-	Stderr   = '2'
-	StdinEOF = 'E'
-	Resize   = 'W' // JSON{rows, cols}
-	Hello    = 'H'
-	WaitOnly = 'w'
-	Exited   = 'X'
+	Configure = 'B'
+	Prepared  = 'P'
+	Created   = 'C'
+	Failed    = 'F'
+	Start     = 'S'
+	Started   = 'R'
+	Stdin     = '0'
+	Stdout    = '1'
+	Stderr    = '2'
+	StdinEOF  = 'E'
+	Resize    = 'W' // JSON{rows, cols}
+	Hello     = 'H'
+	WaitOnly  = 'w'
+	Exited    = 'X'
 )
 
 // MaxData is the largest payload of a stream packet in bytes.

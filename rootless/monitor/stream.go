@@ -1,10 +1,11 @@
 package monitor
 
 import (
-	"encoding/json"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"moss/record"
 )
 
 // Limits of what is held in memory when somebody does not keep up.
@@ -207,7 +208,7 @@ func (m *monitor) resize(rows, cols uint16) error {
 // resizeBy does what a Resize packet says, where there is a terminal.
 func (m *monitor) resizeBy(data []byte) {
 	var size ResizeMessage
-	if json.Unmarshal(data, &size) == nil {
+	if record.Decode(data, &size) == nil {
 		m.resize(size.Rows, size.Cols)
 	}
 }

@@ -3,13 +3,14 @@ package runtime
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os/exec"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"moss/record"
 )
 
 // RunHooks runs the hooks of one kind in their order, each with the state as JSON
@@ -18,7 +19,7 @@ func RunHooks(kind string, hooks []specs.Hook, state *specs.State) error {
 	if len(hooks) == 0 {
 		return nil
 	}
-	data, err := json.Marshal(state)
+	data, err := record.Encode(state)
 	if err != nil {
 		return err
 	}

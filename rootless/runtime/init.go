@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +9,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"moss/record"
 	"moss/rootless/runtime/birth"
 	"moss/rootless/runtime/seccomp"
 )
@@ -204,7 +204,7 @@ func (s *stage) await(want byte) error {
 
 // send sends a message, with a descriptor unless fd is -1.
 func (s *stage) send(m birth.Message, fd int) error {
-	data, err := json.Marshal(m)
+	data, err := record.Encode(m)
 	if err != nil {
 		return err
 	}

@@ -1,9 +1,9 @@
 package runtime
 
 import (
-	"encoding/json"
-
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"moss/record"
 )
 
 // The first use of a type by encoding/json walks over all types that it contains,
@@ -23,7 +23,7 @@ type leanSpec struct {
 	Hostname    string            `json:"hostname,omitempty"`
 	Domainname  string            `json:"domainname,omitempty"`
 	Mounts      []specs.Mount     `json:"mounts,omitempty"`
-	Hooks       json.RawMessage   `json:"hooks,omitempty"`
+	Hooks       record.Raw        `json:"hooks,omitempty"`
 	Annotations map[string]string `json:"annotations,omitempty"`
 	Linux       *leanLinux        `json:"linux,omitempty"`
 }
@@ -34,7 +34,7 @@ type leanLinux struct {
 	Sysctl            map[string]string                `json:"sysctl,omitempty"`
 	Namespaces        []specs.LinuxNamespace           `json:"namespaces,omitempty"`
 	Devices           []specs.LinuxDevice              `json:"devices,omitempty"`
-	Seccomp           json.RawMessage                  `json:"seccomp,omitempty"`
+	Seccomp           record.Raw                       `json:"seccomp,omitempty"`
 	RootfsPropagation string                           `json:"rootfsPropagation,omitempty"`
 	MaskedPaths       []string                         `json:"maskedPaths,omitempty"`
 	ReadonlyPaths     []string                         `json:"readonlyPaths,omitempty"`
@@ -60,7 +60,7 @@ func (d *Document) Lean() (any, error) {
 			ReadonlyPaths: l.ReadonlyPaths, MountLabel: l.MountLabel, Personality: l.Personality, TimeOffsets: l.TimeOffsets,
 		}
 		if d.SeccompBPF == "" && l.Seccomp != nil {
-			raw, err := json.Marshal(l.Seccomp)
+			raw, err := record.Encode(l.Seccomp)
 			if err != nil {
 				return nil, err
 			}
@@ -68,7 +68,7 @@ func (d *Document) Lean() (any, error) {
 		}
 	}
 	if d.State != nil && from.Hooks != nil {
-		raw, err := json.Marshal(from.Hooks)
+		raw, err := record.Encode(from.Hooks)
 		if err != nil {
 			return nil, err
 		}
@@ -80,7 +80,7 @@ func (d *Document) Lean() (any, error) {
 // readDocument decodes what the init stage looks at.
 func readDocument(data []byte) (*Document, error) {
 	var lean leanDocument
-	if err := json.Unmarshal(data, &lean); err != nil {
+	if err := record.Decode(data, &lean); err != nil {
 		return nil, err
 	}
 	doc := lean.Document
@@ -99,12 +99,12 @@ func readDocument(data []byte) (*Document, error) {
 		},
 	}
 	if doc.State != nil && len(from.Hooks) > 0 {
-		if err := json.Unmarshal(from.Hooks, &doc.Spec.Hooks); err != nil {
+		if err := record.Decode(from.Hooks, &doc.Spec.Hooks); err != nil {
 			return nil, err
 		}
 	}
 	if doc.SeccompBPF == "" && len(l.Seccomp) > 0 {
-		if err := json.Unmarshal(l.Seccomp, &doc.Spec.Linux.Seccomp); err != nil {
+		if err := record.Decode(l.Seccomp, &doc.Spec.Linux.Seccomp); err != nil {
 			return nil, err
 		}
 	}
@@ -115,14 +115,14 @@ func readDocument(data []byte) (*Document, error) {
 func readExecDocument(data []byte) (*ExecDocument, error) {
 	var lean struct {
 		ExecDocument
-		Seccomp json.RawMessage // hides ExecDocument's
+		Seccomp record.Raw // hides ExecDocument's
 	}
-	if err := json.Unmarshal(data, &lean); err != nil {
+	if err := record.Decode(data, &lean); err != nil {
 		return nil, err
 	}
 	doc := lean.ExecDocument
 	if doc.SeccompBPF == "" && len(lean.Seccomp) > 0 {
-		if err := json.Unmarshal(lean.Seccomp, &doc.Seccomp); err != nil {
+		if err := record.Decode(lean.Seccomp, &doc.Seccomp); err != nil {
 			return nil, err
 		}
 	}

@@ -2,7 +2,6 @@ package hub
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"moss/record"
 	"moss/slirp"
 	"moss/slirp/bridge"
 	"moss/slirp/dns"
@@ -31,9 +31,9 @@ type lease struct {
 	ended   chan struct{} // closed when all is undone
 }
 
-// record is the file of a lease: what the container keeps when moss-net is
+// remembered is the file of a lease: what the container keeps when moss-net is
 // started again.
-type record struct {
+type remembered struct {
 	Container  string
 	Interfaces []slirp.Interface
 }
@@ -190,7 +190,7 @@ func (l *lease) allocate(guest *bridge.Guest) ([]*network, error) {
 // swept when the container's interface has gone.
 func (l *lease) remember() error {
 	path := l.hub.leasePath(l.request.Container)
-	text, err := json.Marshal(record{l.request.Container, l.status.Interfaces})
+	text, err := record.Encode(remembered{l.request.Container, l.status.Interfaces})
 	if err != nil {
 		return err
 	}
@@ -208,17 +208,11 @@ func (l *lease) remember() error {
 
 // writeFile writes a file atomically. The directory is on a tmpfs: there is
 // nothing to sync.
-func writeFile(path string, text []byte) error {
-	temp := path + ".new"
-	if err := os.WriteFile(temp, text, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(temp, path)
-}
+func writeFile(path string, text []byte) error { return record.Replace(path, text, 0o600, false) }
 
-func (h *Hub) readRecord(container string) (r record) {
+func (h *Hub) readRecord(container string) (r remembered) {
 	if text, err := os.ReadFile(h.leasePath(container)); err == nil {
-		if err := json.Unmarshal(text, &r); err != nil {
+		if err := record.Decode(text, &r); err != nil {
 			h.log.Printf("lease of %s: %v", container, err)
 		}
 	}
@@ -226,7 +220,7 @@ func (h *Hub) readRecord(container string) (r record) {
 }
 
 // addresses are what the container had on a network.
-func (r record) addresses(a slirp.Attachment) (addrs []netip.Addr) {
+func (r remembered) addresses(a slirp.Attachment) (addrs []netip.Addr) {
 	for _, i := range r.Interfaces {
 		if i.Network == a.Network && i.Name == a.Interface {
 			for _, p := range i.IPs {

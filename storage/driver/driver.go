@@ -3,13 +3,14 @@
 package driver
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
+
+	"moss/record"
 )
 
 // The ways to put layers together.
@@ -40,7 +41,7 @@ func Read(root string) (Driver, bool) {
 		return Driver{}, false
 	}
 	var d Driver
-	if json.Unmarshal(data, &d) != nil || d.Name == "" || d.Kernel != kernel() {
+	if record.Decode(data, &d) != nil || d.Name == "" || d.Kernel != kernel() {
 		return Driver{}, false
 	}
 	return d, true
@@ -63,21 +64,11 @@ func Cached(root string) (Driver, error) {
 }
 
 func (d Driver) write(root string) error {
-	data, err := json.Marshal(d)
+	data, err := record.Encode(d)
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(root, ".new-*")
-	if err != nil {
-		return fmt.Errorf("cannot record storage driver: %w", err)
-	}
-	_, err = f.Write(append(data, '\n'))
-	err = errors.Join(err, f.Chmod(0o644), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), file(root))
-	}
-	if err != nil {
-		os.Remove(f.Name())
+	if err := record.Replace(file(root), append(data, '\n'), 0o644, false); err != nil {
 		return fmt.Errorf("cannot record storage driver: %w", err)
 	}
 	return nil

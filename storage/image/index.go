@@ -1,7 +1,6 @@
 package image
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"moss/record"
 )
 
 // What Lookup and Parse may answer; tell them apart with errors.Is.
@@ -187,7 +188,7 @@ func (im *Images) read(id string) (*Image, error) {
 		return nil, fmt.Errorf("cannot read image %q: %w", id, err)
 	}
 	i := new(Image)
-	if err := json.Unmarshal(data, i); err != nil {
+	if err := record.Decode(data, i); err != nil {
 		return nil, fmt.Errorf("cannot read image %q: %w", id, err)
 	}
 	return i, nil
@@ -278,7 +279,7 @@ func (im *Images) sweep(entries []Entry) {
 
 // WriteJSON replaces the file at path by v as JSON, atomically.
 func WriteJSON(path string, v any) error {
-	data, err := json.Marshal(v)
+	data, err := record.Encode(v)
 	if err != nil {
 		return err
 	}
@@ -286,17 +287,5 @@ func WriteJSON(path string, v any) error {
 }
 
 func writeFile(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Chmod(0o644), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
+	return record.Replace(path, data, 0o644, false)
 }

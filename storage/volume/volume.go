@@ -4,7 +4,6 @@ package volume
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"moss/record"
 )
 
 // What Volumes' methods may answer; tell them apart with errors.Is.
@@ -150,7 +151,7 @@ func (v *Volumes) write(vol *Volume) error {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	data, err := json.Marshal(vol)
+	data, err := record.Encode(vol)
 	if err != nil {
 		return err
 	}
@@ -186,7 +187,7 @@ func (v *Volumes) Get(name string) (*Volume, error) {
 		return nil, fmt.Errorf("cannot read volume %q: %w", name, err)
 	}
 	vol := new(Volume)
-	if err := json.Unmarshal(data, vol); err != nil {
+	if err := record.Decode(data, vol); err != nil {
 		return nil, fmt.Errorf("cannot read volume %q: %w", name, err)
 	}
 	vol.Mountpoint = v.Path(name)

@@ -1,7 +1,6 @@
 package cgroup
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"moss/record"
 )
 
 const (
@@ -258,28 +259,14 @@ const keptVersion = 1
 func keep(run string, p *Parent) {
 	k := kept{Version: keptVersion, Dir: p.Dir, Top: p.Top, Manager: p.Manager, Tree: p.tree}
 	k.Device, k.Inode = identity(p.Dir)
-	data, err := json.Marshal(k)
-	if err != nil {
-		return
-	}
-	tmp := filepath.Join(run, fmt.Sprintf("cgroup.json.%d", os.Getpid()))
-	if os.WriteFile(tmp, data, 0o600) != nil {
-		return
-	}
-	if os.Rename(tmp, filepath.Join(run, "cgroup.json")) != nil {
-		_ = os.Remove(tmp)
-	}
+	_ = record.Write(filepath.Join(run, "cgroup.json"), k, false)
 }
 
 // cached is the kept answer if it is still true for this process: the cgroup is
 // the same one, writable, and shares a writable ancestor with our own.
 func (h host) cached(run string) *Parent {
-	data, err := os.ReadFile(filepath.Join(run, "cgroup.json"))
-	if err != nil {
-		return nil
-	}
 	var k kept
-	if json.Unmarshal(data, &k) != nil || k.Version != keptVersion {
+	if found, err := record.Read(filepath.Join(run, "cgroup.json"), &k); !found || err != nil || k.Version != keptVersion {
 		return nil
 	}
 	device, inode := identity(k.Dir)

@@ -4,9 +4,11 @@
 //
 //   _MOSS_JOIN=<fd>:<hex setns flags>[:cwd][:fork:<fd>]   join what fd refers to
 //   _MOSS_PAUSE=1                                         become the pause process
-//   neither, and not moss-runtime                         join through <run>/pause
+//   neither, and not moss-runtime                         join through <run>/pause,
+//                                                         and start a monitor ahead
 //
-// In the common case, the last, this makes 19 system calls.
+// In the common case, the last, this makes 19 system calls, and a dozen more for
+// the monitor.
 #define _GNU_SOURCE
 #include "enter.h"
 
@@ -35,6 +37,8 @@
 
 int moss_enter_joined;
 int moss_enter_lost_cwd;
+int moss_enter_monitor = -1, moss_enter_monitor_pid;
+char moss_enter_monitor_home[PATH_MAX];
 
 // die ends a process that was told to join and cannot: going on outside the
 // namespaces would run the command on the host.
@@ -215,11 +219,14 @@ static int join(int fd, int flags, int keep_cwd)
 	return 0;
 }
 
+static void start_monitor(const char *pause);
+
 // auto_join is the way of every moss but the first. Whatever does not fit is
 // left to userns.Enter, which knows how to mend it.
-static void auto_join(const char *run)
+static void auto_join(const char *run, int ahead)
 {
-	char path[PATH_MAX], line[512];
+	static char path[PATH_MAX];
+	char line[512];
 	if (!pause_path(path, sizeof path, run) || read_file(path, line, sizeof line, 1) <= 0)
 		return;
 
@@ -248,6 +255,8 @@ static void auto_join(const char *run)
 			moss_enter_joined = 1; // below "moss unshare"
 	}
 	close(fd);
+	if (moss_enter_joined && ahead)
+		start_monitor(path);
 }
 
 // fork_into makes the process that goes on: only children enter a PID namespace.
@@ -368,17 +377,116 @@ static void become_pause(int joined)
 	_exit(0);
 }
 
+// own_path is the path of this program, "" if it is not to be had.
+static const char *own_path(void)
+{
+	static char path[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+	path[n > 0 ? n : 0] = '\0';
+	return path;
+}
+
+// monitor_path finds moss-monitor by the rules of rootless.Helper.
+static int monitor_path(char *path, size_t size)
+{
+	const char *dir = getenv("MOSS_LIBEXEC");
+	if (dir && *dir)
+		return (size_t)snprintf(path, size, "%s/moss-monitor", dir) < size;
+	const char *self = own_path(), *slash = strrchr(self, '/');
+	if (!slash)
+		return 0;
+	int n = slash - self;
+	if ((size_t)snprintf(path, size, "%.*s/moss-monitor", n, self) < size && !access(path, X_OK))
+		return 1;
+	return (size_t)snprintf(path, size, "%.*s/../libexec/moss/moss-monitor", n, self) < size && !access(path, X_OK);
+}
+
+// monitor_environ is what client.environment makes, which a test compares.
+static char **monitor_environ(void)
+{
+	static const char *const names[] = {"PATH", "HOME", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME",
+					    "XDG_DATA_HOME", "DBUS_SESSION_BUS_ADDRESS", NULL};
+	extern char **environ;
+	size_t count = 0, n = 0;
+	while (environ[count])
+		count++;
+	char **env = calloc(count + 3, sizeof *env);
+	if (!env)
+		return NULL;
+	env[n++] = "GOMAXPROCS=1";
+	env[n++] = "GODEBUG=asyncpreemptoff=1";
+	for (size_t i = 0; i < count; i++) {
+		char name[64];
+		const char *equals = strchr(environ[i], '=');
+		if (!equals || (size_t)(equals - environ[i]) >= sizeof name)
+			continue;
+		snprintf(name, sizeof name, "%.*s", (int)(equals - environ[i]), environ[i]);
+		if (!strncmp(name, "MOSS_", 5) || is_one_of(name, names))
+			env[n++] = environ[i];
+	}
+	return env;
+}
+
+// start_monitor starts a moss-monitor that waits for its container, in a cgroup
+// that an earlier moss has written to <run>/monitors. It gets ready on another
+// processor while moss itself does: see client.Spawn. If anything is not as
+// expected there is none, and moss starts one later.
+static void start_monitor(const char *pause)
+{
+	char file[PATH_MAX], path[PATH_MAX];
+	int n = strlen(pause) - strlen("pause");
+	snprintf(file, sizeof file, "%.*smonitors", n, pause);
+	if (read_file(file, moss_enter_monitor_home, sizeof moss_enter_monitor_home, 1) < 0 ||
+	    !monitor_path(path, sizeof path))
+		return;
+	int cgroup = -1, sock[2];
+	if (*moss_enter_monitor_home &&
+	    (cgroup = open(moss_enter_monitor_home, O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
+		return;
+	char **env = monitor_environ();
+	if (!env || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sock))
+		goto out;
+
+	// struct clone_args of clone(2), up to cgroup.
+	struct { uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup; } args = {
+		.flags = cgroup < 0 ? 0 : 0x200000000ULL /* CLONE_INTO_CGROUP */,
+		.exit_signal = SIGCHLD, .cgroup = cgroup < 0 ? 0 : cgroup,
+	};
+	long pid = syscall(SYS_clone3, &args, sizeof args);
+	if (pid == 0) {
+		char *argv[] = {"moss-monitor", "standby", NULL};
+		int null = open("/dev/null", O_RDWR);
+		setsid();
+		for (int fd = 0; fd < 3; fd++)
+			if (null != fd && dup2(null, fd) < 0)
+				_exit(125);
+		if (null > 2)
+			close(null);
+		if (sock[1] == 3 ? fcntl(3, F_SETFD, 0) : dup2(sock[1], 3) < 0)
+			_exit(125);
+		if (chdir("/") == 0)
+			execve(path, argv, env);
+		_exit(125);
+	}
+	close(sock[1]);
+	if (pid > 0) {
+		moss_enter_monitor = sock[0];
+		moss_enter_monitor_pid = pid;
+	} else {
+		close(sock[0]);
+	}
+out:
+	free(env);
+	if (cgroup >= 0)
+		close(cgroup);
+}
+
 // is_runtime tells moss-runtime, which joins only when told to; it may run from
 // a sealed copy, "/memfd:moss-runtime (deleted)".
 static int is_runtime(void)
 {
-	char path[PATH_MAX];
-	ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
-	if (n <= 0)
-		return 1;
-	path[n] = '\0';
-	const char *base = strrchr(path, '/');
-	return strstr(base ? base : path, "moss-runtime") != NULL;
+	const char *path = own_path(), *base = strrchr(path, '/');
+	return !*path || strstr(base ? base : path, "moss-runtime") != NULL;
 }
 
 __attribute__((constructor)) static void moss_enter(int argc, char **argv)
@@ -400,7 +508,8 @@ __attribute__((constructor)) static void moss_enter(int argc, char **argv)
 		return;
 	}
 
+	static const char *const starting[] = {"run", "start", NULL};
 	const char *host = getenv("_MOSS_HOST");
 	if (!(host && !strcmp(host, "1")) && !moss_enter_skips(argc, argv) && !is_runtime())
-		auto_join(run_root(argc, argv));
+		auto_join(run_root(argc, argv), argc > 1 && is_one_of(argv[1], starting));
 }

@@ -19,6 +19,13 @@ func Joined() bool { return C.moss_enter_joined != 0 }
 // namespace (someone is in a mount namespace of his own): it is / now.
 func LostDir() bool { return C.moss_enter_lost_cwd != 0 }
 
+// Monitor is the moss-monitor that the constructor has started ahead, for a
+// command that will want one: the start socket (-1 if there is none), its PID and
+// the cgroup that it was born in, "" for our own. It ends when the socket is closed.
+func Monitor() (sock, pid int, home string) {
+	return int(C.moss_enter_monitor), int(C.moss_enter_monitor_pid), C.GoString(&C.moss_enter_monitor_home[0])
+}
+
 // protocol and skips let a test compare enter.c with package userns.
 const protocol = C.MOSS_ENTER_PROTOCOL
 

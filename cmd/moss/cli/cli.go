@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"moss/rootless"
+	"moss/rootless/monitor/client"
 	"moss/userns"
 	"moss/userns/enter"
 )
@@ -117,6 +118,11 @@ func (c *call) open(ctx context.Context, g *Globals, host bool) (err error) {
 		}
 	}
 	c.Engine = rootless.New(c.Dirs)
+	if g.Root+g.Runroot == "" {
+		ahead := new(client.Ahead)
+		ahead.Sock, ahead.PID, ahead.Home = enter.Monitor()
+		c.Engine.Ahead = ahead
+	}
 	return nil
 }
 

@@ -4,7 +4,6 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -14,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"moss/rootless/container"
+	"moss/record"
 	"moss/rootless/monitor"
 )
 
@@ -54,8 +53,8 @@ func Spawn(ctx context.Context, program string, cfg monitor.Config, early bool, 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	path := filepath.Join(cfg.RunDir, "monitor.json")
-	if err := container.WriteFile(path, cfg, false); err != nil {
+	path := filepath.Join(cfg.RunDir, monitor.ConfigFile)
+	if err := record.Write(path, cfg, false); err != nil {
 		return nil, err
 	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
@@ -78,7 +77,7 @@ func Spawn(ctx context.Context, program string, cfg monitor.Config, early bool, 
 // Prepared writes the whole configuration for a monitor that was started early,
 // and tells it.
 func (c *Conn) Prepared(cfg monitor.Config) error {
-	if err := container.WriteFile(filepath.Join(cfg.RunDir, "monitor.json"), cfg, false); err != nil {
+	if err := record.Write(filepath.Join(cfg.RunDir, monitor.ConfigFile), cfg, false); err != nil {
 		return err
 	}
 	if err := c.Send(monitor.Prepared, nil); err != nil && !errors.Is(err, ErrMonitorGone) {
@@ -186,7 +185,7 @@ func (c *Conn) expect(ctx context.Context, want byte) error {
 		return err
 	case kind == monitor.Failed:
 		var m monitor.FailedMessage
-		if err := json.Unmarshal(data, &m); err != nil {
+		if err := record.Decode(data, &m); err != nil {
 			return fmt.Errorf("cannot read the monitor's answer: %w", err)
 		}
 		return &Failed{Message: m.Message, Code: m.Code}
@@ -210,7 +209,7 @@ func Attach(ctx context.Context, runDir string) (*Conn, error) {
 	}
 	var hello monitor.HelloMessage
 	if err == nil && kind == monitor.Hello {
-		err = json.Unmarshal(data, &hello)
+		err = record.Decode(data, &hello)
 	} else if err == nil {
 		err = fmt.Errorf("unexpected packet %q from its monitor", kind)
 	}
@@ -258,7 +257,7 @@ func (c *Conn) wait(ctx context.Context) (monitor.Exit, error) {
 }
 
 func exit(data []byte) (e monitor.Exit, err error) {
-	if err := json.Unmarshal(data, &e); err != nil {
+	if err := record.Decode(data, &e); err != nil {
 		return e, fmt.Errorf("cannot read how the container ended: %w", err)
 	}
 	return e, nil
@@ -273,7 +272,7 @@ func Control(ctx context.Context, runDir string, r monitor.ControlRequest) error
 	defer unix.Close(fd)
 	stop := context.AfterFunc(ctx, func() { unix.Shutdown(fd, unix.SHUT_RDWR) })
 	defer stop()
-	request, err := json.Marshal(r)
+	request, err := record.Encode(r)
 	if err != nil {
 		return err
 	}
@@ -289,7 +288,7 @@ func Control(ctx context.Context, runDir string, r monitor.ControlRequest) error
 		return err
 	}
 	var reply monitor.ControlReply
-	if err := json.Unmarshal(data[:n], &reply); err != nil {
+	if err := record.Decode(data[:n], &reply); err != nil {
 		return fmt.Errorf("cannot read the monitor's answer: %w", err)
 	}
 	if reply.Error != "" {

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -10,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"moss/record"
 	"moss/rootless/monitor"
 )
 
@@ -157,7 +157,7 @@ func (c *Conn) sendSize(f *os.File) {
 	if err != nil {
 		return
 	}
-	data, err := json.Marshal(monitor.ResizeMessage{Rows: size.Row, Cols: size.Col})
+	data, err := record.Encode(monitor.ResizeMessage{Rows: size.Row, Cols: size.Col})
 	if err == nil {
 		c.Send(monitor.Resize, data)
 	}

@@ -2,7 +2,6 @@ package birth
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +9,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"moss/record"
 )
 
 // A user or time namespace can be joined by a process of one thread only, which
@@ -58,7 +59,7 @@ func startBridged(r Request, stdio [3]*os.File, extra []*os.File) (*Process, err
 		return nil, fmt.Errorf("cannot join %s namespace: %w", now.Type, err)
 	}
 	defer ns.Close()
-	request, err := json.Marshal(inner)
+	request, err := record.Encode(inner)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +112,7 @@ func (c *clone) startThrough(verb string) (*Process, error) {
 // sends them.
 func Bridge(args []string) int {
 	if err := bridge(args); err != nil {
-		packet, _ := json.Marshal(Message{Error: err.Error(), Code: 125})
+		packet, _ := record.Encode(Message{Error: err.Error(), Code: 125})
 		unix.Sendto(syncFD, packet, unix.MSG_NOSIGNAL, nil)
 		return 1
 	}
@@ -123,7 +124,7 @@ func bridge(args []string) error {
 		return fmt.Errorf("cannot bridge: three arguments wanted")
 	}
 	var r Request
-	if err := json.Unmarshal([]byte(args[0]), &r); err != nil {
+	if err := record.Decode([]byte(args[0]), &r); err != nil {
 		return fmt.Errorf("cannot bridge: %w", err)
 	}
 	count, err := strconv.Atoi(args[1])

@@ -1,10 +1,12 @@
 package birth
 
 import (
-	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
+
+	"moss/record"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,7 +41,11 @@ func Exec(r ExecRequest, stdio [3]*os.File, extra []*os.File) (*Process, error) 
 		PID    int
 		Cgroup string
 	}
-	if err := json.NewDecoder(doc).Decode(&head); err != nil {
+	data, err := io.ReadAll(doc)
+	if err == nil {
+		err = record.Decode(data, &head)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("cannot read document %q: %w", r.Document, err)
 	}
 	if _, err := doc.Seek(0, 0); err != nil {

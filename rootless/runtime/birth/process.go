@@ -1,12 +1,13 @@
 package birth
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"moss/record"
 )
 
 // Process is a process that moss-runtime turns into the user's program.
@@ -201,7 +202,7 @@ func (p *Process) receive() (m Message, file *os.File, err error) {
 			return m, nil, err
 		}
 	}
-	if err := json.Unmarshal(data[:n], &m); err != nil {
+	if err := record.Decode(data[:n], &m); err != nil {
 		return m, nil, fmt.Errorf("cannot read message of init stage: %w", err)
 	}
 	if m.Error != "" {

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"moss/record"
+
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -17,9 +19,9 @@ import (
 // specVersion of the OCI runtime specification.
 var specVersion = specs.Version
 
-// record is what is kept of a container: <root>/<id>/state.json. Its status is
+// kept is what stays of a container: <root>/<id>/state.json. Its status is
 // derived from the process, never stored.
-type record struct {
+type kept struct {
 	ID       string
 	Bundle   string
 	Rootfs   string
@@ -34,7 +36,7 @@ type record struct {
 
 // container is a record and where it is.
 type container struct {
-	record
+	kept
 	dir  string
 	spec *specs.Spec // as it was at create
 }
@@ -62,7 +64,7 @@ func load(g *global, id string) (*container, error) {
 		return nil, fmt.Errorf("cannot find container %q: container does not exist", id)
 	}
 	if err == nil {
-		err = json.Unmarshal(data, &c.record)
+		err = json.Unmarshal(data, &c.kept)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read state of container %q: %w", id, err)
@@ -88,7 +90,7 @@ func (c *container) config() (*specs.Spec, error) {
 
 // save writes the record.
 func (c *container) save() error {
-	return writeJSON(filepath.Join(c.dir, "state.json"), &c.record)
+	return writeJSON(filepath.Join(c.dir, "state.json"), &c.kept)
 }
 
 // writeJSON writes a file that is there whole or not at all.
@@ -100,18 +102,7 @@ func writeJSON(path string, v any) error {
 	return writeFile(path, data)
 }
 
-func writeFile(path string, data []byte) error {
-	tmp := path + ".tmp" + strconv.Itoa(os.Getpid())
-	err := os.WriteFile(tmp, data, 0o600)
-	if err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		os.Remove(tmp)
-		return fmt.Errorf("cannot write %q: %w", path, err)
-	}
-	return nil
-}
+func writeFile(path string, data []byte) error { return record.Replace(path, data, 0o600, false) }
 
 // knock is the socket at which the init stage waits for start.
 func (c *container) knock() string { return filepath.Join(c.dir, "start.sock") }

@@ -131,7 +131,7 @@ func (n *creation) prepare(g *global, id string) error {
 		return fmt.Errorf("cannot create container %q: %w", id, err)
 	}
 	n.undo = append(n.undo, func() { os.RemoveAll(dir) })
-	n.c = &container{dir: dir, spec: spec, record: record{
+	n.c = &container{dir: dir, spec: spec, kept: kept{
 		ID: id, Bundle: bundle, Rootfs: spec.Root.Path, Created: time.Now().UTC(), Owner: owner(),
 	}}
 	if err := writeJSON(filepath.Join(dir, "config.json"), spec); err != nil {

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"runtime"
 
+	"moss/record"
+
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -59,17 +61,5 @@ func writeAtomically(path string, data []byte) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, ".bpf-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
+	return record.Replace(path, data, 0o600, false)
 }

@@ -1,0 +1,47 @@
+package client
+
+import (
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"moss/record"
+	"moss/rootless/monitor"
+)
+
+// Ahead is a monitor that was started before anybody knew for what: it waits at
+// its start socket, and ends when that is closed. See userns/enter.
+type Ahead struct {
+	Sock int // -1: there is none
+	PID  int
+	Home string // the cgroup that it was born in; "" is the caller's
+}
+
+// Take gives it a container, as Spawn does early. It is nil when there is none, or
+// when it is not one that this container could have.
+func (a *Ahead) Take(cfg monitor.Config) *Conn {
+	if a == nil || a.Sock < 0 {
+		return nil
+	}
+	c := &Conn{fd: a.Sock, pid: a.PID, tty: cfg.TTY}
+	a.Sock = -1
+	path := filepath.Join(cfg.RunDir, monitor.ConfigFile)
+	if a.Home == cfg.Home && record.Write(path, cfg, false) == nil && c.Send(monitor.Configure, []byte(path)) == nil {
+		return c
+	}
+	unix.Close(c.fd)
+	return nil
+}
+
+// homesFile is where the constructor of userns/enter looks for the cgroup.
+const homesFile = "monitors"
+
+// Remember writes down where monitors are born, so that the next moss can start
+// one ahead. It is not needed for anything else, and may fail.
+func Remember(run, home string) {
+	path := filepath.Join(run, homesFile)
+	if old, err := record.ReadFile(path); err == nil && string(old) == home {
+		return
+	}
+	record.Replace(path, []byte(home), 0o600, false)
+}
