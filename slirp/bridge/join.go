@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -22,7 +23,9 @@ type Guest struct {
 	ID     string // the container's
 	space  *Space
 	netns  *os.File
-	handle *netlink.Handle
+	socket *socket
+	lo     bool // its loopback interface is up
+	joined int
 }
 
 // Guest prepares the namespace netns, which stays the caller's.
@@ -36,7 +39,7 @@ func (s *Space) Guest(id string, netns *os.File) (*Guest, error) {
 				return err
 			}
 		}
-		g.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE)
+		g.socket, err = openSocket()
 		return err
 	})
 	if err != nil {
@@ -46,21 +49,12 @@ func (s *Space) Guest(id string, netns *os.File) (*Guest, error) {
 }
 
 // Close ends the work; the interfaces stay until the namespace goes.
-func (g *Guest) Close() { g.handle.Close() }
-
-// Loopback brings "lo" up.
-func (g *Guest) Loopback() error {
-	// Interface 1 of every network namespace is its loopback.
-	lo := &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: 1}}
-	if err := g.handle.LinkSetUp(lo); err != nil {
-		return fmt.Errorf("cannot bring up the container's loopback interface: %w", err)
-	}
-	return nil
-}
+func (g *Guest) Close() { g.socket.close() }
 
 // Join makes the container an interface on b with the addresses given; the
 // first one brings the default routes. One that is there already, from before
-// moss-net was started again, is taken over as it is.
+// moss-net was started again, is taken over as it is. With the first the
+// container's loopback interface comes up.
 func (g *Guest) Join(b *Bridge, want slirp.Interface, first bool) error {
 	if err := g.join(b, want, first); err != nil {
 		return fmt.Errorf("cannot make interface %q on network %q: %w", want.Name, b.Network.Name, err)
@@ -68,53 +62,73 @@ func (g *Guest) Join(b *Bridge, want slirp.Interface, first bool) error {
 	return nil
 }
 
+// The ends of a pair are given numbers by us, so that what follows can be said
+// without asking. A number that is taken is EBUSY: another one then.
+const indexTries = 20
+
 func (g *Guest) join(b *Bridge, want slirp.Interface, first bool) error {
 	mac, err := net.ParseMAC(want.MAC)
 	if err != nil {
 		return err
 	}
-	err = g.addVeth(b, want.Name, mac)
-	if errors.Is(err, unix.EEXIST) {
-		return g.adopt(b, want)
-	}
-	if err != nil {
-		return err
-	}
-	link, err := g.handle.LinkByName(want.Name)
-	if err != nil {
-		return err
-	}
-	index := link.Attrs().Index
-	if err := g.handle.LinkSetUp(link); err != nil {
-		return err
-	}
-	for _, one := range []int{link.Attrs().ParentIndex, b.index} {
-		if err := g.space.settle(one); err != nil {
-			return err
+	g.joined++
+	inside := 1 + g.joined // 1 is the loopback
+	for try := 0; ; try++ {
+		outside := randomIndex()
+		if try > 0 {
+			inside = randomIndex()
 		}
+		_, errs, err := g.space.socket.do(g.veth(b, want.Name, mac, outside, inside), teach(outside, mac))
+		switch {
+		case err != nil:
+			return err
+		case errors.Is(errs[0], unix.EEXIST):
+			return g.adopt(b, want)
+		case errors.Is(errs[0], unix.EBUSY) && try < indexTries:
+			continue
+		case errs[0] != nil:
+			return errs[0]
+		case errs[1] != nil && !errors.Is(errs[1], unix.EINVAL): // before Linux 4.20
+			return fmt.Errorf("cannot tell the bridge about %s: %w", mac, errs[1])
+		}
+		return g.equip(b, want, first, outside, inside)
 	}
-	if err := g.space.teach(link.Attrs().ParentIndex, mac); err != nil {
-		return err
+}
+
+// randomIndex is far from the numbers that the kernel gives out.
+func randomIndex() int { return 1<<20 + mathrand.IntN(1<<30) }
+
+// equip gives the inner end its addresses and routes, and waits until packets pass.
+func (g *Guest) equip(b *Bridge, want slirp.Interface, first bool, outside, inside int) error {
+	var requests []*nl.NetlinkRequest
+	if !g.lo {
+		requests = append(requests, linkUp(1)) // 1 is the loopback of every namespace
 	}
+	requests = append(requests, linkUp(inside))
 	for _, p := range want.IPs {
-		if err := addAddress(g.handle, index, p); err != nil {
-			return err
+		requests = append(requests, newAddress(inside, p))
+	}
+	if first && !b.Network.Internal {
+		for _, gateway := range want.Gateway {
+			requests = append(requests, newDefault(inside, gateway))
 		}
 	}
-	if !first || b.Network.Internal {
-		return nil
+	_, errs, err := g.socket.do(requests...)
+	if err == nil {
+		err = firstError(errs)
 	}
-	for _, gateway := range want.Gateway {
-		family := unix.AF_INET
-		if gateway.Is6() {
-			family = unix.AF_INET6
-		}
-		r := &netlink.Route{LinkIndex: index, Gw: gateway.AsSlice(), Dst: everything(family)}
-		if err := g.handle.RouteAdd(r); err != nil {
-			return fmt.Errorf("cannot add default route through %s: %w", gateway, err)
+	if err != nil {
+		return err
+	}
+	g.lo = true
+	ends := []int{outside, b.index}
+	answers, _, err := g.space.socket.do(linkState(ends[0]), linkState(ends[1]))
+	for i, end := range ends {
+		if err == nil && !isUp(answers[i]) {
+			err = g.space.settle(end)
 		}
 	}
-	return nil
+	return err
 }
 
 // vethPrefix is how the shared namespace's end of a container's interfaces is
@@ -123,17 +137,19 @@ func (g *Guest) join(b *Bridge, want slirp.Interface, first bool) error {
 // and nobody waits for that.
 func vethPrefix(id string) string { return "m" + id[:min(len(id), 10)] }
 
-// addVeth makes a pair of interfaces by one netlink message: this end a port of
+// veth makes a pair of interfaces by one netlink message: this end a port of
 // the bridge and up, that end in the container's namespace. That one cannot come
 // up before it is half of a pair. See veth(4).
-func (g *Guest) addVeth(b *Bridge, name string, mac net.HardwareAddr) error {
+func (g *Guest) veth(b *Bridge, name string, mac net.HardwareAddr, outside, inside int) *nl.NetlinkRequest {
 	up := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	up.Flags, up.Change = unix.IFF_UP, unix.IFF_UP
+	up.Index, up.Flags, up.Change = int32(outside), unix.IFF_UP, unix.IFF_UP
+	other := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	other.Index = int32(inside)
 	size := nl.Uint32Attr(uint32(mtu(b.Network)))
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("veth"))
 	peer := info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.VETH_INFO_PEER, nil)
-	peer.AddChild(nl.NewIfInfomsg(unix.AF_UNSPEC))
+	peer.AddChild(other)
 	peer.AddRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name))
 	peer.AddRtAttr(unix.IFLA_MTU, size)
 	peer.AddRtAttr(unix.IFLA_ADDRESS, mac)
@@ -143,8 +159,7 @@ func (g *Guest) addVeth(b *Bridge, name string, mac net.HardwareAddr) error {
 	peer.AddRtAttr(unix.IFLA_NUM_RX_QUEUES, one)
 	peer.AddRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(g.netns.Fd())))
 
-	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
-	req.Sockets = g.space.sockets
+	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	req.AddData(up)
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(vethPrefix(g.ID)+strings.ToLower(rand.Text()[:4]))))
 	req.AddData(nl.NewRtAttr(unix.IFLA_MTU, size))
@@ -152,28 +167,21 @@ func (g *Guest) addVeth(b *Bridge, name string, mac net.HardwareAddr) error {
 	req.AddData(nl.NewRtAttr(unix.IFLA_NUM_TX_QUEUES, one))
 	req.AddData(nl.NewRtAttr(unix.IFLA_NUM_RX_QUEUES, one))
 	req.AddData(info)
-	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
-	return err
-}
-
-// teach tells the bridge behind which of its ports a hardware address is, and to
-// believe nobody else. Else frames go on to a namespace that had the address
-// before and still goes down, and a container could take its neighbours' away.
-func (s *Space) teach(port int, mac net.HardwareAddr) error {
-	err := s.Handle.NeighSet(&netlink.Neigh{Family: unix.AF_BRIDGE, LinkIndex: port, HardwareAddr: mac,
-		State: netlink.NUD_NOARP, Flags: netlink.NTF_MASTER | netlink.NTF_STICKY})
-	if errors.Is(err, unix.EINVAL) { // before Linux 4.20
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("cannot tell the bridge about %s: %w", mac, err)
-	}
-	return nil
+	return req
 }
 
 // adopt takes over an interface that is there: its other end must be ours.
 func (g *Guest) adopt(b *Bridge, want slirp.Interface) error {
-	inside, err := g.handle.LinkByName(want.Name)
+	var inside netlink.Link
+	err := g.space.guest.In(int(g.netns.Fd()), func() error {
+		handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+		if err != nil {
+			return err
+		}
+		defer handle.Close()
+		inside, err = handle.LinkByName(want.Name)
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,6 @@ import (
 	"slices"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"moss/slirp"
@@ -40,10 +39,9 @@ type Space struct {
 	Thread *namespace.Thread
 	Handle *netlink.Handle
 	// Made is false for a namespace that a former moss-net made.
-	Made  bool
-	guest *namespace.Thread
-	// sockets serve the messages that the library has no function for.
-	sockets map[int]*nl.SocketHandle
+	Made   bool
+	guest  *namespace.Thread
+	socket *socket
 }
 
 // Open makes the shared namespace bound at path, or takes over the one that is
@@ -85,8 +83,8 @@ func (s *Space) Close() {
 	if s.Handle != nil {
 		s.Handle.Close()
 	}
-	for _, socket := range s.sockets {
-		socket.Close()
+	if s.socket != nil {
+		s.socket.close()
 	}
 	s.Thread.Close()
 	s.guest.Close()
@@ -121,11 +119,9 @@ func (s *Space) setUp() error {
 		if s.Handle, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 			return err
 		}
-		socket, err := nl.Subscribe(unix.NETLINK_ROUTE)
-		if err != nil {
+		if s.socket, err = openSocket(); err != nil {
 			return err
 		}
-		s.sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: socket}}
 		if !s.Made {
 			return nil
 		}

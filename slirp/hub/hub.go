@@ -37,7 +37,9 @@ type Hub struct {
 	networks map[string]*network
 	leases   map[string]*lease // by container
 	// left are containers that have no lease any more, and may still be there.
-	left map[string]bool
+	left     map[string]bool
+	sweeping bool
+	closed   bool
 }
 
 // network is a bridge with its resolver's sockets.
@@ -70,6 +72,7 @@ func Open(d slirp.Dirs, logger *log.Logger) (*Hub, error) {
 func (h *Hub) Close() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.closed = true
 	for _, n := range h.networks {
 		for _, s := range n.sockets {
 			s.Close()

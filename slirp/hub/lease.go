@@ -100,7 +100,6 @@ func (l *lease) connectBridges(ctx context.Context, netns *os.File) error {
 	// The disk is slow, where the run directory is on one; the kernel is, too.
 	remembered := make(chan error, 1)
 	go func() { remembered <- l.remember() }()
-	err = guest.Loopback()
 	for i, n := range networks {
 		if err == nil {
 			err = guest.Join(n.Bridge, l.status.Interfaces[i], i == l.first(networks))
@@ -140,7 +139,8 @@ func (l *lease) allocate(guest *bridge.Guest) ([]*network, error) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.left[id] = true
-		return h.sweep()
+		h.sweepSoon()
+		return nil
 	})
 	var networks []*network
 	for _, a := range l.request.Attachments {
@@ -273,6 +273,28 @@ func (h *Hub) reserve(id string, i slirp.Interface) error {
 	_, err = n.Pool.Take(id, addrs)
 	n.Pool.Free(id)
 	return err
+}
+
+// sweepDelay is how long the addresses of containers that have gone wait for more
+// of their kind: a sweep looks at every interface, and many may end together.
+const sweepDelay = 300 * time.Millisecond
+
+// sweepSoon sweeps in a moment. h.mu is held.
+func (h *Hub) sweepSoon() {
+	if h.sweeping || h.closed {
+		return
+	}
+	h.sweeping = true
+	time.AfterFunc(sweepDelay, func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.sweeping = false; h.closed {
+			return
+		}
+		if err := h.sweep(); err != nil {
+			h.log.Printf("cannot sweep: %v", err)
+		}
+	})
 }
 
 // sweep forgets the containers that have no lease and no interface any more.

@@ -153,12 +153,12 @@ func bind(path string) (*os.File, error) {
 // namespace: proc(5) shows each thread its own there.
 func Sysctl(name, value string) error {
 	path := filepath.Join("/proc/sys/net", name)
-	file, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err != nil {
-		return fmt.Errorf("cannot set sysctl: %w", err)
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		_, err = unix.Write(fd, []byte(value))
+		unix.Close(fd)
 	}
-	_, err = file.WriteString(value)
-	if err = errors.Join(err, file.Close()); err != nil {
+	if err != nil {
 		return fmt.Errorf("cannot set sysctl %q to %q: %w", name, value, err)
 	}
 	return nil

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // HostGateway are the addresses at which containers reach the host: link-local
@@ -69,16 +71,35 @@ func loopback(as netip.Addr) netip.Addr {
 	return netip.IPv6Loopback()
 }
 
+// sourceAddress is where packets to the world would come from; invalid if none can
+// be sent. It is asked with every connection, hence by plain system calls.
+func sourceAddress(v6 bool) netip.Addr {
+	family, far := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: 9, Addr: [4]byte{192, 0, 2, 1}}) // nothing is sent there: RFC 5737
+	if v6 {
+		family, far = unix.AF_INET6, &unix.SockaddrInet6{Port: 9, Addr: [16]byte{0x20, 1, 0xd, 0xb8, 15: 1}} // RFC 3849
+	}
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return netip.Addr{}
+	}
+	defer unix.Close(fd)
+	if unix.Connect(fd, far) != nil {
+		return netip.Addr{}
+	}
+	switch own, _ := unix.Getsockname(fd); own := own.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrFrom4(own.Addr)
+	case *unix.SockaddrInet6:
+		return netip.AddrFrom16(own.Addr)
+	}
+	return netip.Addr{}
+}
+
 // Primary is the host's own address in its way to the world, as it is now; on a
 // host without such a way, the first address that is not loopback.
 func Primary(v6 bool) (netip.Addr, error) {
-	network, far := "udp4", "192.0.2.1:9" // nothing is sent there: RFC 5737, RFC 3849
-	if v6 {
-		network, far = "udp6", "[2001:db8::1]:9"
-	}
-	if conn, err := net.Dial(network, far); err == nil {
-		defer conn.Close()
-		return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
+	if a := sourceAddress(v6); a.IsValid() {
+		return a, nil
 	}
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
