@@ -41,8 +41,19 @@ var (
 	unmarshalText = reflect.TypeFor[encoding.TextUnmarshaler]()
 )
 
+// plain types have no methods and no fields: most values are of these.
+var (
+	plain      shape
+	plainTypes = []reflect.Type{reflect.TypeFor[string](), reflect.TypeFor[bool](), reflect.TypeFor[int](), reflect.TypeFor[[]string]()}
+)
+
 // shapeOf looks at one type, and at none below it.
 func shapeOf(t reflect.Type) *shape {
+	for _, p := range plainTypes {
+		if t == p {
+			return &plain
+		}
+	}
 	shapesLock.Lock()
 	defer shapesLock.Unlock()
 	s := shapes[t]

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"moss/record"
 )
 
 // Config is what the user set for every container: moss.conf(5).
@@ -28,7 +30,7 @@ func ConfigFile() string {
 // that is not there is an empty one; a key that moss does not know is an error.
 func ReadConfig(path string) (Config, error) {
 	var c Config
-	data, err := os.ReadFile(path)
+	data, err := record.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return c, nil
 	}

@@ -2,9 +2,12 @@
 package rootless
 
 import (
+	"sync"
+
 	"moss/rootless/monitor/client"
 	"moss/storage/image"
 	"moss/storage/volume"
+	"moss/systemd/cgroup"
 	"moss/userns"
 )
 
@@ -16,6 +19,9 @@ type Engine struct {
 	Volumes *volume.Volumes
 	// Ahead is a monitor that waits for a container to start; nil for none.
 	Ahead *client.Ahead
+
+	parentOnce  sync.Once
+	parentFound *cgroup.Parent
 }
 
 // New makes the engine of the user whose files are in dirs.

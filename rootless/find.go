@@ -8,10 +8,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
 
+	"moss/record"
 	"moss/rootless/container"
 )
 
@@ -30,7 +32,7 @@ func (e *Engine) Find(nameOrID string) (*container.Container, error) {
 		return nil, fmt.Errorf("cannot find container %q: no name or ID given: %w", nameOrID, errdefs.ErrInvalidArgument)
 	}
 	if CheckName(nameOrID) == nil {
-		if id, err := os.ReadFile(e.Paths.Name(nameOrID)); err == nil && len(id) == 64 {
+		if id, err := record.ReadFile(e.Paths.Name(nameOrID)); err == nil && len(id) == 64 {
 			if c, err := e.load(string(id)); err == nil {
 				return c, nil
 			}
@@ -97,14 +99,42 @@ func (e *Engine) All() ([]*container.Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := make([]*container.Container, 0, len(ids))
-	for _, id := range ids {
-		if c, err := e.load(id); err == nil {
-			out = append(out, c)
+	out := make([]*container.Container, len(ids))
+	inParallel(len(ids), func(i int) {
+		if c, err := e.load(ids[i]); err == nil {
+			out[i] = c
 		}
-	}
+	})
+	out = slices.DeleteFunc(out, func(c *container.Container) bool { return c == nil })
 	slices.SortFunc(out, func(a, b *container.Container) int { return a.Spec.Created.Compare(b.Spec.Created) })
 	return out, nil
+}
+
+// Look looks at each of a list of containers.
+func Look(list []*container.Container) []container.View {
+	views := make([]container.View, len(list))
+	inParallel(len(list), func(i int) { views[i] = list[i].Look() })
+	return views
+}
+
+// inParallel does n small things, in two halves when there are many.
+func inParallel(n int, do func(i int)) {
+	half := n
+	if n >= 8 {
+		half = n / 2
+	}
+	var other sync.WaitGroup
+	if half < n {
+		other.Go(func() {
+			for i := half; i < n; i++ {
+				do(i)
+			}
+		})
+	}
+	for i := range half {
+		do(i)
+	}
+	other.Wait()
 }
 
 // Latest returns the newest container.

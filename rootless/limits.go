@@ -25,12 +25,18 @@ func resources(spec *container.Spec) cgroup.Resources {
 	}
 }
 
+// parent is the cgroup above the containers', found once.
+func (e *Engine) parent(ctx context.Context) *cgroup.Parent {
+	e.parentOnce.Do(func() { e.parentFound = systemd.Cgroup(ctx, e.Paths.Run) })
+	return e.parentFound
+}
+
 // limits checks that each limit asked for can be held here.
 func (e *Engine) limits(ctx context.Context, spec *container.Spec) (map[string]string, error) {
 	if spec.Resources.CgroupsMode == "disabled" {
 		return nil, nil
 	}
-	return systemd.Cgroup(ctx, e.Paths.Run).Limits(resources(spec))
+	return e.parent(ctx).Limits(resources(spec))
 }
 
 // cgroup chooses the directory that the container is born in.
@@ -39,7 +45,7 @@ func (l *launch) cgroup(ctx context.Context, undo *rollback) error {
 	if spec.Resources.CgroupsMode == "disabled" {
 		return nil
 	}
-	parent := systemd.Cgroup(ctx, l.e.Paths.Run)
+	parent := l.e.parent(ctx)
 	var err error
 	if l.cfg.Limits, err = parent.Limits(resources(spec)); err != nil {
 		return err

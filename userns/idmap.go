@@ -1,12 +1,13 @@
 package userns
 
 import (
-	"bufio"
 	"fmt"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
+
+	"moss/record"
 )
 
 // IDMap is one line of an ID map: Size IDs from Container on are those from Host
@@ -16,22 +17,20 @@ type IDMap struct{ Container, Host, Size int }
 // ReadIDMap reads a file like /proc/PID/uid_map, sorted by Container and with
 // adjacent lines made one.
 func ReadIDMap(path string) ([]IDMap, error) {
-	file, err := os.Open(path)
+	data, err := record.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read ID map %q: %w", path, cause(err))
 	}
-	defer file.Close()
-
 	var maps []IDMap
-	for lines := bufio.NewScanner(file); lines.Scan(); {
+	for line := range strings.Lines(string(data)) {
 		var n [3]int
-		fields := strings.Fields(lines.Text())
+		fields := strings.Fields(line)
 		for i := range n {
 			if len(fields) != len(n) {
-				return nil, fmt.Errorf("cannot read ID map %q: line %q", path, lines.Text())
+				return nil, fmt.Errorf("cannot read ID map %q: line %q", path, line)
 			}
 			if n[i], err = strconv.Atoi(fields[i]); err != nil {
-				return nil, fmt.Errorf("cannot read ID map %q: line %q", path, lines.Text())
+				return nil, fmt.Errorf("cannot read ID map %q: line %q", path, line)
 			}
 		}
 		maps = append(maps, IDMap{n[0], n[1], n[2]})

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Mapping is the ID map of a container's own user namespace, below the kept one:
@@ -39,8 +40,12 @@ type Outer struct {
 	Want int
 }
 
-// Self describes the kept namespace; call it inside.
-func Self() (Outer, error) {
+// Self describes the kept namespace; call it inside. What it says is read once.
+func Self() (Outer, error) { return self() }
+
+var self = sync.OnceValues(readSelf)
+
+func readSelf() (Outer, error) {
 	uids, err := ReadIDMap("/proc/self/uid_map")
 	if err != nil {
 		return Outer{}, err

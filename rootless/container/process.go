@@ -3,8 +3,10 @@ package container
 import (
 	"bytes"
 	"fmt"
-	"os"
 	"strconv"
+	"sync"
+
+	"moss/record"
 )
 
 // StartTime is when a process was started, in clock ticks since boot: field 22
@@ -27,7 +29,7 @@ func Alive(pid int, start uint64) bool {
 // stat reads a process's start time and state.
 func stat(pid int) (start uint64, state byte, err error) {
 	path := "/proc/" + strconv.Itoa(pid) + "/stat"
-	data, err := os.ReadFile(path)
+	data, err := record.ReadFile(path)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -54,8 +56,12 @@ func parseStat(path string, data []byte) (uint64, byte, error) {
 }
 
 // BootID tells one boot from another; "" when the kernel does not say.
-func BootID() string {
-	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+func BootID() string { return bootID() }
+
+var bootID = sync.OnceValue(readBootID)
+
+func readBootID() string {
+	data, err := record.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return ""
 	}

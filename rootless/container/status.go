@@ -91,7 +91,8 @@ func (c *Container) Look() View {
 	// The order matters: the monitor writes last.json before it removes live.json.
 	if live, err := ReadLive(c.RunDir); err == nil && live != nil {
 		v.monitor = Alive(live.Monitor, live.MonitorStart)
-		process := Alive(live.PID, live.PIDStart)
+		// A living monitor answers for its container.
+		process := v.monitor && !live.Restarting || Alive(live.PID, live.PIDStart)
 		switch {
 		case !process && v.monitor && live.Restarting:
 			v.Live, v.Status = live, StatusRestarting
@@ -170,7 +171,7 @@ func frozen(cgroup string) bool {
 	if cgroup == "" {
 		return false
 	}
-	data, err := os.ReadFile(filepath.Join(cgroup, "cgroup.freeze"))
+	data, err := record.ReadFile(filepath.Join(cgroup, "cgroup.freeze"))
 	return err == nil && len(data) > 0 && data[0] == '1'
 }
 

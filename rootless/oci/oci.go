@@ -11,6 +11,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"moss/record"
 	"moss/rootless/container"
 )
 
@@ -185,7 +186,8 @@ func paths(c *container.Spec) (mask, ro []string) {
 		}
 	}
 	// Each CPU has its own directory; only those that are there can be hidden.
-	if throttle, _ := filepath.Glob("/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle"); keep("/sys/devices/system/cpu") {
+	if _, err := os.Lstat("/sys/devices/system/cpu/cpu0/thermal_throttle"); err == nil && keep("/sys/devices/system/cpu") {
+		throttle, _ := filepath.Glob("/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle")
 		mask = append(mask, throttle...)
 	}
 	mask = append(mask, c.Security.Mask...)
@@ -298,7 +300,7 @@ var allCaps = []string{
 
 // KernelCapabilities are those of the caller's bounding set; see proc_pid_status(5).
 func KernelCapabilities() ([]string, error) {
-	status, err := os.ReadFile("/proc/self/status")
+	status, err := record.ReadFile("/proc/self/status")
 	if err != nil {
 		return nil, fmt.Errorf("cannot read capabilities: %w", err)
 	}

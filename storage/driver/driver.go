@@ -36,7 +36,7 @@ func file(root string) string { return filepath.Join(root, "storage-driver.json"
 // Read returns the outcome that Probe or Cached recorded below root, if it was
 // for the kernel that runs now.
 func Read(root string) (Driver, bool) {
-	data, err := os.ReadFile(file(root))
+	data, err := record.ReadFile(file(root))
 	if err != nil {
 		return Driver{}, false
 	}
@@ -132,7 +132,7 @@ func try(dir string, mount func(lower, upper, work, merged string) error) error 
 	}
 	defer syscall.Unmount(merged, syscall.MNT_DETACH)
 
-	if _, err := os.ReadFile(filepath.Join(merged, "f")); err != nil {
+	if _, err := record.ReadFile(filepath.Join(merged, "f")); err != nil {
 		return err
 	}
 	if err := os.Remove(filepath.Join(merged, "f")); err != nil {
@@ -170,7 +170,7 @@ func mountFuse(program, lower, upper, work, merged string) error {
 }
 
 func kernel() string {
-	data, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	data, err := record.ReadFile("/proc/sys/kernel/osrelease")
 	if err != nil || len(data) == 0 {
 		return ""
 	}

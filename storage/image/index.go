@@ -166,7 +166,7 @@ func (im *Images) load() (*Index, error) {
 	if im.index != nil && now == im.state {
 		return im.index, nil
 	}
-	data, err := os.ReadFile(path)
+	data, err := record.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &Index{}, nil
 	}
@@ -183,7 +183,7 @@ func (im *Images) load() (*Index, error) {
 
 // read returns the record of one image.
 func (im *Images) read(id string) (*Image, error) {
-	data, err := os.ReadFile(filepath.Join(im.dir, id+".json"))
+	data, err := record.ReadFile(filepath.Join(im.dir, id+".json"))
 	if err != nil {
 		return nil, fmt.Errorf("cannot read image %q: %w", id, err)
 	}

@@ -139,7 +139,7 @@ func serviceOf(self string, uid int) string {
 
 // ownPath is this process's path in the cgroup v2 tree.
 func ownPath(file string) (string, error) {
-	data, err := os.ReadFile(file)
+	data, err := record.ReadFile(file)
 	if err != nil {
 		return "", &NoneError{Reason: err.Error()}
 	}
@@ -172,7 +172,7 @@ func (t tree) path(dir string) string {
 // tree finds where cgroup2 is mounted. The last mount wins: it may cover an
 // earlier one; but the usual place wins over others.
 func (h host) tree() (tree, error) {
-	data, err := os.ReadFile(h.mountinfo)
+	data, err := record.ReadFile(h.mountinfo)
 	if err != nil {
 		return tree{}, &NoneError{Reason: err.Error()}
 	}
@@ -225,7 +225,7 @@ func ManagerSocket() string {
 // inside shows the parent's IDs; see user_namespaces(7).
 func HostUID() int {
 	uid := os.Getuid()
-	data, err := os.ReadFile("/proc/self/uid_map")
+	data, err := record.ReadFile("/proc/self/uid_map")
 	if err != nil {
 		return uid
 	}

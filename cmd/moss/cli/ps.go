@@ -10,6 +10,7 @@ import (
 
 	"moss/cmd/moss/cli/format"
 	"moss/cmd/moss/cli/syntax"
+	"moss/rootless"
 	"moss/rootless/container"
 	"moss/slirp"
 	"moss/storage/image"
@@ -34,8 +35,9 @@ func (c *call) rows(f filters) ([]*row, error) {
 		return nil, err
 	}
 	var out []*row
-	for _, ctr := range all {
-		r := &row{ctr, ctr.Look()}
+	views := rootless.Look(all)
+	for i, ctr := range all {
+		r := &row{ctr, views[i]}
 		if f.matches(r, at) {
 			out = append(out, r)
 		}

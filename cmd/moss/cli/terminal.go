@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
@@ -91,8 +92,11 @@ func (c *call) proxySignals(ctx context.Context, s *rootless.Streams, target fun
 		return func() {}, func() {}
 	}
 	received := make(chan os.Signal, 32)
-	catch = func() { signal.Notify(received, proxied()...) }
+	catch = func() { signal.Notify(received, common...) }
 	begin = func() {
+		// Each of the sixty costs two changes of threads: more, in all, than many a
+		// program takes to run.
+		time.AfterFunc(seldom, func() { signal.Notify(received, proxied()...) })
 		go func() { // ends with moss
 			for sig := range received {
 				// It may have ended meanwhile; Wait tells.
@@ -102,6 +106,12 @@ func (c *call) proxySignals(ctx context.Context, s *rootless.Streams, target fun
 	}
 	return catch, begin
 }
+
+// common are the signals that are passed on from the first moment; the others
+// are once the program has run for a little.
+var common = []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2}
+
+const seldom = 50 * time.Millisecond
 
 // proxied are the signals that are passed on: all but those that concern moss
 // itself, job control, or the Go runtime.
