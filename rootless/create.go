@@ -38,7 +38,8 @@ func (e *Engine) Create(ctx context.Context, spec *container.Spec, opts CreateOp
 }
 
 // create calls reserved, if it is set, when the Spec is complete and its ID and
-// name are the container's, and nothing else is made yet.
+// name are the container's, and nothing else is made yet. The caller then has to
+// sync the record.
 func (e *Engine) create(ctx context.Context, spec *container.Spec, opts CreateOptions, reserved func(*container.Container) error) (c *container.Container, err error) {
 	if spec.Name != "" {
 		if err := CheckName(spec.Name); err != nil {
@@ -87,7 +88,7 @@ func (e *Engine) create(ctx context.Context, spec *container.Spec, opts CreateOp
 	if err := e.makeVolumes(spec, &undo); err != nil {
 		return nil, fmt.Errorf("cannot create container %q: %w", spec.Name, err)
 	}
-	if err := e.makeDir(ctx, spec, img, &undo); err != nil {
+	if err := e.makeDir(ctx, spec, img, reserved == nil, &undo); err != nil {
 		return nil, fmt.Errorf("cannot create container %q: %w", spec.Name, err)
 	}
 	if err := writeCIDFile(spec, &undo); err != nil {
@@ -364,8 +365,9 @@ func (e *Engine) makeVolumes(spec *container.Spec, undo *rollback) error {
 }
 
 // makeDir makes the record's directory: the layer first, spec.json last, so that
-// a directory with spec.json is whole.
-func (e *Engine) makeDir(ctx context.Context, spec *container.Spec, img *image.Image, undo *rollback) error {
+// a directory with spec.json is whole. With sync it survives a power failure, but
+// for --rm, which is not meant to.
+func (e *Engine) makeDir(ctx context.Context, spec *container.Spec, img *image.Image, sync bool, undo *rollback) error {
 	dir := e.Paths.Container(spec.ID)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -376,7 +378,7 @@ func (e *Engine) makeDir(ctx context.Context, spec *container.Spec, img *image.I
 			return err
 		}
 	}
-	return record.Write(filepath.Join(dir, "spec.json"), spec, !spec.Lifecycle.AutoRemove)
+	return record.Write(filepath.Join(dir, container.SpecFile), spec, sync && !spec.Lifecycle.AutoRemove)
 }
 
 // makeLayer makes the upper and work directories. The merged root directory

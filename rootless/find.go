@@ -69,7 +69,7 @@ func (e *Engine) findID(prefix string) (string, error) {
 // halfMade says whether create has not written the record yet, or never will:
 // only the whole ID names such a container.
 func (e *Engine) halfMade(id string) bool {
-	_, err := os.Stat(filepath.Join(e.Paths.Container(id), "spec.json"))
+	_, err := os.Stat(filepath.Join(e.Paths.Container(id), container.SpecFile))
 	return errors.Is(err, fs.ErrNotExist)
 }
 

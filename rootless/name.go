@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"moss/rootless/container"
+
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 )
@@ -104,7 +106,7 @@ func (e *Engine) takeOver(name string) error {
 	if len(id) != 64 { // never written by moss
 		return os.Remove(e.Paths.Name(name))
 	}
-	if _, err := os.Stat(filepath.Join(e.Paths.Container(id), "spec.json")); err == nil {
+	if _, err := os.Stat(filepath.Join(e.Paths.Container(id), container.SpecFile)); err == nil {
 		return &NameInUseError{Name: name, ID: id}
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {

@@ -11,6 +11,7 @@ import (
 	"moss/rootless/oci"
 	"moss/rootless/runtime"
 	"moss/storage/driver"
+	"moss/userns/slack"
 )
 
 // overlayDriver mounts the root file system here when the kernel's overlay
@@ -45,7 +46,7 @@ func mountFuse(o *runtime.Overlay, target string) error {
 	cmd := exec.Command("fuse-overlayfs", "-o", opts, target)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
-	if err := cmd.Run(); err != nil {
+	if err := slack.Exactly(cmd.Run); err != nil {
 		return fmt.Errorf("cannot mount with fuse-overlayfs: %w: %s", err, strings.TrimSpace(stderr.String()))
 	}
 	return nil

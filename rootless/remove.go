@@ -163,7 +163,7 @@ func (e *Engine) Rename(ctx context.Context, c *container.Container, name string
 	defer hold.Close()
 	old := c.Spec.Name
 	c.Spec.Name = name
-	if err := record.Write(filepath.Join(c.Dir, "spec.json"), &c.Spec, true); err != nil {
+	if err := record.Write(filepath.Join(c.Dir, container.SpecFile), &c.Spec, true); err != nil {
 		return errors.Join(err, os.Remove(e.Paths.Name(name)))
 	}
 	return os.Remove(e.Paths.Name(old))

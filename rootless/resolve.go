@@ -11,6 +11,7 @@ import (
 
 	"moss/record"
 	"moss/storage/image"
+	"moss/userns/slack"
 )
 
 // HelperError says that moss-image failed; it has told the user why.
@@ -40,7 +41,7 @@ func (e *Engine) ImageHelper(ctx context.Context, req image.Request, out io.Writ
 		cmd.Stdout = out
 	}
 	cmd.ExtraFiles = []*os.File{r}
-	if err := cmd.Start(); err != nil {
+	if err := slack.Exactly(cmd.Start); err != nil {
 		w.Close()
 		return fmt.Errorf("cannot run moss-image: %w", err)
 	}

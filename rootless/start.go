@@ -3,12 +3,14 @@ package rootless
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/containerd/errdefs"
 
+	"moss/record"
 	"moss/rootless/container"
 	"moss/rootless/monitor"
 	"moss/rootless/monitor/client"
@@ -54,8 +56,19 @@ func (e *Engine) Run(ctx context.Context, spec *container.Spec, opts CreateOptio
 		return c, nil, fmt.Errorf("cannot start container %q: %w", c.Spec.Name, err)
 	}
 	defer unlock()
-	session, err = l.start(ctx, s)
-	return c, session, err
+	synced := make(chan error, 1)
+	if spec.Lifecycle.AutoRemove {
+		synced <- nil
+	} else { // the disk takes its time beside the start
+		go func() { synced <- record.Sync(filepath.Join(c.Dir, container.SpecFile)) }()
+	}
+	if session, err = l.start(ctx, s); err != nil {
+		return c, nil, err
+	}
+	if err := <-synced; err != nil { // it runs: that is no reason to end it
+		slog.Warn("the container's record may not survive a power failure", "container", c.Spec.Name, "err", err)
+	}
+	return c, session, nil
 }
 
 // launch gathers what one start needs.

@@ -76,6 +76,7 @@ var small = map[string][]string{
 	"moss/rootless/runtime/birth": {"golang.org/x/sys"},
 	"moss/slirp":                  {"golang.org/x/sys"},
 	"moss/record":                 {"golang.org/x/sys"},
+	"moss/userns/slack":           {"golang.org/x/sys"},
 	"moss/storage/image":          {"golang.org/x/sys"},
 	"moss/storage/volume":         {"golang.org/x/sys"},
 	"moss/cmd/moss-runtime": {"golang.org/x/sys", "github.com/opencontainers/runtime-spec", "github.com/moby/profiles/seccomp",

@@ -13,9 +13,11 @@ import (
 	"moss/record"
 )
 
-// The files of a record.
+// SpecFile is the name of the file that makes a directory a record.
+const SpecFile = "spec.json"
+
+// The other files of a record.
 const (
-	specName = "spec.json"
 	lastName = "last.json"
 	lockName = "lock"
 	liveName = "live.json"
@@ -26,18 +28,18 @@ const (
 // fs.ErrNotExist when there is no record.
 func Load(dir, runDir string) (*Container, error) {
 	c := &Container{Dir: dir, RunDir: runDir}
-	found, err := record.Read(filepath.Join(dir, specName), &c.Spec)
+	found, err := record.Read(filepath.Join(dir, SpecFile), &c.Spec)
 	if err != nil {
 		return nil, fmt.Errorf("cannot load container: %w", err)
 	}
 	if !found {
-		return nil, fmt.Errorf("cannot load container: %w", &fs.PathError{Op: "open", Path: filepath.Join(dir, specName), Err: fs.ErrNotExist})
+		return nil, fmt.Errorf("cannot load container: %w", &fs.PathError{Op: "open", Path: filepath.Join(dir, SpecFile), Err: fs.ErrNotExist})
 	}
 	if c.Spec.Version > SpecVersion {
 		return nil, fmt.Errorf("cannot load container %q: its record has version %d, made by a newer moss (this one knows %d)", c.Spec.Name, c.Spec.Version, SpecVersion)
 	}
 	if c.Spec.ID == "" {
-		return nil, fmt.Errorf("cannot load container: %q has no ID", filepath.Join(dir, specName))
+		return nil, fmt.Errorf("cannot load container: %q has no ID", filepath.Join(dir, SpecFile))
 	}
 	return c, nil
 }
@@ -45,7 +47,7 @@ func Load(dir, runDir string) (*Container, error) {
 // Save writes the Spec. With sync it also survives a power failure. After create
 // the caller holds the lock.
 func (c *Container) Save(sync bool) error {
-	return record.Write(filepath.Join(c.Dir, specName), &c.Spec, sync)
+	return record.Write(filepath.Join(c.Dir, SpecFile), &c.Spec, sync)
 }
 
 // ReadLive reads live.json; nil when there is none. It says nothing about

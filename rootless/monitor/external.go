@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"moss/record"
+	"moss/userns/slack"
 )
 
 // Files of an OCI runtime in the run directory.
@@ -157,7 +158,11 @@ func (x *external) run(args []string, stdio [3]*os.File, extra []*os.File) error
 		defer unix.Close(fd)
 		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, fd
 	}
-	pid, err := syscall.ForkExec(c.Runtime.Path, argv, attr)
+	var pid int
+	err = slack.Exactly(func() (err error) {
+		pid, err = syscall.ForkExec(c.Runtime.Path, argv, attr)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("cannot run OCI runtime %q: %w", c.Runtime.Path, err)
 	}

@@ -82,11 +82,12 @@ func (m *monitor) quiet() bool {
 	return len(m.stdin.pending) == 0 && !m.lease.busy() && m.lease.retryAt().IsZero() && m.loop.only(m.descriptors())
 }
 
-// clean is the environment without the state of an earlier time.
+// clean is the environment without the state of an earlier time. A second
+// processor is for the start, where the network is connected beside the rest.
 func clean(env []string) []string {
-	var out []string
+	out := []string{"GOMAXPROCS=1"}
 	for _, e := range env {
-		if !strings.HasPrefix(e, stateVariable+"=") {
+		if !strings.HasPrefix(e, stateVariable+"=") && !strings.HasPrefix(e, "GOMAXPROCS=") {
 			out = append(out, e)
 		}
 	}

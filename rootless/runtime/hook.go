@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"moss/record"
+	"moss/userns/slack"
 )
 
 // RunHooks runs the hooks of one kind in their order, each with the state as JSON
@@ -50,7 +51,10 @@ func runHook(h *specs.Hook, state []byte) error {
 	cmd.Stdin = bytes.NewReader(state)
 	cmd.Stdout, cmd.Stderr = &output, &output
 	cmd.WaitDelay = time.Second // for a child of its that keeps the output open
-	err := cmd.Run()
+	err := slack.Exactly(cmd.Start)
+	if err == nil {
+		err = cmd.Wait()
+	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("it did not end within %d seconds", *h.Timeout)
 	}

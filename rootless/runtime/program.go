@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"moss/rootless/runtime/seccomp"
+	"moss/userns/slack"
 )
 
 // program finds out, inside the root filesystem, who runs what where. Whatever
@@ -192,6 +193,7 @@ func (s *stage) execute() error {
 	// syscall.Exec waits for threads that are being made, and puts
 	// RLIMIT_NOFILE back if nobody has set it.
 	resetSignals()
+	slack.Reset()
 	return execFailure(p.Args[0], syscall.Exec(s.path, p.Args, p.Env))
 }
 

@@ -180,7 +180,7 @@ func (b *bench) rootDir() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, d := range []string{"bin", "proc", "dev", "sys", "tmp", "etc"} {
+	for _, d := range rootDirs {
 		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
 			return "", err
 		}
@@ -196,6 +196,8 @@ func (b *bench) rootDir() (string, error) {
 	return root, nil
 }
 
+var rootDirs = []string{"bin", "dev", "etc", "home", "proc", "root", "run", "sys", "tmp", "usr", "var"}
+
 func (b *bench) writeArchive() error {
 	program, names := b.files()
 	data, err := os.ReadFile(program)
@@ -203,6 +205,18 @@ func (b *bench) writeArchive() error {
 		return err
 	}
 	layer, err := layerOf(func(w *tar.Writer) error {
+		// The directories that a distribution's image has; and the files.
+		for _, dir := range rootDirs {
+			if err := add(w, &tar.Header{Name: dir + "/", Typeflag: tar.TypeDir, Mode: 0o755}, nil); err != nil {
+				return err
+			}
+		}
+		for _, file := range []string{"passwd", "group", "hosts", "hostname", "resolv.conf"} {
+			text := map[string]string{"passwd": "root:x:0:0:root:/root:/bin/sh\n", "group": "root:x:0:\n"}[file]
+			if err := add(w, &tar.Header{Name: "etc/" + file, Mode: 0o644, Size: int64(len(text))}, []byte(text)); err != nil {
+				return err
+			}
+		}
 		if err := add(w, &tar.Header{Name: "bin/" + filepath.Base(program), Mode: 0o755, Size: int64(len(data))}, data); err != nil {
 			return err
 		}

@@ -413,7 +413,7 @@ static char **monitor_environ(void)
 	char **env = calloc(count + 3, sizeof *env);
 	if (!env)
 		return NULL;
-	env[n++] = "GOMAXPROCS=1";
+	env[n++] = "GOMAXPROCS=2";
 	env[n++] = "GODEBUG=asyncpreemptoff=1";
 	for (size_t i = 0; i < count; i++) {
 		char name[64];
@@ -499,6 +499,8 @@ __attribute__((constructor)) static void moss_enter(int argc, char **argv)
 	for (argv = environ - 1; (intptr_t)argv[-1] != argc; argv--)
 		argc++;
 #endif
+	// See userns/slack.
+	prctl(PR_SET_TIMERSLACK, 4000000UL, 0, 0, 0);
 	const char *how = take("_MOSS_JOIN");
 	int pausing = take("_MOSS_PAUSE") != NULL;
 	if (how || pausing) {

@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 
+	"moss/userns/slack"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -25,7 +27,7 @@ func (cmd *UnshareCmd) Run(ctx context.Context, c *call) error {
 	}
 	path, err := exec.LookPath(args[0])
 	if err == nil {
-		err = unix.Exec(path, args, os.Environ())
+		err = slack.Exactly(func() error { return unix.Exec(path, args, os.Environ()) })
 	}
 	var lookup *exec.Error
 	if errors.As(err, &lookup) {

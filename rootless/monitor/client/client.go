@@ -136,10 +136,10 @@ func start(program string, args []string, sock int, stdio []*os.File, home strin
 }
 
 // environment is what the monitor gets of ours: what moss-net and other OCI
-// runtimes look for. One processor is enough for it, and costs less memory; and
-// there is no goroutine in it that would have to interrupt another.
+// runtimes look for; and there is no goroutine in it that would have to interrupt
+// another. The constructor of userns/enter makes the same.
 func environment() []string {
-	env := []string{"GOMAXPROCS=1", "GODEBUG=asyncpreemptoff=1"}
+	env := []string{"GOMAXPROCS=2", "GODEBUG=asyncpreemptoff=1"}
 	for _, e := range os.Environ() {
 		name, _, _ := strings.Cut(e, "=")
 		switch name {
