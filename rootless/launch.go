@@ -34,9 +34,6 @@ func (l *launch) config() {
 		Trash:      p.Trash(),
 		Names:      []string{p.Name(c.Spec.Name)},
 	}
-	for _, name := range c.Spec.Lifecycle.Volumes {
-		l.cfg.Volumes = append(l.cfg.Volumes, l.e.Volumes.Dir(name))
-	}
 	if request := request(&c.Spec); request != nil {
 		l.cfg.Network = &monitor.Network{Dirs: l.e.slirpDirs(), Request: *request}
 	}

@@ -72,7 +72,7 @@ func (e *Engine) discard(c *container.Container) error {
 	if id, err := os.ReadFile(name); err == nil && string(id) == c.Spec.ID {
 		os.Remove(name)
 	}
-	return errors.Join(os.RemoveAll(c.RunDir), os.RemoveAll(trash))
+	return errors.Join(record.RemoveTree(c.RunDir), record.RemoveTree(trash))
 }
 
 func (e *Engine) removeVolumes(c *container.Container) error {

@@ -116,13 +116,13 @@ func (l *launch) begin(ctx context.Context, s *Streams) error {
 	}
 	l.done = true
 	spec := &l.c.Spec
-	if err := os.RemoveAll(l.c.RunDir); err != nil { // what the last run left
+	if err := record.RemoveTree(l.c.RunDir); err != nil { // what the last run left
 		return err
 	}
 	if err := os.MkdirAll(l.c.RunDir+"/rootfs", 0o700); err != nil {
 		return err
 	}
-	l.undo.add(func() error { return os.RemoveAll(l.c.RunDir) })
+	l.undo.add(func() error { return record.RemoveTree(l.c.RunDir) })
 	l.config()
 	l.in = oci.Input{
 		Root:       filepath.Join(l.c.RunDir, "rootfs"),
@@ -156,6 +156,10 @@ func alone(spec *container.Spec) bool {
 
 // prepare writes everything that the first process reads.
 func (l *launch) prepare(ctx context.Context) error {
+	l.cfg.Volumes = nil
+	for _, name := range l.c.Spec.Lifecycle.Volumes { // those without a name have got one by now
+		l.cfg.Volumes = append(l.cfg.Volumes, l.e.Volumes.Dir(name))
+	}
 	doc, err := l.document(ctx)
 	if err != nil {
 		return err

@@ -11,8 +11,6 @@ import (
 	"syscall"
 	"time"
 
-	"moss/userns/slack"
-
 	"golang.org/x/sys/unix"
 )
 
@@ -89,15 +87,11 @@ func launch(ctx context.Context, d Dirs) error {
 	}
 	defer unix.Close(ready[0])
 
-	var pid int
-	err = slack.Exactly(func() (err error) {
-		pid, err = syscall.ForkExec(d.Program, []string{"moss-net", d.Run, d.Networks}, &syscall.ProcAttr{
-			Dir:   "/",
-			Env:   environment(),
-			Files: []uintptr{null.Fd(), log.Fd(), log.Fd(), uintptr(ready[1])},
-			Sys:   &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_PARENT},
-		})
-		return err
+	pid, err := syscall.ForkExec(d.Program, []string{"moss-net", d.Run, d.Networks}, &syscall.ProcAttr{
+		Dir:   "/",
+		Env:   environment(),
+		Files: []uintptr{null.Fd(), log.Fd(), log.Fd(), uintptr(ready[1])},
+		Sys:   &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_PARENT},
 	})
 	unix.Close(ready[1])
 	if err != nil {

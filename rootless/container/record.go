@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -19,7 +18,6 @@ const SpecFile = "spec.json"
 // The other files of a record.
 const (
 	lastName = "last.json"
-	lockName = "lock"
 	liveName = "live.json"
 	exitName = "exit.json"
 )
@@ -89,12 +87,12 @@ func WriteLast(dir string, last *Last, sync bool) error {
 	return record.Write(filepath.Join(dir, lastName), last, sync)
 }
 
-// Lock takes the container's lock, which start, rename, update and remove hold,
+// Lock takes the container's lock, a flock(2) of its directory, which start, rename, update and remove hold,
 // and returns what gives it back. ctx ends the wait. The error is
 // fs.ErrNotExist when the container has been removed, also meanwhile.
 func (c *Container) Lock(ctx context.Context) (unlock func(), err error) {
-	path := filepath.Join(c.Dir, lockName)
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
+	path := c.Dir
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("cannot lock container %q: %w", c.Spec.Name, err)
 	}

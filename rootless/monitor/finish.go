@@ -197,7 +197,7 @@ func (m *monitor) finish(exit Exit, errs []error) {
 	m.loop.close(m.attach.fd)
 	m.loop.close(m.ctl.fd)
 	for _, path := range trash {
-		os.RemoveAll(path) // what it cannot remove is removed by the next moss
+		record.RemoveTree(path) // what it cannot remove is removed by the next moss
 	}
 }
 
@@ -272,7 +272,7 @@ func (c *Config) discard() (trash []string, errs []error) {
 		case err == nil:
 			trash = append(trash, to)
 		case errors.Is(err, unix.EXDEV): // a volume elsewhere
-			err = os.RemoveAll(dir)
+			err = record.RemoveTree(dir)
 		case errors.Is(err, fs.ErrNotExist): // somebody has removed it
 			err = nil
 		}

@@ -72,14 +72,17 @@ const (
 )
 
 // awaitConfiguration waits for Configure; false when the starter has left.
-func awaitConfiguration() (path string, ok bool) {
+func awaitConfiguration() (told ConfigureMessage, ok bool) {
 	unix.CloseOnExec(startFD)
-	var packet [4096]byte
-	n, err := retry(func() (int, error) { return unix.Read(startFD, packet[:]) })
-	if err != nil || n < 2 || packet[0] != Configure {
-		return "", false
-	}
-	return string(packet[1:n]), true
+	return told, receive(Configure, &told)
+}
+
+// receive reads one packet of the start conversation before there is a container;
+// false when it is another one, or the starter has left.
+func receive(kind byte, message any) bool {
+	packet := make([]byte, 1+MaxConfiguration)
+	n, err := retry(func() (int, error) { return unix.Read(startFD, packet) })
+	return err == nil && n > 1 && packet[0] == kind && record.Decode(packet[1:n], message) == nil
 }
 
 // descriptors that the monitor is started with.
@@ -90,13 +93,15 @@ const (
 
 // Main is the program moss-monitor; it returns its exit code.
 func Main(args []string) int {
+	var cfg *Config
 	if len(args) == 2 && args[1] == Standby {
-		path, ok := awaitConfiguration()
+		told, ok := awaitConfiguration()
 		if !ok {
 			return 0 // nobody wanted it
 		}
-		args = []string{args[0], path, Early}
+		args = []string{args[0], told.Path, Early}
 		os.Args = args // what settle executes again
+		cfg = &told.Config
 	}
 	early := len(args) == 3 && args[2] == Early
 	if len(args) != 2 && !early {
@@ -107,7 +112,7 @@ func Main(args []string) int {
 		os.Stderr.WriteString("moss-monitor: " + err.Error() + "\n")
 		return 125
 	}
-	m := &monitor{configPath: args[1], early: early, peer: -1, pidfd: -1}
+	m := &monitor{configPath: args[1], cfg: cfg, early: early, peer: -1, pidfd: -1}
 	m.stdin = input{m: m, fd: -1}
 	var err error
 	if m.loop, err = newLoop(); err != nil {
@@ -333,8 +338,10 @@ func (m *monitor) running() {
 	m.loop.watch(m.pidfd, unix.EPOLLIN, (*process)(m))
 	m.lease.watch()
 	m.throttle()
-	last := container.Last{Boot: container.BootID(), Started: m.started, Restarts: m.restarts}
-	container.WriteLast(m.cfg.Dir, &last, false) // a full disk does not end the container
+	if !m.cfg.AutoRemove { // of which nothing stays
+		last := container.Last{Boot: container.BootID(), Started: m.started, Restarts: m.restarts}
+		container.WriteLast(m.cfg.Dir, &last, false) // a full disk does not end the container
+	}
 	m.settleAt = m.started.Add(settleAfter)
 }
 

@@ -6,10 +6,10 @@ import "time"
 // monitor's descriptor 3). Every packet begins with its kind.
 //
 //	moss                                       monitor (argv[1]: path of monitor.json)
-//	Configure path       ──▶                          only to one that was started ahead
-//	Prepared             ──▶                          only to a monitor that was started
-//	                                                  early: monitor.json and init's document
-//	                                                  are whole now, and are to be read
+//	Configure JSON       ──▶                          only to one that was started ahead
+//	Prepared JSON        ──▶                          only to a monitor that was started
+//	                                                  early: what was missing; monitor.json and
+//	                                                  init's document are whole now
 //	                     ◀──  Created JSON{pid}       clone, init ready, network connected
 //	                          or Failed JSON{message, code}
 //	Resize (maybe)       ──▶                          the terminal's first size
@@ -46,6 +46,25 @@ const (
 
 // MaxData is the largest payload of a stream packet in bytes.
 const MaxData = 32 * 1024
+
+// ConfigureMessage is the payload of Configure: the arguments that the monitor was
+// not given, and the configuration as far as it is known.
+type ConfigureMessage struct {
+	Path   string
+	Config Config
+}
+
+// PreparedMessage is the payload of Prepared: what an early configuration lacks.
+type PreparedMessage struct {
+	HostsFile  string   `json:",omitempty"`
+	HostNames  string   `json:",omitempty"`
+	ResolvFile string   `json:",omitempty"`
+	Unmount    []string `json:",omitempty"`
+	Volumes    []string `json:",omitempty"`
+}
+
+// MaxConfiguration is the largest payload of these two in bytes.
+const MaxConfiguration = 128 << 10
 
 // CreatedMessage is the payload of Created.
 type CreatedMessage struct{ PID int }

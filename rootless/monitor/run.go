@@ -107,20 +107,18 @@ func (m *monitor) prepare(meanwhile func() error) error {
 	return err
 }
 
-// awaitPrepared waits until moss has written the whole configuration, and reads it.
+// awaitPrepared waits until moss has written the whole configuration, and takes
+// over what was missing.
 func (m *monitor) awaitPrepared() error {
-	var packet [1]byte
-	n, err := retry(func() (int, error) { return unix.Read(startFD, packet[:]) })
-	if err != nil || n != 1 || packet[0] != Prepared {
+	var p PreparedMessage
+	if !receive(Prepared, &p) {
 		return errLeft
 	}
 	m.early = false
-	before := m.cfg
-	m.cfg = nil
-	if _, err := m.config(); err != nil {
-		m.cfg = before
-		return err
-	}
+	whole := *m.cfg // connect's goroutine reads the other one
+	whole.HostsFile, whole.HostNames, whole.ResolvFile = p.HostsFile, p.HostNames, p.ResolvFile
+	whole.Unmount, whole.Volumes = p.Unmount, p.Volumes
+	m.cfg = &whole
 	return nil
 }
 

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"moss/userns/slack"
 )
 
 // process is an uplink program.
@@ -40,7 +42,7 @@ func run(path string, args []string, files ...*os.File) (*process, error) {
 	go func() { // ends with the program
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		err := p.cmd.Start()
+		err := slack.Exactly(p.cmd.Start)
 		started <- err
 		if err == nil {
 			p.exit = p.cmd.Wait()

@@ -25,8 +25,8 @@ func (a *Ahead) Take(cfg monitor.Config) *Conn {
 	}
 	c := &Conn{fd: a.Sock, pid: a.PID, tty: cfg.TTY}
 	a.Sock = -1
-	path := filepath.Join(cfg.RunDir, monitor.ConfigFile)
-	if a.Home == cfg.Home && record.Write(path, cfg, false) == nil && c.Send(monitor.Configure, []byte(path)) == nil {
+	told, err := record.Encode(monitor.ConfigureMessage{Path: filepath.Join(cfg.RunDir, monitor.ConfigFile), Config: cfg})
+	if a.Home == cfg.Home && err == nil && len(told) <= monitor.MaxConfiguration && c.Send(monitor.Configure, told) == nil {
 		return c
 	}
 	unix.Close(c.fd)

@@ -80,7 +80,14 @@ func (c *Conn) Prepared(cfg monitor.Config) error {
 	if err := record.Write(filepath.Join(cfg.RunDir, monitor.ConfigFile), cfg, false); err != nil {
 		return err
 	}
-	if err := c.Send(monitor.Prepared, nil); err != nil && !errors.Is(err, ErrMonitorGone) {
+	rest, err := record.Encode(monitor.PreparedMessage{
+		HostsFile: cfg.HostsFile, HostNames: cfg.HostNames, ResolvFile: cfg.ResolvFile,
+		Unmount: cfg.Unmount, Volumes: cfg.Volumes,
+	})
+	if err != nil {
+		return err
+	}
+	if err := c.Send(monitor.Prepared, rest); err != nil && !errors.Is(err, ErrMonitorGone) {
 		return err
 	}
 	return nil // what a monitor that has given up has to say is still to be received
