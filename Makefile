@@ -8,14 +8,14 @@ pure    := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(stamp
 # userns/enter is C: it joins namespaces before the Go runtime has threads.
 withc   := CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=false -tags 'netgo osusergo' -ldflags '$(stamp) -extldflags -static'
 builtin := storage/archive/builtin/box.tar.gz
-helpers := moss-image moss-monitor moss-runtime moss-net
+helpers := moss-image moss-monitor moss-runtime moss-stage moss-net
 
 .PHONY: build try test unit e2e vm bench lint docs check install clean help FORCE
 build: $(addprefix bin/,moss $(helpers) box) ## build bin/moss and its helpers, all static
 
 bin/moss bin/moss-runtime: FORCE
 	@$(withc) -o $@ ./cmd/$(@F)
-bin/moss-monitor bin/moss-net: FORCE
+bin/moss-monitor bin/moss-stage bin/moss-net: FORCE
 	@$(pure) -o $@ ./cmd/$(@F)
 bin/moss-image: $(builtin) FORCE
 	@$(pure) -o $@ ./cmd/$(@F)

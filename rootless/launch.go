@@ -127,7 +127,7 @@ func (l *launch) birth(doc *runtime.Document) error {
 // request is how the first process is cloned.
 func (l *launch) request(namespaces []specs.LinuxNamespace) birth.Request {
 	b := birth.Request{
-		Runtime: Helper("moss-runtime"), Document: filepath.Join(l.c.RunDir, "init.json"), Cgroup: l.cfg.Cgroup,
+		Runtime: Helper("moss-runtime"), Stage: Helper("moss-stage"), Document: filepath.Join(l.c.RunDir, "init.json"), Cgroup: l.cfg.Cgroup,
 	}
 	for _, ns := range namespaces {
 		if ns.Path == "" {

@@ -86,7 +86,7 @@ func (b *bench) run(out string) error {
 func (b *bench) write(w io.Writer, results []result) error {
 	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
 	var s strings.Builder
-	fmt.Fprintf(&s, "# Bench\n\nMade by `make bench` on %s: Linux %s, %d CPUs. Medians of %d pairs, interleaved; the smallest in parentheses.\n\n",
+	fmt.Fprintf(&s, "# Bench\n\nMade by `make bench` on %s: Linux %s, %d CPUs. Medians of %d pairs, interleaved, with a moment of rest before each; the smallest in parentheses.\n\n",
 		time.Now().UTC().Format("2006-01-02"), strings.TrimSpace(string(kernel)), runtime.NumCPU(), b.pairs)
 	for _, p := range []string{"moss", "podman", "bwrap", "crun", "conmon"} {
 		if v := b.version(p); v != "" {

@@ -2,12 +2,15 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // side is one of the two programs that a row compares.
@@ -67,6 +70,10 @@ func (r row) measure(b *bench) result {
 	return res
 }
 
+// rest is a moment before each measurement, in which the kernel takes down what the
+// one before has left: namespaces, mostly, which take it tens of milliseconds.
+const rest = 100 * time.Millisecond
+
 func (s *side) sample(i int) (v float64, err error) {
 	if s.before != nil {
 		if err := s.before(i); err != nil {
@@ -76,6 +83,7 @@ func (s *side) sample(i int) (v float64, err error) {
 	if s.value != nil {
 		v, err = s.value(i)
 	} else {
+		time.Sleep(rest)
 		start := time.Now()
 		err = s.timed(i)
 		v = float64(time.Since(start).Nanoseconds()) / 1e6
@@ -100,16 +108,18 @@ func (b *bench) output(args ...string) (string, error) {
 	}
 	cmd := exec.Command(path, args[1:]...)
 	cmd.Env, cmd.Dir = b.env, b.dir
-	// A file, not a pipe: what stays running may hold it.
-	f, err := os.CreateTemp(b.dir, "out")
+	// A file, not a pipe: what stays running may hold it. In memory, since this is
+	// timed too.
+	memory, err := unix.MemfdCreate("output", unix.MFD_CLOEXEC)
 	if err != nil {
 		return "", err
 	}
-	defer os.Remove(f.Name())
+	f := os.NewFile(uintptr(memory), "output")
 	defer f.Close()
 	cmd.Stdout, cmd.Stderr = f, f
 	err = cmd.Run()
-	text, _ := os.ReadFile(f.Name())
+	f.Seek(0, io.SeekStart)
+	text, _ := io.ReadAll(f)
 	out.Write(text)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(out.String()))

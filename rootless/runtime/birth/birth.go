@@ -27,6 +27,8 @@ type IDMap struct{ Container, Host, Size int }
 // Request describes the process to clone.
 type Request struct {
 	Runtime string // path of moss-runtime
+	// Stage is the path of moss-stage; "" leaves its part to moss-runtime too.
+	Stage string `json:",omitempty"`
 	// Document is the path of the JSON document that the new process reads:
 	// runtime.Document for Start, runtime.ExecDocument for Exec.
 	Document string
@@ -130,6 +132,9 @@ func start(r Request, stdio [3]*os.File, extra []*os.File) (*Process, error) {
 		// execve(2): the init stage makes it; see time_namespaces(7).
 		attr:   syscall.SysProcAttr{Cloneflags: r.Flags &^ unix.CLONE_NEWTIME},
 		handOn: r.handOn,
+	}
+	if r.Stage != "" {
+		c.runtime = r.Stage
 	}
 	if r.Later {
 		c.env = append(c.env, "_MOSS_LATER=1")
