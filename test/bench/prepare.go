@@ -86,7 +86,8 @@ func prepare(bin string, pairs int, quick bool) (*bench, error) {
 	return b, nil
 }
 
-// configurePodman makes podman do as well as it can without systemd.
+// configurePodman makes podman do as well as it can without systemd. Keyrings are
+// collected slowly, and a user has 200.
 func configurePodman(home string) error {
 	conf := filepath.Join(home, ".config/containers")
 	if err := os.MkdirAll(conf, 0o755); err != nil {
@@ -95,7 +96,7 @@ func configurePodman(home string) error {
 	for file, text := range map[string]string{
 		"storage.conf":    "[storage]\ndriver = \"overlay\"\n",
 		"registries.conf": "[[registry]]\nlocation = \"127.0.0.1\"\ninsecure = true\n",
-		"containers.conf": "[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n[containers]\nlog_driver = \"k8s-file\"\n",
+		"containers.conf": "[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n[containers]\nlog_driver = \"k8s-file\"\nkeyring = false\n",
 		"policy.json":     `{"default": [{"type": "insecureAcceptAnything"}]}`,
 	} {
 		if err := os.WriteFile(filepath.Join(conf, file), []byte(text), 0o644); err != nil {

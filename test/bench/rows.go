@@ -92,7 +92,7 @@ func (b *bench) crun(i int) error {
 			return err
 		}
 	}
-	return b.spawn("crun", "--cgroup-manager=disabled", "--root", filepath.Join(b.dir, "crun"), "run", "--bundle", bundle, fmt.Sprint("c", i))
+	return b.spawn("crun", "--cgroup-manager=disabled", "--root", filepath.Join(b.dir, "crun"), "run", "--no-new-keyring", "--bundle", bundle, fmt.Sprint("c", i))
 }
 
 func (b *bench) writeBundle(bundle string) error {
