@@ -73,9 +73,10 @@ func (l *launch) files(doc *runtime.Document) error {
 	}
 	if l.cfg.Network != nil {
 		if l.cfg.HostsFile = bound("/etc/hosts"); l.cfg.HostsFile != "" {
+			l.cfg.HostsText = hosts(spec)
 			l.cfg.HostNames = strings.TrimSpace(spec.Network.Hostname + " " + spec.Name)
 		}
-		l.cfg.ResolvFile = bound("/etc/resolv.conf")
+		l.cfg.ResolvFile, l.cfg.ResolvText = bound("/etc/resolv.conf"), resolvConf(spec)
 	}
 	return nil
 }

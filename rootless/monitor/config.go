@@ -72,9 +72,11 @@ type Config struct {
 	// Network asks moss-net for a connection; nil where there is none to make.
 	Network *Network `json:",omitempty"`
 	// Files are completed by the monitor when the addresses are known.
-	HostsFile  string `json:",omitempty"` // gets "<address>\t<HostNames>" lines
+	HostsFile  string `json:",omitempty"` // gets HostsText and "<address>\t<HostNames>" lines
+	HostsText  string `json:",omitempty"`
 	HostNames  string `json:",omitempty"`
-	ResolvFile string `json:",omitempty"` // gets nameserver lines from slirp.Status.DNS
+	ResolvFile string `json:",omitempty"` // gets ResolvText and nameserver lines from slirp.Status.DNS
+	ResolvText string `json:",omitempty"`
 
 	// Home is the cgroup that the monitor itself is born in; "" is the caller's. In
 	// one of moss's own it outlives the caller's login session.

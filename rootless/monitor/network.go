@@ -1,11 +1,11 @@
 package monitor
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -199,34 +199,32 @@ func (m *monitor) updateLive(change func(*container.Live)) {
 	}
 }
 
-// completeFiles writes the addresses into the container's hosts file and
-// resolv.conf. It writes in place: they are mounted in the container. Lines that
-// it added before, for an earlier run, are replaced.
+// completeFiles writes the hosts file and resolv.conf with the addresses. It
+// writes in place: they are mounted in the container.
 func (c *Config) completeFiles(st *slirp.Status) error {
 	if c.HostsFile != "" {
-		if err := rewrite(c.HostsFile, func(text []byte) []byte { return c.hosts(text, st) }); err != nil {
+		if err := rewrite(c.HostsFile, c.hosts(st)); err != nil {
 			return err
 		}
 	}
 	if c.ResolvFile == "" || len(st.DNS) == 0 {
 		return nil
 	}
-	return rewrite(c.ResolvFile, func(text []byte) []byte {
-		for _, server := range st.DNS {
-			text = append(append(append(text, "nameserver "...), server.String()...), '\n')
-		}
-		return text
-	})
+	text := []byte(c.ResolvText)
+	for _, server := range st.DNS {
+		text = append(append(append(text, "nameserver "...), server.String()...), '\n')
+	}
+	return rewrite(c.ResolvFile, text)
 }
 
 // gatewayWord stands for the host's address in the hosts file of the engine.
 const gatewayWord = "host-gateway"
 
 // hosts replaces host-gateway by the host's addresses, and adds the container's.
-func (c *Config) hosts(text []byte, st *slirp.Status) []byte {
+func (c *Config) hosts(st *slirp.Status) []byte {
 	var out []byte
-	for line := range bytes.Lines(text) {
-		names, ok := bytes.CutPrefix(line, []byte(gatewayWord))
+	for line := range strings.Lines(c.HostsText) {
+		names, ok := strings.CutPrefix(line, gatewayWord)
 		if !ok {
 			out = append(out, line...)
 			continue
@@ -250,20 +248,14 @@ func appendHost(out []byte, a netip.Addr, names string) []byte {
 	return append(append(append(append(out, a.String()...), '\t'), names...), '\n')
 }
 
-// rewrite changes a file in place. What it was before the first change is kept
-// beside it, so that a later run starts from there.
-func rewrite(path string, change func([]byte) []byte) error {
-	original := path + ".orig"
-	text, err := os.ReadFile(original)
-	if err != nil {
-		if text, err = os.ReadFile(path); err != nil {
-			return fmt.Errorf("cannot complete %q: %w", path, err)
-		}
-		if err := os.WriteFile(original, text, 0o600); err != nil {
-			return fmt.Errorf("cannot complete %q: %w", path, err)
-		}
+// rewrite changes a file in place.
+func rewrite(path string, text []byte) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_TRUNC|unix.O_CLOEXEC, 0)
+	if err == nil {
+		_, err = unix.Write(fd, text)
+		unix.Close(fd)
 	}
-	if err := os.WriteFile(path, change(text), 0o644); err != nil {
+	if err != nil {
 		return fmt.Errorf("cannot complete %q: %w", path, err)
 	}
 	return nil

@@ -57,8 +57,10 @@ type ConfigureMessage struct {
 // PreparedMessage is the payload of Prepared: what an early configuration lacks.
 type PreparedMessage struct {
 	HostsFile  string   `json:",omitempty"`
+	HostsText  string   `json:",omitempty"`
 	HostNames  string   `json:",omitempty"`
 	ResolvFile string   `json:",omitempty"`
+	ResolvText string   `json:",omitempty"`
 	Unmount    []string `json:",omitempty"`
 	Volumes    []string `json:",omitempty"`
 }

@@ -116,7 +116,8 @@ func (m *monitor) awaitPrepared() error {
 	}
 	m.early = false
 	whole := *m.cfg // connect's goroutine reads the other one
-	whole.HostsFile, whole.HostNames, whole.ResolvFile = p.HostsFile, p.HostNames, p.ResolvFile
+	whole.HostsFile, whole.HostsText, whole.HostNames = p.HostsFile, p.HostsText, p.HostNames
+	whole.ResolvFile, whole.ResolvText = p.ResolvFile, p.ResolvText
 	whole.Unmount, whole.Volumes = p.Unmount, p.Volumes
 	m.cfg = &whole
 	return nil

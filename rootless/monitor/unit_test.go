@@ -232,9 +232,10 @@ func TestPolicy(t *testing.T) {
 // other addresses replaces them, and the file stays the same one.
 func TestCompleteFiles(t *testing.T) {
 	dir := t.TempDir()
-	c := &Config{HostsFile: dir + "/hosts", ResolvFile: dir + "/resolv.conf", HostNames: "id web"}
-	os.WriteFile(c.HostsFile, []byte("127.0.0.1\tlocalhost\nhost-gateway\thost.moss.internal\n"), 0o644)
-	os.WriteFile(c.ResolvFile, []byte("search example\n"), 0o644)
+	c := &Config{HostsFile: dir + "/hosts", HostsText: "127.0.0.1\tlocalhost\nhost-gateway\thost.moss.internal\n",
+		ResolvFile: dir + "/resolv.conf", ResolvText: "search example\n", HostNames: "id web"}
+	os.WriteFile(c.HostsFile, []byte(strings.Repeat("longer than what comes in its place\n", 20)), 0o644)
+	os.WriteFile(c.ResolvFile, nil, 0o644)
 	before, _ := os.Stat(c.HostsFile)
 	for _, last := range []string{"2", "3"} {
 		st := &slirp.Status{

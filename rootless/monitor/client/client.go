@@ -81,7 +81,8 @@ func (c *Conn) Prepared(cfg monitor.Config) error {
 		return err
 	}
 	rest, err := record.Encode(monitor.PreparedMessage{
-		HostsFile: cfg.HostsFile, HostNames: cfg.HostNames, ResolvFile: cfg.ResolvFile,
+		HostsFile: cfg.HostsFile, HostsText: cfg.HostsText, HostNames: cfg.HostNames,
+		ResolvFile: cfg.ResolvFile, ResolvText: cfg.ResolvText,
 		Unmount: cfg.Unmount, Volumes: cfg.Volumes,
 	})
 	if err != nil {
