@@ -106,11 +106,34 @@ func configurePodman(home string) error {
 	return nil
 }
 
+// killBelow kills what names the run directory in its command line, and its
+// children: podman 4.3 removes the records of containers whose processes it leaves
+// running, where there is no systemd.
+func killBelow(run string) {
+	if run == "" {
+		return
+	}
+	for _, pid := range processes() {
+		line, err := os.ReadFile("/proc/" + pid + "/cmdline")
+		if err != nil || !strings.Contains(string(line), run) {
+			continue
+		}
+		children, _ := os.ReadFile("/proc/" + pid + "/task/" + pid + "/children")
+		for _, p := range append(strings.Fields(string(children)), pid) {
+			if n, err := strconv.Atoi(p); err == nil && n != os.Getpid() {
+				syscall.Kill(n, syscall.SIGKILL)
+			}
+		}
+	}
+}
+
 // close removes containers and files, some of which only the user's namespace may.
 func (b *bench) close() {
 	for _, program := range []string{"moss", "podman"} {
 		if _, err := b.look(program); err == nil {
-			b.spawn(program, "rm", "-fa", "-t", "0")
+			if err := b.spawn(program, "rm", "-fa", "-t", "0"); err != nil {
+				log.Printf("cannot clean up: %v", err)
+			}
 			b.spawn(program, "unshare", "rm", "-rf", filepath.Join(b.dir, "home/.local"))
 		}
 	}
@@ -132,6 +155,7 @@ func (b *bench) close() {
 			syscall.Kill(pid, syscall.SIGKILL)
 		}
 	}
+	killBelow(run)
 	for i := range b.ends {
 		b.ends[len(b.ends)-1-i]()
 	}
