@@ -80,7 +80,8 @@ func doctorPublish(d *doctor, ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("cannot reach the container's server at %s: %w", address, err)
 	}
-	return fmt.Sprintf("%s; the container saw a client at %s", address, body), nil
+	client, _, _ := strings.Cut(strings.TrimPrefix(body, "client "), "\n")
+	return fmt.Sprintf("%s; the container saw a client at %s", address, client), nil
 }
 
 // awaited is an output that tells when it has said something.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"strconv"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -63,7 +64,38 @@ func (b *Bridge) make() error {
 	if err := h.LinkSetUp(link); err != nil {
 		return err
 	}
+	if err := b.keep(); err != nil {
+		return err
+	}
 	return b.limit()
+}
+
+// keeper begins the names of the interfaces that keep a bridge up.
+const keeper = "keep"
+
+// keep gives the bridge a port that stays. A bridge goes down with its last port,
+// and the kernel takes its time to believe that it is up again: the container
+// after the last one would wait for that.
+func (b *Bridge) keep() error {
+	name := keeper + strconv.Itoa(b.index)
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MasterIndex, attrs.Flags = name, b.index, net.FlagUp
+	attrs.NumTxQueues, attrs.NumRxQueues = 1, 1
+	h := b.space.Handle
+	err := h.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: name + "p"})
+	if err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("cannot add port: %w", err)
+	}
+	for _, end := range []string{name, name + "p"} {
+		link, err := h.LinkByName(end)
+		if err == nil {
+			err = h.LinkSetUp(link)
+		}
+		if err != nil {
+			return fmt.Errorf("cannot bring up port %q: %w", end, err)
+		}
+	}
+	return nil
 }
 
 // limit lets containers of this network reach the uplink, and no other network:

@@ -204,7 +204,7 @@ func (s *Space) Guests() ([]string, error) {
 	}
 	var names []string
 	for _, l := range links {
-		if l.Type() == "veth" {
+		if l.Type() == "veth" && !strings.HasPrefix(l.Attrs().Name, keeper) {
 			names = append(names, l.Attrs().Name)
 		}
 	}
