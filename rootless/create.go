@@ -1,6 +1,7 @@
 package rootless
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,6 +59,9 @@ func (e *Engine) create(ctx context.Context, spec *container.Spec, opts CreateOp
 	}
 	spec.Security.NoNewPrivileges = spec.Security.NoNewPrivileges || config.NoNewPrivileges
 	spec.Version, spec.ID, spec.Created = container.SpecVersion, newID(), time.Now()
+	if reserved != nil {
+		spec.ID = cmp.Or(e.Ahead.NewID(), spec.ID)
+	}
 	if err := e.complete(spec, img); err != nil {
 		return nil, err
 	}

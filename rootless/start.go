@@ -197,7 +197,9 @@ func (l *launch) spawn(ctx context.Context, s *Streams, early bool) error {
 		l.undo.add(func() error { l.conn.Abort(); return nil })
 		return nil
 	}
-	client.Remember(l.e.Paths.Run, l.cfg.Home)
+	if l.cfg.Cgroup != "" && l.c.Spec.Resources.CgroupParent == "" {
+		client.Remember(l.e.Paths.Run, l.cfg.Home, filepath.Dir(l.cfg.Cgroup))
+	}
 	conn, err := client.Spawn(ctx, Helper("moss-monitor"), l.cfg, early, stdio)
 	if err != nil {
 		return err

@@ -48,6 +48,8 @@ type monitor struct {
 	subreaper bool          // processes of the container's may become our children
 	external  bool          // another OCI runtime made the process
 	early     bool          // moss has not written the whole configuration yet
+	born      *native       // a first process that was made ahead
+	bornIn    unix.Stat_t   // its cgroup
 	preserved int           // descriptors from extraFD on that the container inherits
 
 	// The end of a run.
@@ -71,12 +73,24 @@ const (
 	ConfigFile = "monitor.json"
 )
 
-// awaitConfiguration waits for Configure; false when the starter has left.
-func awaitConfiguration() (told ConfigureMessage, ok bool) {
+// standBy waits for Configure; false when the starter has left. guess may be the
+// document and the cgroup of the container that will be wanted.
+func (m *monitor) standBy(guess []string) bool {
 	unix.CloseOnExec(startFD)
+	closeInherited(0) // nor shall the process have it
+	if len(guess) == 2 {
+		m.bearAhead(guess[0], guess[1])
+	}
 	// There is a moment left: the codec looks at the types now, not when moss waits.
 	record.Decode([]byte(everyType), new(ConfigureMessage))
-	return told, receive(Configure, &told)
+	var told ConfigureMessage
+	if !receive(Configure, &told) {
+		m.dropBorn()
+		return false
+	}
+	os.Args = []string{os.Args[0], told.Path, Early} // what settle executes again
+	m.configPath, m.cfg, m.early = told.Path, &told.Config, true
+	return true
 }
 
 // everyType has something of each type that is in most configurations.
@@ -99,18 +113,9 @@ const (
 
 // Main is the program moss-monitor; it returns its exit code.
 func Main(args []string) int {
-	var cfg *Config
-	if len(args) == 2 && args[1] == Standby {
-		told, ok := awaitConfiguration()
-		if !ok {
-			return 0 // nobody wanted it
-		}
-		args = []string{args[0], told.Path, Early}
-		os.Args = args // what settle executes again
-		cfg = &told.Config
-	}
+	standby := len(args) >= 2 && args[1] == Standby
 	early := len(args) == 3 && args[2] == Early
-	if len(args) != 2 && !early {
+	if len(args) != 2 && !early && !standby {
 		os.Stderr.WriteString("usage: moss-monitor MONITOR.JSON [early] (moss starts it, with a socket as descriptor 3)\n")
 		return 125
 	}
@@ -118,11 +123,14 @@ func Main(args []string) int {
 		os.Stderr.WriteString("moss-monitor: " + err.Error() + "\n")
 		return 125
 	}
-	m := &monitor{configPath: args[1], cfg: cfg, early: early, peer: -1, pidfd: -1}
+	m := &monitor{configPath: args[1], early: early, peer: -1, pidfd: -1}
 	m.stdin = input{m: m, fd: -1}
 	var err error
 	if m.loop, err = newLoop(); err != nil {
 		return 125
+	}
+	if standby && !m.standBy(args[2:]) {
+		return 0 // nobody wanted it
 	}
 	if state, ok := syscall.Getenv(stateVariable); ok {
 		if err := m.restore(state); err != nil {

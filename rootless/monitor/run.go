@@ -43,21 +43,17 @@ func (m *monitor) prepare(meanwhile func() error) error {
 	// a cgroup that has not makes a process that is killed at once (seen with
 	// kernel 6.18: the two cgroups' counts of kills are compared). So each run has
 	// a new one.
-	if err := m.group.remove(); err != nil {
-		return err
+	ahead := m.takeBorn()
+	if !ahead {
+		if err := m.group.remove(); err != nil {
+			return err
+		}
 	}
 	if err := m.group.make(c.Limits); err != nil {
 		return err
 	}
 	m.kills = m.group.oomKills()
-	stdio, err := m.openStreams()
-	if err != nil {
-		return err
-	}
-	defer closeFiles(stdio)
-
-	m.program = m.newProgram()
-	pid, err := m.program.create(stdio, extraFiles(c.Birth.PreserveFDs))
+	pid, err := m.bear(ahead)
 	if err != nil {
 		return err
 	}
@@ -105,6 +101,22 @@ func (m *monitor) prepare(meanwhile func() error) error {
 		err = m.announce() // with the addresses
 	}
 	return err
+}
+
+// bear makes the process, or takes the one that was made ahead.
+func (m *monitor) bear(ahead bool) (pid int, err error) {
+	if ahead {
+		m.program, pid = m.born, m.born.p.PID
+		m.born = nil
+		return pid, nil
+	}
+	stdio, err := m.openStreams()
+	if err != nil {
+		return 0, err
+	}
+	defer closeFiles(stdio)
+	m.program = m.newProgram()
+	return m.program.create(stdio, extraFiles(m.cfg.Birth.PreserveFDs))
 }
 
 // awaitPrepared waits until moss has written the whole configuration, and takes
@@ -173,6 +185,7 @@ func (m *monitor) watchStarter(ctx context.Context, cancel func(), pid int) {
 
 // undo takes back what setUp and prepare did, for a start that failed.
 func (m *monitor) undo() {
+	m.dropBorn()
 	m.discardRun()
 	if m.cfg == nil {
 		return
@@ -290,13 +303,18 @@ func (m *monitor) openStreams() (stdio [3]*os.File, err error) {
 	if c.TTY {
 		return stdio, nil // openTerminal, when it is there
 	}
+	return m.openPipes(c.Stdin)
+}
+
+// openPipes makes pipes for the output and, if it is wanted, the input.
+func (m *monitor) openPipes(stdin bool) (stdio [3]*os.File, err error) {
 	defer func() {
 		if err != nil {
 			closeFiles(stdio)
 			m.closeStreams()
 		}
 	}()
-	if c.Stdin {
+	if stdin {
 		var p [2]int
 		if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
 			return stdio, fmt.Errorf("cannot make pipe: %w", err)

@@ -23,6 +23,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -38,7 +39,7 @@
 int moss_enter_joined;
 int moss_enter_lost_cwd;
 int moss_enter_monitor = -1, moss_enter_monitor_pid;
-char moss_enter_monitor_home[PATH_MAX];
+char moss_enter_monitor_home[PATH_MAX], moss_enter_monitor_id[65];
 
 // die ends a process that was told to join and cannot: going on outside the
 // namespaces would run the command on the host.
@@ -219,12 +220,14 @@ static int join(int fd, int flags, int keep_cwd)
 	return 0;
 }
 
-static void start_monitor(const char *pause);
+static void start_monitor(const char *pause, int argc, char **argv);
 
 // auto_join is the way of every moss but the first. Whatever does not fit is
 // left to userns.Enter, which knows how to mend it.
-static void auto_join(const char *run, int ahead)
+static void auto_join(int argc, char **argv)
 {
+	static const char *const starting[] = {"run", "start", NULL};
+	const char *run = run_root(argc, argv);
 	static char path[PATH_MAX];
 	char line[512];
 	if (!pause_path(path, sizeof path, run) || read_file(path, line, sizeof line, 1) <= 0)
@@ -255,8 +258,8 @@ static void auto_join(const char *run, int ahead)
 			moss_enter_joined = 1; // below "moss unshare"
 	}
 	close(fd);
-	if (moss_enter_joined && ahead)
-		start_monitor(path);
+	if (moss_enter_joined && argc > 1 && is_one_of(argv[1], starting))
+		start_monitor(path, argc, argv);
 }
 
 // fork_into makes the process that goes on: only children enter a PID namespace.
@@ -427,18 +430,88 @@ static char **monitor_environ(void)
 	return env;
 }
 
-// start_monitor starts a moss-monitor that waits for its container, in a cgroup
-// that an earlier moss has written to <run>/monitors. It gets ready on another
-// processor while moss itself does: see client.Spawn. If anything is not as
-// expected there is none, and moss starts one later.
-static void start_monitor(const char *pause)
+// is_id says whether a word is the ID of a container.
+static int is_id(const char *word)
 {
-	char file[PATH_MAX], path[PATH_MAX];
+	return strlen(word) == 64 && strspn(word, "0123456789abcdef") == 64;
+}
+
+// known_id finds the ID of a container by its name, by the rules of rootless.Paths.
+static int known_id(const char *name, char *id, size_t size)
+{
+	char path[PATH_MAX];
+	const char *root = getenv("MOSS_ROOT"), *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+	int n = root && *root   ? snprintf(path, sizeof path, "%s/names/%s", root, name)
+		: data && *data ? snprintf(path, sizeof path, "%s/moss/names/%s", data, name)
+		: home && *home ? snprintf(path, sizeof path, "%s/.local/share/moss/names/%s", home, name)
+				: -1;
+	return n > 0 && (size_t)n < sizeof path && !strchr(name, '/') && read_file(path, id, size, 1) > 0 && is_id(id);
+}
+
+// new_id makes an ID.
+static int new_id(char *id)
+{
+	unsigned char random[32];
+	if (getrandom(random, sizeof random, 0) != sizeof random)
+		return 0;
+	for (size_t i = 0; i < sizeof random; i++)
+		snprintf(id + 2 * i, 3, "%02x", random[i]);
+	return 1;
+}
+
+// is_usual guesses whether a command line asks for the usual namespaces and
+// streams. A wrong guess costs time: the monitor is told what is wanted.
+static int is_usual(int argc, char **argv)
+{
+	static const char *const unusual[] = {"--net", "--pid", "--ipc", "--uts", "--user", "--uid", "--gid", "--cgroup",
+					      "--runtime", "--rootfs", "--log-d", "--int", "--tty", "--att", NULL};
+	for (int i = 2; i < argc; i++) {
+		const char *arg = argv[i];
+		if (arg[0] != '-')
+			continue;
+		if (arg[1] != '-' && (strchr(arg, 'i') || strchr(arg, 't') || strchr(arg, 'a')))
+			return 0;
+		for (const char *const *u = unusual; *u; u++)
+			if (!strncmp(arg, *u, strlen(*u)))
+				return 0;
+	}
+	return 1;
+}
+
+// choose_id is the ID of the container that the command line will start, if that
+// can be known: a new one for run, the one of a name for start.
+static void choose_id(int argc, char **argv)
+{
+	char *id = moss_enter_monitor_id;
+	if (!is_usual(argc, argv) ||
+	    !(!strcmp(argv[1], "run") ? new_id(id) : argc == 3 && known_id(argv[2], id, sizeof moss_enter_monitor_id)))
+		id[0] = '\0';
+}
+
+// start_monitor starts a moss-monitor that waits for its container, in a cgroup
+// that an earlier moss has written to <run>/monitors; the second line of that is
+// where the containers' cgroups are. It gets ready on another processor while moss
+// itself does, and makes the container's first process too where that can be
+// guessed: see client.Ahead. If anything is not as expected there is none, and
+// moss starts one later.
+static void start_monitor(const char *pause, int argc, char **argv)
+{
+	char file[PATH_MAX], path[PATH_MAX], document[PATH_MAX], group[PATH_MAX * 2];
 	int n = strlen(pause) - strlen("pause");
 	snprintf(file, sizeof file, "%.*smonitors", n, pause);
 	if (read_file(file, moss_enter_monitor_home, sizeof moss_enter_monitor_home, 1) < 0 ||
 	    !monitor_path(path, sizeof path))
 		return;
+	char *groups = strchr(moss_enter_monitor_home, '\n');
+	if (groups)
+		*groups++ = '\0';
+	if (groups && *groups)
+		choose_id(argc, argv);
+	int born = *moss_enter_monitor_id &&
+		   (size_t)snprintf(group, sizeof group, "%s/%.12s", groups, moss_enter_monitor_id) < sizeof group &&
+		   (size_t)snprintf(document, sizeof document, "%.*sc/%.12s/init.json", n, pause, moss_enter_monitor_id) < sizeof document;
+	if (!born)
+		*moss_enter_monitor_id = '\0';
 	int cgroup = -1, sock[2];
 	if (*moss_enter_monitor_home &&
 	    (cgroup = open(moss_enter_monitor_home, O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
@@ -454,7 +527,7 @@ static void start_monitor(const char *pause)
 	};
 	long pid = syscall(SYS_clone3, &args, sizeof args);
 	if (pid == 0) {
-		char *argv[] = {"moss-monitor", "standby", NULL};
+		char *words[] = {"moss-monitor", "standby", born ? document : NULL, group, NULL};
 		int null = open("/dev/null", O_RDWR);
 		setsid();
 		for (int fd = 0; fd < 3; fd++)
@@ -465,7 +538,7 @@ static void start_monitor(const char *pause)
 		if (sock[1] == 3 ? fcntl(3, F_SETFD, 0) : dup2(sock[1], 3) < 0)
 			_exit(125);
 		if (chdir("/") == 0)
-			execve(path, argv, env);
+			execve(path, words, env);
 		_exit(125);
 	}
 	close(sock[1]);
@@ -510,8 +583,7 @@ __attribute__((constructor)) static void moss_enter(int argc, char **argv)
 		return;
 	}
 
-	static const char *const starting[] = {"run", "start", NULL};
 	const char *host = getenv("_MOSS_HOST");
 	if (!(host && !strcmp(host, "1")) && !moss_enter_skips(argc, argv) && !is_runtime())
-		auto_join(run_root(argc, argv), argc > 1 && is_one_of(argv[1], starting));
+		auto_join(argc, argv);
 }

@@ -20,10 +20,12 @@ func Joined() bool { return C.moss_enter_joined != 0 }
 func LostDir() bool { return C.moss_enter_lost_cwd != 0 }
 
 // Monitor is the moss-monitor that the constructor has started ahead, for a
-// command that will want one: the start socket (-1 if there is none), its PID and
-// the cgroup that it was born in, "" for our own. It ends when the socket is closed.
-func Monitor() (sock, pid int, home string) {
-	return int(C.moss_enter_monitor), int(C.moss_enter_monitor_pid), C.GoString(&C.moss_enter_monitor_home[0])
+// command that will want one: the start socket (-1 if there is none), its PID, the
+// cgroup that it was born in, "" for our own, and the ID of the container that it
+// has begun to make, "" for none. It ends when the socket is closed.
+func Monitor() (sock, pid int, home, id string) {
+	return int(C.moss_enter_monitor), int(C.moss_enter_monitor_pid),
+		C.GoString(&C.moss_enter_monitor_home[0]), C.GoString(&C.moss_enter_monitor_id[0])
 }
 
 // protocol and skips let a test compare enter.c with package userns.

@@ -9,8 +9,10 @@ extern int moss_enter_joined;   // this process is inside the kept namespaces
 extern int moss_enter_lost_cwd; // … and its working directory is not there: it is /
 
 // The monitor that was started ahead: its start socket (-1: there is none), its
-// PID, and the cgroup that it was born in.
+// PID, the cgroup that it was born in, and the ID of the container that it has
+// begun to make ("" if none).
 extern int moss_enter_monitor, moss_enter_monitor_pid;
+extern char moss_enter_monitor_id[65];
 extern char moss_enter_monitor_home[4096]; // PATH_MAX
 
 // Whether a command line needs no namespaces: userns.Needed says the opposite.

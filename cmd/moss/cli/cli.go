@@ -120,7 +120,7 @@ func (c *call) open(ctx context.Context, g *Globals, host bool) (err error) {
 	c.Engine = rootless.New(c.Dirs)
 	if g.Root+g.Runroot == "" {
 		ahead := new(client.Ahead)
-		ahead.Sock, ahead.PID, ahead.Home = enter.Monitor()
+		ahead.Sock, ahead.PID, ahead.Home, ahead.ID = enter.Monitor()
 		c.Engine.Ahead = ahead
 	}
 	return nil

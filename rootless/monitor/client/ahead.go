@@ -15,6 +15,20 @@ type Ahead struct {
 	Sock int // -1: there is none
 	PID  int
 	Home string // the cgroup that it was born in; "" is the caller's
+	// ID is of the container whose first process it has begun to make, in the
+	// usual namespaces; "" for none. A container of another ID, or of another kind,
+	// costs it no more than a new beginning.
+	ID string
+}
+
+// NewID is the ID for a new container, once; "" when there is none.
+func (a *Ahead) NewID() string {
+	if a == nil || a.Sock < 0 {
+		return ""
+	}
+	id := a.ID
+	a.ID = ""
+	return id
 }
 
 // Take gives it a container, as Spawn does early. It is nil when there is none, or
@@ -36,12 +50,13 @@ func (a *Ahead) Take(cfg monitor.Config) *Conn {
 // homesFile is where the constructor of userns/enter looks for the cgroup.
 const homesFile = "monitors"
 
-// Remember writes down where monitors are born, so that the next moss can start
-// one ahead. It is not needed for anything else, and may fail.
-func Remember(run, home string) {
-	path := filepath.Join(run, homesFile)
-	if old, err := record.ReadFile(path); err == nil && string(old) == home {
+// Remember writes down where monitors are born, and in which directory containers'
+// cgroups are made, so that the next moss can start one ahead. It is not needed
+// for anything else, and may fail.
+func Remember(run, home, groups string) {
+	path, text := filepath.Join(run, homesFile), home+"\n"+groups
+	if old, err := record.ReadFile(path); err == nil && string(old) == text {
 		return
 	}
-	record.Replace(path, []byte(home), 0o600, false)
+	record.Replace(path, []byte(text), 0o600, false)
 }
