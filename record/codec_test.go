@@ -53,7 +53,6 @@ type everything struct {
 	Raw     json.RawMessage
 	Any     any
 	Skipped string `json:"-"`
-	private int
 }
 
 func sample() everything {
