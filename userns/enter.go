@@ -85,6 +85,16 @@ func SingleID(dirs Dirs) bool {
 	return err == nil
 }
 
+// NewsOfSingleID is SingleID once for each kept namespace: then it is time to tell
+// the user.
+func NewsOfSingleID(dirs Dirs) bool {
+	info, err := os.Lstat(singleIDFile(dirs))
+	if err != nil || info.Size() > 0 {
+		return false
+	}
+	return writeFile(singleIDFile(dirs), "told\n") == nil
+}
+
 func singleIDFile(dirs Dirs) string { return filepath.Join(dirs.Run, "single-id") }
 
 // Release ends the pause process: the namespaces live on only as long as other

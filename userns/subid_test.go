@@ -175,3 +175,19 @@ func TestReusedPIDIsNotOurs(t *testing.T) {
 		t.Error("our own start time is not ours")
 	}
 }
+
+// Single-ID mode is told once for each kept namespace.
+func TestNewsOfSingleID(t *testing.T) {
+	dirs := Dirs{Run: t.TempDir()}
+	if NewsOfSingleID(dirs) {
+		t.Error("it is told without being so")
+	}
+	for range 2 { // of two namespaces, one after the other
+		if err := writeFile(singleIDFile(dirs), ""); err != nil {
+			t.Fatal(err)
+		}
+		if !NewsOfSingleID(dirs) || NewsOfSingleID(dirs) || !SingleID(dirs) {
+			t.Error("it is not told once")
+		}
+	}
+}

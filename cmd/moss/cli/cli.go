@@ -117,6 +117,9 @@ func (c *call) open(ctx context.Context, g *Globals, host bool) (err error) {
 			return err
 		}
 	}
+	if !host && userns.NewsOfSingleID(c.Dirs) {
+		slog.Warn("you have no subordinate IDs: images that need more than one user do not run; to mend it: sudo " + userns.SingleIDHint())
+	}
 	c.Engine = rootless.New(c.Dirs)
 	if g.Root+g.Runroot == "" {
 		ahead := new(client.Ahead)
