@@ -37,7 +37,8 @@ type relinked struct {
 
 // connect connects the network of the container's process, on a goroutine that
 // ends with its answer: the process mounts its root file system meanwhile. The
-// files that it completes are there when whole is closed.
+// files that it completes are there when whole is closed. Then it announces the
+// container.
 func (m *monitor) connect(ctx context.Context, whole <-chan struct{}) <-chan error {
 	done := make(chan error, 1)
 	if m.cfg.Network == nil {
@@ -57,7 +58,9 @@ func (m *monitor) connect(ctx context.Context, whole <-chan struct{}) <-chan err
 			m.lease = &lease{m: m, fd: l.Fd(), st: st, event: -1}
 			select {
 			case <-whole:
-				err = m.cfg.completeFiles(st)
+				if err = m.cfg.completeFiles(st); err == nil {
+					err = m.announce() // with the addresses
+				}
 			case <-ctx.Done():
 				err = ctx.Err()
 			}

@@ -97,9 +97,6 @@ func (m *monitor) prepare(meanwhile func() error) error {
 	if failed := <-connected; err == nil {
 		err = failed
 	}
-	if err == nil && c.Network != nil {
-		err = m.announce() // with the addresses
-	}
 	return err
 }
 
