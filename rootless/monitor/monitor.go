@@ -258,11 +258,14 @@ func failure(err error) FailedMessage {
 
 // load takes over the configuration.
 func (m *monitor) load() error {
+	stoodBy := m.cfg != nil // and has closed what it inherited
 	c, err := m.config()
 	if err != nil {
 		return err
 	}
-	closeInherited(c.Birth.PreserveFDs)
+	if !stoodBy {
+		closeInherited(c.Birth.PreserveFDs)
+	}
 	m.runDir, m.terminal = c.RunDir, c.TTY
 	m.group = group(c.Cgroup)
 	m.external, m.preserved = c.Runtime != nil, c.Birth.PreserveFDs
