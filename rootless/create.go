@@ -1,7 +1,6 @@
 package rootless
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,9 +57,12 @@ func (e *Engine) create(ctx context.Context, spec *container.Spec, opts CreateOp
 		return nil, err
 	}
 	spec.Security.NoNewPrivileges = spec.Security.NoNewPrivileges || config.NoNewPrivileges
-	spec.Version, spec.ID, spec.Created = container.SpecVersion, newID(), time.Now()
+	spec.Version, spec.ID, spec.Created = container.SpecVersion, "", time.Now()
 	if reserved != nil {
-		spec.ID = cmp.Or(e.Ahead.NewID(), spec.ID)
+		spec.ID = e.Ahead.NewID()
+	}
+	if spec.ID == "" {
+		spec.ID = newID()
 	}
 	if err := e.complete(spec, img); err != nil {
 		return nil, err

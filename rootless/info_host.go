@@ -10,6 +10,7 @@ import (
 	goruntime "runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -165,7 +166,9 @@ func cgroupVersion() string {
 }
 
 // searched matches the one key of registries.conf(5) that info shows.
-var searched = regexp.MustCompile(`(?m)^\s*unqualified-search-registries\s*=\s*\[([^\]]*)\]`)
+var searched = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?m)^\s*unqualified-search-registries\s*=\s*\[([^\]]*)\]`)
+})
 
 // searchRegistries are those that short image names are looked for in.
 func searchRegistries() map[string][]string {
@@ -179,7 +182,7 @@ func searchRegistries() map[string][]string {
 		if err != nil {
 			continue
 		}
-		if m := searched.FindStringSubmatch(string(data)); m != nil {
+		if m := searched().FindStringSubmatch(string(data)); m != nil {
 			for name := range strings.SplitSeq(m[1], ",") {
 				if name = strings.Trim(name, " \t\r\n\"'"); name != "" {
 					found["search"] = append(found["search"], name)

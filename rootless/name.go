@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math/big"
+	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,24 +21,26 @@ import (
 // newID makes a container ID: 32 random bytes in hexadecimal.
 func newID() string {
 	var b [32]byte
-	rand.Read(b[:]) // never fails; see crypto/rand
+	if n, err := unix.Getrandom(b[:], 0); n != len(b) || err != nil {
+		rand.Read(b[:]) // which takes longer, and never fails
+	}
 	return hex.EncodeToString(b[:])
 }
 
-var nameFirst = strings.Fields(`amber bold brisk calm clear cosy damp dewy early fair fond fresh gentle glad
+const nameFirst = `amber bold brisk calm clear cosy damp dewy early fair fond fresh gentle glad
 	golden green happy keen kind light lively lucid merry mild misty neat noble patient plain quick quiet rapid
-	rustic serene sharp shy silent silver smooth soft spry steady still sunny swift tidy warm wild wise young`)
+	rustic serene sharp shy silent silver smooth soft spry steady still sunny swift tidy warm wild wise young`
 
-var nameSecond = strings.Fields(`alder ash aspen beech birch bracken bramble briar brook cedar clover cypress
+const nameSecond = `alder ash aspen beech birch bracken bramble briar brook cedar clover cypress
 	daisy elder elm fen fern fir forest glade grove hazel heather hedge hill holly ivy juniper larch laurel lichen
 	linden maple marsh meadow mint moor mushroom nettle oak orchid pine poppy reed rowan rush sage sedge spruce
-	stone stream thistle thyme violet willow yarrow yew`)
+	stone stream thistle thyme violet willow yarrow yew`
 
 // randomName makes a name such as "quiet_fern".
 func randomName() string {
-	pick := func(list []string) string {
-		n, _ := rand.Int(rand.Reader, big.NewInt(int64(len(list))))
-		return list[n.Int64()]
+	pick := func(words string) string {
+		list := strings.Fields(words)
+		return list[mathrand.IntN(len(list))]
 	}
 	return pick(nameFirst) + "_" + pick(nameSecond)
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // DefaultPids is the pids limit of a container for which none was asked.
@@ -185,13 +186,15 @@ func Weight(shares uint64) uint64 {
 }
 
 // list is the kernel's list format: "0-3,5".
-var list = regexp.MustCompile(`^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$`)
+var list = sync.OnceValue(func() *regexp.Regexp { // not at every start of moss
+	return regexp.MustCompile(`^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$`)
+})
 
 func (l *limits) cpuset(file, noun, value string) {
 	if value == "" {
 		return
 	}
-	if !list.MatchString(value) {
+	if !list().MatchString(value) {
 		l.fail(fmt.Errorf("cannot limit %s to %q: write a list like 0-3,5", noun, value))
 		return
 	}
