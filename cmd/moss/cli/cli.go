@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -93,9 +94,22 @@ func (c *call) run(ctx context.Context) error {
 	if entry.Streams { // it handles signals itself
 		return cmd.Run(ctx, c)
 	}
-	ctx, stop := signal.NotifyContext(ctx, unix.SIGINT, unix.SIGTERM)
-	defer stop()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	time.AfterFunc(seldom, func() { cancelOnSignal(cancel) })
 	return cmd.Run(ctx, c)
+}
+
+// cancelOnSignal lets a command that takes its time undo what it has begun when it
+// is interrupted. One that is over in a moment is not worth the threads that
+// catching signals takes: what it leaves when it is killed is what a crash leaves.
+func cancelOnSignal(cancel func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
+	go func() { // ends with moss
+		<-signals
+		cancel()
+	}()
 }
 
 // open finds the directories and enters the namespaces, if that is wanted and
