@@ -69,8 +69,62 @@ func (l *Lease) Close() error {
 // when that is not running. Connecting a container again after its lease was
 // lost gives it the addresses that it had.
 func Connect(ctx context.Context, d Dirs, r ConnectRequest, netns *os.File) (*Lease, *Status, error) {
-	call := Call{Op: OpConnect, Connect: &r}
-	lease, reply, err := converse(ctx, d, call, int(netns.Fd()), true)
+	return Begin(d, r, netns).Wait(ctx)
+}
+
+// Connection is a Connect under way.
+type Connection struct {
+	d     Dirs
+	r     ConnectRequest
+	netns *os.File
+	sock  int // the request has been sent here; -1: it has not
+}
+
+// Begin asks moss-net without waiting for it, if it is there to be asked: it then
+// works while the caller does something else. Wait must follow; netns stays the
+// caller's until then.
+func Begin(d Dirs, r ConnectRequest, netns *os.File) *Connection {
+	c := &Connection{d: d, r: r, netns: netns, sock: -1}
+	packet, err := record.Encode(Call{Op: OpConnect, Connect: &r})
+	if err != nil || len(packet) > MaxPacket {
+		return c // Wait says so
+	}
+	sock, err := dial(d)
+	if err != nil {
+		return c
+	}
+	if err := unix.Sendmsg(sock, packet, unix.UnixRights(int(netns.Fd())), nil, unix.MSG_NOSIGNAL); err != nil {
+		unix.Close(sock)
+		return c
+	}
+	c.sock = sock
+	return c
+}
+
+// answer waits for the answer to what Begin has sent.
+func (c *Connection) answer(ctx context.Context) (*Lease, *Reply, error) {
+	lease := &Lease{fd: c.sock}
+	c.sock = -1
+	reply, err := lease.await(ctx)
+	if err != nil {
+		lease.Close()
+		return nil, nil, err
+	}
+	return lease, reply, nil
+}
+
+// Wait returns what Connect does.
+func (c *Connection) Wait(ctx context.Context) (*Lease, *Status, error) {
+	r := c.r
+	var lease *Lease
+	var reply *Reply
+	err := errGone
+	if c.sock >= 0 {
+		lease, reply, err = c.answer(ctx)
+	}
+	if errors.Is(err, errGone) { // it was not there, or is about to end
+		lease, reply, err = converse(ctx, c.d, Call{Op: OpConnect, Connect: &r}, int(c.netns.Fd()), true)
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot connect container %q: %w", r.Name, err)
 	}
@@ -134,11 +188,6 @@ func callOnce(ctx context.Context, d Dirs, packet []byte, fd int) (_ *Lease, _ *
 		}
 	}()
 
-	// A blocking read on this thread costs the monitor less than Go's poller;
-	// shutting the socket down wakes it.
-	stop := context.AfterFunc(ctx, func() { unix.Shutdown(sock, unix.SHUT_RDWR) })
-	defer stop()
-
 	var rights []byte
 	if fd >= 0 {
 		rights = unix.UnixRights(fd)
@@ -146,21 +195,31 @@ func callOnce(ctx context.Context, d Dirs, packet []byte, fd int) (_ *Lease, _ *
 	if err := unix.Sendmsg(sock, packet, rights, nil, unix.MSG_NOSIGNAL); err != nil {
 		return nil, nil, gone(err)
 	}
-	answer, err := receive(sock)
+	reply, err := lease.await(ctx)
+	return lease, reply, err
+}
+
+// await reads the answer to a call.
+func (l *Lease) await(ctx context.Context) (*Reply, error) {
+	// A blocking read on this thread costs the monitor less than Go's poller;
+	// shutting the socket down wakes it.
+	stop := context.AfterFunc(ctx, func() { unix.Shutdown(l.fd, unix.SHUT_RDWR) })
+	defer stop()
+	answer, err := receive(l.fd)
 	if ctx.Err() != nil {
-		return nil, nil, ctx.Err()
+		return nil, ctx.Err()
 	}
 	if err != nil {
-		return nil, nil, gone(err)
+		return nil, gone(err)
 	}
 	var reply Reply
 	if err := record.Decode(answer, &reply); err != nil {
-		return nil, nil, fmt.Errorf("moss-net's answer: %w", err)
+		return nil, fmt.Errorf("moss-net's answer: %w", err)
 	}
 	if reply.Error != "" {
-		return nil, nil, errors.New(reply.Error)
+		return nil, errors.New(reply.Error)
 	}
-	return lease, &reply, nil
+	return &reply, nil
 }
 
 // dial connects to moss-net's socket.

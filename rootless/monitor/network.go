@@ -50,9 +50,10 @@ func (m *monitor) connect(ctx context.Context, whole <-chan struct{}) <-chan err
 		done <- err
 		return done
 	}
-	network := m.cfg.Network // awaitPrepared reads the configuration anew
+	// Asked here, and waited for there: the goroutine's thread takes a while to come.
+	asked := slirp.Begin(m.cfg.Network.Dirs, m.cfg.Network.Request, netns)
 	go func() {
-		l, st, err := slirp.Connect(ctx, network.Dirs, network.Request, netns)
+		l, st, err := asked.Wait(ctx)
 		netns.Close()
 		if err == nil {
 			m.lease = &lease{m: m, fd: l.Fd(), st: st, event: -1}
