@@ -338,6 +338,14 @@ func (e *Engine) check(ctx context.Context, spec *container.Spec) error {
 			}
 		}
 	}
+	for _, n := range spec.Network.Networks {
+		if spec.Network.Mode != "bridge" || n.Name == "moss" { // which is made when it is wanted
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(e.Paths.Networks(), n.Name+".json")); err != nil {
+			return fmt.Errorf("cannot use network %q: no such network", n.Name)
+		}
+	}
 	if _, err := e.joins(spec); err != nil {
 		return err
 	}

@@ -171,15 +171,16 @@ func (e *Engine) sweep() {
 			}
 		}
 	}
+	ids, _ := e.ids()
 	if entries, err := os.ReadDir(e.Paths.RunContainers()); err == nil {
 		for _, entry := range entries {
 			path := filepath.Join(e.Paths.RunContainers(), entry.Name())
-			if strings.HasPrefix(entry.Name(), ".") && olderThan(path, staleAge) {
+			hasRecord := slices.ContainsFunc(ids, func(id string) bool { return strings.HasPrefix(id, entry.Name()) })
+			if !hasRecord && olderThan(path, staleAge) {
 				os.RemoveAll(path)
 			}
 		}
 	}
-	ids, _ := e.ids()
 	for _, id := range ids {
 		if dir := e.Paths.Container(id); e.halfMade(id) && olderThan(dir, staleAge) {
 			os.RemoveAll(dir)
