@@ -185,6 +185,12 @@ func lookup(args []string) (e *entry, name string, rest []string, err error) {
 			return e, name, append(rest, args[at[n-1]+1:]...), nil
 		}
 	}
+	for n := len(words); n > 0; n-- {
+		name := strings.Join(words[:n], " ")
+		if reason, ok := refused(name, ""); ok {
+			return nil, "", nil, &refusalError{"moss " + name, reason}
+		}
+	}
 	if isGroup(words[0]) {
 		return nil, "", nil, groupError(words)
 	}

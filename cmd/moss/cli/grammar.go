@@ -69,6 +69,11 @@ func parseWhole(name string, cmd any, args []string) error {
 		if errors.Is(err, errHelp) {
 			return errHelp
 		}
+		if e := find(strings.TrimPrefix(name, "moss ")); e != nil {
+			if refusal := refusedFlag(e.Name, err); refusal != nil {
+				return refusal
+			}
+		}
 		return &parseError{command: name, grammar: reflect.TypeOf(cmd).Elem(), err: err}
 	}
 	return nil

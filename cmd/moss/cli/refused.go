@@ -1,0 +1,63 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// refusal is a command or a flag of podman that moss does not offer, and why.
+type refusal struct {
+	Commands string // names of the table, with a dash for the space in them: "run container-clone"
+	Flag     string // "--rdt-class", or "-x" where podman has but the letter; "" refuses the commands themselves
+	Reason   string // follows "cannot use --rdt-class: "
+}
+
+// refusals are all of them. The list is looked at only when the grammar has
+// refused a command line; test/compat holds it against podman's flags.
+var refusals = [...]refusal{
+	{"run create", "--rdt-class", "Resource Director Technology is set in /sys/fs/resctrl, which only root may write"},
+	{"run create", "--cpu-rt-period", "real-time limits are of cgroup v1; moss uses cgroup v2, which has none"},
+	{"run create", "--cpu-rt-runtime", "real-time limits are of cgroup v1; moss uses cgroup v2, which has none"},
+	{"run create", "--memory-swappiness", "swappiness is set per cgroup in cgroup v1 only; moss uses cgroup v2, which has none"},
+	{"run create", "--kernel-memory", "it is of cgroup v1; in cgroup v2 --memory counts the kernel's memory too"},
+	{"run create", "--oom-kill-disable", "it is of cgroup v1; with cgroup v2 give more --memory, or protect the program with --oom-score-adj"},
+	{"run create", "--disable-content-trust", "moss does not know Docker's content trust; containers-policy.json(5) says which signatures an image needs"},
+	{"run create container-clone", "--pod", "moss has no pods; --network, --ipc and --pid container:NAME share another container's namespaces"},
+	{"run create", "--pod-id-file", "moss has no pods; --network, --ipc and --pid container:NAME share another container's namespaces"},
+	{"container-cleanup", "", "the monitor of each container cleans up when it exits; 'moss rm' does it where a crash left something"},
+}
+
+// refused is what the list says about a flag of a command, or with flag "" about
+// the command itself.
+func refused(command, flag string) (reason string, ok bool) {
+	command = strings.ReplaceAll(command, " ", "-")
+	for i := range refusals {
+		r := &refusals[i]
+		if r.Flag == flag && slices.Contains(strings.Fields(r.Commands), command) {
+			return r.Reason, true
+		}
+	}
+	return "", false
+}
+
+// refusalError names what podman has and moss does not, with the reason.
+type refusalError struct{ what, reason string }
+
+func (e *refusalError) Error() string { return fmt.Sprintf("cannot use %s: %s", e.what, e.reason) }
+
+// Hint is none: the reason has said it.
+func (e *refusalError) Hint() string { return "" }
+
+// refusedFlag is the refusal that kong's complaint of an unknown flag comes to.
+func refusedFlag(command string, complaint error) error {
+	flag, ok := strings.CutPrefix(complaint.Error(), "unknown flag ")
+	if !ok {
+		return nil
+	}
+	flag, _, _ = strings.Cut(flag, ",")
+	if reason, ok := refused(command, flag); ok {
+		return &refusalError{flag, reason}
+	}
+	return nil
+}
