@@ -41,9 +41,10 @@ bench: build ## compare with podman, bwrap and crun where installed; BENCH=-quic
 	@test/run bench $(BENCH)
 lint: ## gofmt, go vet, staticcheck
 	@test/run lint
-docs: build ## write man pages from the command grammar
+docs: build ## write man pages and docs/compat.md from the command grammar
 	@bin/moss man cmd/moss/man
-check: lint test ## what continuous integration runs; also: are the man pages up to date
+	@test/compat/generate
+check: lint test ## what continuous integration runs; also: are man pages and docs/compat.md up to date
 	@test/run docs
 
 install: build ## install under DESTDIR/PREFIX

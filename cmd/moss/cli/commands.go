@@ -136,6 +136,8 @@ var commands = [...]entry{
 		Help: "Show the help of a command", New: func() command { return new(HelpCmd) }},
 	{Name: "man", Usage: "DIR", Host: true, Hidden: true,
 		Help: "Write the man pages", New: func() command { return new(ManCmd) }},
+	{Name: "compat", Usage: "FACTS", Host: true, Hidden: true,
+		Help: "Write the comparison with podman", New: func() command { return new(CompatCmd) }},
 	{Name: "__complete", Usage: "KIND", Hidden: true, Host: true,
 		Help: "List what a word could be completed to", New: func() command { return new(CompleteCmd) }},
 }
@@ -237,11 +239,16 @@ func find(name string) *entry {
 	return nil
 }
 
+// isInternal says that the command is for making moss, and for its completions.
+func (e *entry) isInternal() bool {
+	return strings.HasPrefix(e.Name, "__") || e.Name == "man" || e.Name == "compat"
+}
+
 // eachName calls do with every name and alias that a user may see.
 func eachName(do func(name string, e *entry)) {
 	for i := range commands {
 		e := &commands[i]
-		if strings.HasPrefix(e.Name, "__") || e.Name == "man" {
+		if e.isInternal() {
 			continue
 		}
 		do(e.Name, e)

@@ -50,7 +50,7 @@ func tree() ([]completions.Command, error) {
 	var out []completions.Command
 	for i := range commands {
 		e := &commands[i]
-		if e.Name == "man" || strings.HasPrefix(e.Name, "__") {
+		if e.isInternal() {
 			continue
 		}
 		cmd := e.New()
