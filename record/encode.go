@@ -41,7 +41,7 @@ func appendValue(b []byte, v reflect.Value) ([]byte, error) {
 	}
 	switch v.Kind() {
 	case reflect.String:
-		return appendString(b, v.String()), nil
+		return AppendString(b, v.String()), nil
 	case reflect.Bool:
 		return strconv.AppendBool(b, v.Bool()), nil
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
@@ -94,7 +94,7 @@ func appendOwn(b []byte, v reflect.Value, o own) (out []byte, done bool, err err
 		return append(b, data...), true, err
 	case o.marshalText:
 		text, err := v.Interface().(encoding.TextMarshaler).MarshalText()
-		return appendString(b, string(text)), true, err
+		return AppendString(b, string(text)), true, err
 	}
 	return b, false, nil
 }
@@ -115,7 +115,7 @@ func appendStruct(b []byte, v reflect.Value, fields []field) (_ []byte, err erro
 			b = append(b, ',')
 		}
 		first = false
-		b = append(appendString(b, f.name), ':')
+		b = append(AppendString(b, f.name), ':')
 		if b, err = appendValue(b, value); err != nil {
 			return nil, fmt.Errorf("%s: %w", f.name, err)
 		}
@@ -182,7 +182,7 @@ func appendMap(b []byte, v reflect.Value) (_ []byte, err error) {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = append(appendString(b, e.key), ':')
+		b = append(AppendString(b, e.key), ':')
 		if b, err = appendValue(b, e.value); err != nil {
 			return nil, fmt.Errorf("%s: %w", e.key, err)
 		}
@@ -207,9 +207,9 @@ func keyText(k reflect.Value) (string, error) {
 
 const hexDigits = "0123456789abcdef"
 
-// appendString appends a string literal; see RFC 8259, section 7. What is not
+// AppendString appends a string literal; see RFC 8259, section 7. What is not
 // UTF-8 becomes U+FFFD.
-func appendString(b []byte, s string) []byte {
+func AppendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	start := 0
 	for i := 0; i < len(s); {

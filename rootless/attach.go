@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"moss/rootless/container"
+	"moss/rootless/event"
 	"moss/rootless/monitor"
 	"moss/rootless/monitor/client"
 )
@@ -72,6 +73,7 @@ func (e *Engine) Attach(ctx context.Context, c *container.Container, s *Streams)
 	if err != nil {
 		return nil, fmt.Errorf("cannot attach to container %q: %w", c.Spec.Name, err)
 	}
+	e.note(c, event.Attach)
 	return &Session{conn: conn, streams: s, c: c}, nil
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"moss/record"
 	"moss/rootless/container"
+	"moss/rootless/event"
 	"moss/rootless/oci"
 	"moss/slirp"
 	"moss/storage/image"
@@ -100,7 +101,9 @@ func (e *Engine) create(ctx context.Context, spec *container.Spec, opts CreateOp
 	if err := writeCIDFile(spec, &undo); err != nil {
 		return nil, err
 	}
-	return e.container(spec), nil
+	c = e.container(spec)
+	e.note(c, event.Create)
+	return c, nil
 }
 
 func (e *Engine) container(spec *container.Spec) *container.Container {
@@ -373,7 +376,8 @@ func (e *Engine) makeVolumes(spec *container.Spec, undo *rollback) error {
 		if _, err := e.Volumes.Create(name, volume.Options{Anonymous: m.Anonymous}); err != nil {
 			return err
 		}
-		undo.add(func() error { return e.Volumes.Remove(name) })
+		e.noteVolumes(event.Create, name)
+		undo.add(func() error { return e.RemoveVolume(name) })
 	}
 	return nil
 }

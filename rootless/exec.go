@@ -12,6 +12,7 @@ import (
 
 	"moss/record"
 	"moss/rootless/container"
+	"moss/rootless/event"
 	"moss/rootless/oci"
 	"moss/rootless/runtime"
 	"moss/rootless/runtime/birth"
@@ -51,7 +52,11 @@ func (e *Engine) Exec(ctx context.Context, c *container.Container, o ExecOptions
 	if err != nil {
 		return 0, fmt.Errorf("cannot exec in container %q: %w", c.Spec.Name, err)
 	}
-	return e.followExec(ctx, p, o)
+	e.note(c, event.Exec)
+	if code, err = e.followExec(ctx, p, o); err == nil && !o.Detach {
+		e.note(c, event.ExecDied, withCode(code))
+	}
+	return code, err
 }
 
 // execDocument describes the process: what the container's own process may do,

@@ -33,6 +33,7 @@ func (l *launch) config() {
 		AutoRemove: c.Spec.Lifecycle.AutoRemove,
 		Trash:      p.Trash(),
 		Names:      []string{p.Name(c.Spec.Name)},
+		Events:     l.e.Events(), Image: imageName(&c.Spec), Pod: c.Spec.Pod, Labels: c.Spec.Labels,
 	}
 	if request := request(&c.Spec); request != nil {
 		l.cfg.Network = &monitor.Network{Dirs: l.e.slirpDirs(), Request: *request}

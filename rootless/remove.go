@@ -15,7 +15,9 @@ import (
 
 	"moss/record"
 	"moss/rootless/container"
+	"moss/rootless/event"
 	"moss/slirp"
+	"moss/storage/volume"
 	"moss/systemd/cgroup"
 )
 
@@ -51,6 +53,7 @@ func (e *Engine) Remove(ctx context.Context, c *container.Container, o RemoveOpt
 	if err := e.discard(c); err != nil {
 		return fmt.Errorf("cannot remove container %q: %w", c.Spec.Name, err)
 	}
+	e.note(c, event.Remove)
 	if o.Volumes || c.Spec.Lifecycle.AutoRemove {
 		err = e.removeVolumes(c)
 	}
@@ -78,11 +81,29 @@ func (e *Engine) discard(c *container.Container) error {
 func (e *Engine) removeVolumes(c *container.Container) error {
 	var errs []error
 	for _, name := range c.Spec.Lifecycle.Volumes {
-		if err := e.Volumes.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := e.RemoveVolume(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// RemoveVolume removes a volume that nobody uses.
+func (e *Engine) RemoveVolume(name string) error {
+	err := e.Volumes.Remove(name)
+	if err == nil {
+		e.noteVolumes(event.Remove, name)
+	}
+	return err
+}
+
+// CreateVolume makes a volume; name "" makes an anonymous one.
+func (e *Engine) CreateVolume(name string, o volume.Options) (*volume.Volume, error) {
+	vol, err := e.Volumes.Create(name, o)
+	if err == nil {
+		e.noteVolumes(event.Create, vol.Name)
+	}
+	return vol, err
 }
 
 // RemoveBroken removes what is left of a container whose record cannot be read.
@@ -121,12 +142,14 @@ func (e *Engine) afterCrash(c *container.Container) {
 		last.Finished, last.ExitCode = time.Now(), 137
 		last.Error = "its monitor was killed"
 		record.Write(filepath.Join(c.Dir, "last.json"), last, true)
+		e.note(c, event.Died, withCode(last.ExitCode))
 	}
 	for _, file := range []string{"live.json", "attach.sock", "ctl.sock", "monitor.pid"} {
 		os.Remove(filepath.Join(c.RunDir, file))
 	}
 	if c.Spec.Lifecycle.AutoRemove {
 		e.discard(c)
+		e.note(c, event.Remove)
 		e.removeVolumes(c)
 	}
 }
@@ -166,6 +189,7 @@ func (e *Engine) Rename(ctx context.Context, c *container.Container, name string
 	if err := record.Write(filepath.Join(c.Dir, container.SpecFile), &c.Spec, true); err != nil {
 		return errors.Join(err, os.Remove(e.Paths.Name(name)))
 	}
+	e.note(c, event.Rename)
 	return os.Remove(e.Paths.Name(old))
 }
 

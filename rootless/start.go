@@ -12,6 +12,7 @@ import (
 
 	"moss/record"
 	"moss/rootless/container"
+	"moss/rootless/event"
 	"moss/rootless/monitor"
 	"moss/rootless/monitor/client"
 	"moss/rootless/oci"
@@ -97,6 +98,9 @@ func (l *launch) start(ctx context.Context, s *Streams) (session *Session, err e
 	}
 	if s != nil && s.Idle != nil {
 		s.Idle()
+	}
+	if s != nil {
+		l.e.note(l.c, event.Attach)
 	}
 	if err := l.conn.Start(ctx); err != nil {
 		return nil, err // the monitor has undone what it did

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"moss/rootless/container"
+	"moss/rootless/event"
 	"moss/rootless/monitor"
 	"moss/rootless/monitor/client"
 	"moss/systemd/cgroup"
@@ -21,7 +22,7 @@ const defaultStopTimeout = 10 * time.Second
 
 // Stop asks the program to end with its stop signal, and kills it after timeout
 // (nil: the container's own). A container that does not run is stopped already.
-func (e *Engine) Stop(ctx context.Context, c *container.Container, timeout *time.Duration) error {
+func (e *Engine) Stop(ctx context.Context, c *container.Container, timeout *time.Duration) (err error) {
 	v := c.Look()
 	if v.Live == nil {
 		if v.Status == container.StatusCreated || v.Status == container.StatusExited {
@@ -29,6 +30,11 @@ func (e *Engine) Stop(ctx context.Context, c *container.Container, timeout *time
 		}
 		return fmt.Errorf("cannot stop container %q: it is %s: %w", c.Spec.Name, v.Status, errdefs.ErrFailedPrecondition)
 	}
+	defer func() {
+		if err == nil {
+			e.note(c, event.Stop)
+		}
+	}()
 	// From here on the monitor must not start it again. A dead monitor does not.
 	if err := e.control(ctx, c, monitor.ControlRequest{Op: "stop"}); err != nil && !errors.Is(err, client.ErrMonitorGone) {
 		return fmt.Errorf("cannot stop container %q: %w", c.Spec.Name, err)
@@ -198,6 +204,7 @@ func (e *Engine) Kill(ctx context.Context, c *container.Container, sig int) erro
 	if err := sendSignal(v.Live, unix.Signal(sig)); err != nil {
 		return fmt.Errorf("cannot kill container %q: %w", c.Spec.Name, err)
 	}
+	e.note(c, event.Kill)
 	if v.Monitor() {
 		return nil
 	}
@@ -232,5 +239,6 @@ func (e *Engine) freeze(c *container.Container, verb string, want container.Stat
 	if err := do(v.Live.Cgroup); err != nil {
 		return fmt.Errorf("cannot %s container %q: %w", verb, c.Spec.Name, err)
 	}
+	e.note(c, verb) // the verbs are the events' names
 	return nil
 }

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"golang.org/x/term"
 
+	"moss/rootless/event"
 	"moss/storage/archive"
 	"moss/storage/image"
 	"moss/storage/registry"
@@ -31,6 +33,9 @@ func (h *helper) load(req *image.LoadRequest) error {
 	loaded, err := archive.Load(h.store, input, progress)
 	progress.Wait()
 	printLoaded(os.Stdout, loaded)
+	for _, img := range loaded {
+		h.note(event.Load, img.ID, strings.Join(img.Names, " "))
+	}
 	return err
 }
 
@@ -67,7 +72,13 @@ func (h *helper) save(req *image.SaveRequest) error {
 	}
 	progress := registry.NewProgress(os.Stderr, req.Quiet)
 	defer progress.Wait()
-	return archive.Save(h.store, archive.Merge(all), req.Format, req.Output, os.Stdout, progress)
+	if err := archive.Save(h.store, archive.Merge(all), req.Format, req.Output, os.Stdout, progress); err != nil {
+		return err
+	}
+	for _, one := range all {
+		h.note(event.Save, one.Image.ID, strings.Join(one.Names, " "))
+	}
+	return nil
 }
 
 // importRoot makes an image of a root filesystem's tar file.
@@ -95,6 +106,7 @@ func (h *helper) importRoot(req *image.ImportRequest) error {
 	if err != nil {
 		return err
 	}
+	h.note(event.Import, id, o.Name)
 	fmt.Println("sha256:" + id)
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 
+	"moss/rootless/event"
 	"moss/storage"
 	"moss/storage/archive"
 	"moss/storage/driver"
@@ -65,6 +66,7 @@ func run(args []string) error {
 type helper struct {
 	store  *storage.Store
 	images *image.Images
+	events event.Log
 }
 
 // serve does the one verb of req. Whatever the outcome, the index says
@@ -78,7 +80,7 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 	if d := store.Driver; d.Name == driver.VFS && req.Index == nil {
 		fmt.Fprintf(os.Stderr, "Warning: images are stored as full copies of every layer (vfs), slow and large: %s\n", d.Why)
 	}
-	h := &helper{store: store, images: image.Open(req.Root)}
+	h := &helper{store: store, images: image.Open(req.Root), events: event.At(req.Root)}
 	if err := h.refresh(); err != nil {
 		return err
 	}
@@ -109,6 +111,11 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 		return h.mapped(req.Mapped)
 	}
 	return errors.New("cannot serve request: it names no verb that this moss-image knows")
+}
+
+// note records what was done to an image, by ID; name says which of its names.
+func (h *helper) note(status, id, name string) {
+	h.events.Write(&event.Event{Type: event.Image, Status: status, ID: id, Name: name})
 }
 
 // refresh rewrites the index if the store has changed.

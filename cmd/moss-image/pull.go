@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"moss/rootless/event"
 	"moss/storage/image"
 	"moss/storage/registry"
 )
@@ -70,6 +71,16 @@ func (h *helper) pullOne(ctx context.Context, ref, policy string, o registry.Pul
 		return nil, fmt.Errorf("cannot pull image %q: unknown pull policy %q (always, missing, newer, never)", ref, policy)
 	}
 	ids, err := registry.Pull(ctx, h.store, ref, o)
+	name := ref
+	if full, err := image.Normalize(ref); err == nil {
+		name = full
+	}
+	for _, id := range ids {
+		h.note(event.Pull, id, name)
+	}
+	if err != nil {
+		h.events.Write(&event.Event{Type: event.Image, Status: event.PullError, Name: name, Error: err.Error()})
+	}
 	if err == nil && h.store.SingleID {
 		o.Progress.After("Note: you have no subordinate IDs; files of other owners in the image belong to root")
 	}

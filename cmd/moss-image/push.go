@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"moss/rootless/event"
 	"moss/storage/image"
 	"moss/storage/registry"
 )
@@ -29,6 +30,9 @@ func (h *helper) push(ctx context.Context, req *image.PushRequest) error {
 		Format: req.Format, Progress: progress,
 	})
 	progress.Wait()
+	if err == nil {
+		h.note(event.Push, img.ID, dest)
+	}
 	if err != nil || req.DigestFile == "" {
 		return err
 	}

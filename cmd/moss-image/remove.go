@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"moss/rootless/event"
 	"moss/storage"
 	"moss/storage/image"
 )
@@ -71,6 +72,7 @@ func (h *helper) removeOne(ref string, req *image.RemoveRequest) error {
 		if err := h.store.RemoveNames(img.ID, []string{name}); err != nil {
 			return err
 		}
+		h.note(event.Untag, img.ID, name)
 		fmt.Println("Untagged:", name)
 		return nil
 	}
@@ -98,8 +100,10 @@ func (h *helper) delete(img *image.Image, req *image.RemoveRequest) error {
 		return err
 	}
 	for _, name := range img.Names {
+		h.note(event.Untag, img.ID, name)
 		fmt.Println("Untagged:", name)
 	}
+	h.note(event.Remove, img.ID, strings.Join(img.Names, " "))
 	fmt.Println("Deleted:", img.ID)
 	for _, p := range parents {
 		if len(req.InUse[p.ID]) > 0 {
@@ -108,6 +112,7 @@ func (h *helper) delete(img *image.Image, req *image.RemoveRequest) error {
 		if err := h.store.DeleteImage(p.ID); err != nil {
 			return err
 		}
+		h.note(event.Remove, p.ID, "")
 		fmt.Println("Deleted:", p.ID)
 	}
 	return nil
@@ -137,7 +142,13 @@ func (h *helper) tag(req *image.TagRequest) error {
 	if len(names) == 0 {
 		return errors.New("cannot tag image: no name is given")
 	}
-	return h.store.AddNames(img.ID, names)
+	if err := h.store.AddNames(img.ID, names); err != nil {
+		return err
+	}
+	for _, name := range names {
+		h.note(event.Tag, img.ID, name)
+	}
+	return nil
 }
 
 // untag takes names from an image: those given, or all.
@@ -160,7 +171,13 @@ func (h *helper) untag(req *image.TagRequest) error {
 	if len(names) == 0 {
 		return nil
 	}
-	return h.store.RemoveNames(img.ID, names)
+	if err := h.store.RemoveNames(img.ID, names); err != nil {
+		return err
+	}
+	for _, name := range names {
+		h.note(event.Untag, img.ID, name)
+	}
+	return nil
 }
 
 // ownName finds which of an image's names is meant.

@@ -19,6 +19,7 @@
 //	network.go   the lease from moss-net, hosts and resolv.conf
 //	restart.go   restart policy and back-off
 //	finish.go    the end of a run, and of all
+//	note.go      what is recorded as events
 //
 // # Order at the end
 //
@@ -45,6 +46,7 @@ package monitor
 
 import (
 	"moss/record"
+	"moss/rootless/event"
 	"moss/rootless/runtime/birth"
 	"moss/slirp"
 )
@@ -94,6 +96,13 @@ type Config struct {
 	Trash      string   `json:",omitempty"`
 	Names      []string `json:",omitempty"`
 	Volumes    []string `json:",omitempty"` // anonymous volumes' directories, removed with it
+
+	// Events is where to record what happens to the container; Image (by name), Pod
+	// and Labels are part of it.
+	Events event.Log         `json:",omitempty"`
+	Image  string            `json:",omitempty"`
+	Pod    string            `json:",omitempty"`
+	Labels map[string]string `json:",omitempty"`
 
 	// Extra holds what later versions add; unknown to this one.
 	Extra record.Raw `json:",omitempty"`

@@ -14,6 +14,7 @@ import (
 
 	"moss/record"
 	"moss/rootless/container"
+	"moss/rootless/event"
 )
 
 // drainLimit bounds the wait for the end of the streams after the container's
@@ -82,6 +83,7 @@ func (m *monitor) endRun() {
 	}
 	m.program = nil
 	m.lease.release()
+	m.noteEnd(exit)
 	if !m.stopped && m.policy.wants(exit.Code, m.restarts) {
 		m.waitToRestart(exit)
 		return
@@ -133,12 +135,14 @@ func (m *monitor) restart() {
 	err := m.again()
 	if err == nil {
 		m.started = time.Now()
+		m.note(nil, event.Restart, event.Init, event.Start)
 		m.running()
 		return
 	}
 	m.discardRun()
 	exit := Exit{Code: failure(err).Code, At: time.Now(), Error: err.Error()}
 	m.ended = true
+	m.noteEnd(exit)
 	m.finish(exit, nil)
 }
 
@@ -181,7 +185,10 @@ func (m *monitor) finish(exit Exit, errs []error) {
 			exit.Error = err.Error()
 		}
 	}
-	if !removed {
+	if removed {
+		m.noteRemoved()
+	} else {
+		m.note(nil, event.Cleanup)
 		m.writeLast(exit)
 		record.Write(filepath.Join(m.runDir, "exit.json"), exit, false)
 		m.removeRunFiles()

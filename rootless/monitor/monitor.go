@@ -13,6 +13,7 @@ import (
 
 	"moss/record"
 	"moss/rootless/container"
+	"moss/rootless/event"
 )
 
 // monitor is the state of the one container. The fields of the second group are
@@ -197,6 +198,7 @@ func (m *monitor) begin() bool {
 		return false
 	}
 	m.started = time.Now()
+	m.note(nil, event.Init, event.Start)
 	starter := m.addClient(startFD, nil)
 	starter.send([]byte{Started})
 	m.sweepClients()

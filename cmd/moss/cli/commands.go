@@ -119,6 +119,9 @@ var commands = [...]entry{
 		Help: "Show everything about networks", New: func() command { return &InspectCmd{kind: "network"} }},
 	{Name: "network exists", Usage: "NETWORK", Hidden: true,
 		Help: "Say by the exit code whether a network exists", New: func() command { return &ExistsCmd{kind: "network"} }},
+	{Name: "events", Aliases: []string{"system events"}, Group: groupOthers,
+		Help: "Show what moss does, as it happens", New: func() command { return new(EventsCmd) }, Text: textEvents,
+		Example: "moss events --filter event=died --format '{{.Name}} {{.ContainerExitCode}}'\nmoss events --since 1h --stream=false"},
 	{Name: "unshare", Usage: "[COMMAND [ARG...]]", Group: groupOthers, Streams: true,
 		Help: "Run a program of the host in moss's user namespace", New: func() command { return new(UnshareCmd) },
 		Text:    "Inside, the files of containers and volumes belong to root and can be looked at and removed.",
@@ -164,6 +167,14 @@ Networks, Mounts, Pid, ExitCode, ExitedAt, StartedAt, Restarts and Size; "json" 
 
 Fields of --format are ID, Repository, Tag, Digest, Created, CreatedSince, CreatedAt, Size, Names and ReadOnly;
 "json" prints everything.`
+
+	textEvents = `Without --since and --until only what happens from now on is shown; with --stream=false only what has happened.
+
+Filters are container, image, volume, network and pod by name or the beginning of an ID, event, type and label. Values
+of one key are alternatives, keys must all match. Types are container, image, volume, network and pod.
+
+Fields of --format are ID, Name, Image, Type, Status, Time, TimeNano, ContainerExitCode, HealthStatus, Network, PodID,
+Error and Attributes.`
 
 	textTop = `Descriptors are those of ps -o, such as user, pid, ppid, pcpu, vsz, time, comm and args, and hpid, huser and
 hgroup for what the host sees.`

@@ -10,6 +10,7 @@ import (
 	"moss/cmd/moss/cli/syntax"
 	"moss/rootless"
 	"moss/rootless/container"
+	"moss/rootless/event"
 )
 
 // readTimeout reads a --time flag; nil leaves it to the container.
@@ -125,6 +126,9 @@ func (cmd *RestartCmd) Run(ctx context.Context, c *call) error {
 			}
 		}
 		_, err := c.Engine.Start(ctx, ctr, nil)
+		if err == nil {
+			c.Engine.Note(ctr, event.Restart)
+		}
 		return err
 	}, nameGiven(cmd.Container)))
 }

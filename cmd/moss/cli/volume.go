@@ -63,7 +63,7 @@ func (cmd *VolumeCreateCmd) Run(ctx context.Context, c *call) error {
 		name = volume.NewName()
 		cmd.options.Anonymous = true
 	}
-	vol, err := c.Engine.Volumes.Create(name, cmd.options)
+	vol, err := c.Engine.CreateVolume(name, cmd.options)
 	if err == nil {
 		fmt.Fprintln(c.Out, vol.Name)
 	}
@@ -238,5 +238,5 @@ func (cmd *VolumeRmCmd) remove(ctx context.Context, c *call, name string, all []
 			return err
 		}
 	}
-	return c.Engine.Volumes.Remove(vol.Name)
+	return c.Engine.RemoveVolume(vol.Name)
 }
