@@ -19,10 +19,15 @@ import (
 // resources in the words of the cgroup package.
 func resources(spec *container.Spec) cgroup.Resources {
 	r := spec.Resources
-	return cgroup.Resources{
-		Memory: r.Memory, MemorySwap: r.MemorySwap, CPUs: r.CPUs, CPUShares: r.CPUShares,
-		CPUSetCPUs: r.CPUSetCPUs, CPUSetMems: r.CPUSetMems, PidsLimit: r.PidsLimit,
+	out := cgroup.Resources{
+		Memory: r.Memory, MemorySwap: r.MemorySwap, MemoryReservation: r.MemoryReservation,
+		CPUs: r.CPUs, CPUQuota: r.CPUQuota, CPUPeriod: r.CPUPeriod, CPUShares: r.CPUShares,
+		CPUSetCPUs: r.CPUSetCPUs, CPUSetMems: r.CPUSetMems, PidsLimit: r.PidsLimit, IOWeight: r.IOWeight, Conf: r.CgroupConf,
 	}
+	for _, d := range r.IODevices {
+		out.IODevices = append(out.IODevices, cgroup.IODevice(d))
+	}
+	return out
 }
 
 // parent is the cgroup above the containers', found once.
@@ -31,12 +36,39 @@ func (e *Engine) parent(ctx context.Context) *cgroup.Parent {
 	return e.parentFound
 }
 
+// cgroups is the parent for one container, and the cgroup of its monitor: "" where
+// it is to stay in the caller's.
+func (e *Engine) cgroups(ctx context.Context, spec *container.Spec) (parent *cgroup.Parent, home string, err error) {
+	if spec.Resources.CgroupsMode == "split" {
+		return cgroup.Split()
+	}
+	parent = e.parent(ctx)
+	if !parent.Usable() {
+		return parent, "", nil // told once by the command line, and in info
+	}
+	if spec.Resources.CgroupsMode != "no-conmon" {
+		home, err = parent.Monitors()
+		return parent, home, err
+	}
+	if !parent.Reaches() {
+		return nil, "", errors.New("cannot leave the monitor in the caller's cgroup (--cgroups no-conmon): from there it may not put a container into a cgroup of yours")
+	}
+	return parent, "", nil
+}
+
 // limits checks that each limit asked for can be held here.
 func (e *Engine) limits(ctx context.Context, spec *container.Spec) (map[string]string, error) {
 	if spec.Resources.CgroupsMode == "disabled" {
 		return nil, nil
 	}
-	return e.parent(ctx).Limits(resources(spec))
+	parent := e.parent(ctx)
+	if mode := spec.Resources.CgroupsMode; mode != "" {
+		var err error
+		if parent, _, err = e.cgroups(ctx, spec); err != nil {
+			return nil, err
+		}
+	}
+	return parent.Limits(resources(spec))
 }
 
 // cgroup chooses the directory that the container is born in.
@@ -45,20 +77,20 @@ func (l *launch) cgroup(ctx context.Context, undo *rollback) error {
 	if spec.Resources.CgroupsMode == "disabled" {
 		return nil
 	}
-	parent := l.e.parent(ctx)
-	var err error
+	parent, home, err := l.e.cgroups(ctx, spec)
+	if err != nil {
+		return err
+	}
 	if l.cfg.Limits, err = parent.Limits(resources(spec)); err != nil {
 		return err
 	}
 	if !parent.Usable() {
-		return nil // told once by the command line, and in info
+		return nil
 	}
 	if l.cfg.Cgroup, err = parent.Path(spec.ID, spec.Resources.CgroupParent); err != nil {
 		return err
 	}
-	if l.cfg.Home, err = parent.Monitors(); err != nil {
-		return err
-	}
+	l.cfg.Home = home
 	l.in.Cgroup = l.cfg.Cgroup
 	undo.add(func() error {
 		if err := cgroup.Remove(l.cfg.Cgroup); err != nil && !errors.Is(err, os.ErrNotExist) {

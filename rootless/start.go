@@ -201,7 +201,7 @@ func (l *launch) spawn(ctx context.Context, s *Streams, early bool) error {
 		l.undo.add(func() error { l.conn.Abort(); return nil })
 		return nil
 	}
-	if l.cfg.Cgroup != "" && l.c.Spec.Resources.CgroupParent == "" {
+	if r := l.c.Spec.Resources; l.cfg.Cgroup != "" && r.CgroupParent+r.CgroupsMode == "" {
 		client.Remember(l.e.Paths.Run, l.cfg.Home, filepath.Dir(l.cfg.Cgroup))
 	}
 	conn, err := client.Spawn(ctx, Helper("moss-monitor"), l.cfg, early, stdio)

@@ -168,16 +168,35 @@ type Security struct {
 
 // Resources are the limits, each applied only where its controller is delegated.
 type Resources struct {
-	Memory      int64   `json:",omitempty"` // bytes
-	MemorySwap  int64   `json:",omitempty"` // bytes; -1 unlimited
-	CPUs        float64 `json:",omitempty"`
-	CPUShares   uint64  `json:",omitempty"`
-	CPUSetCPUs  string  `json:",omitempty"`
-	CPUSetMems  string  `json:",omitempty"`
-	PidsLimit   *int64  `json:",omitempty"` // nil: 2048 where delegated; 0 or -1: none
-	CgroupsMode string  `json:",omitempty"` // "" enabled, "disabled"
+	Memory     int64 `json:",omitempty"` // bytes
+	MemorySwap int64 `json:",omitempty"` // bytes; -1 unlimited
+	// MemoryReservation is what it may keep when memory is short, in bytes.
+	MemoryReservation int64   `json:",omitempty"`
+	CPUs              float64 `json:",omitempty"`
+	CPUQuota          int64   `json:",omitempty"` // microseconds in each CPUPeriod, in place of CPUs; -1: no limit
+	CPUPeriod         uint64  `json:",omitempty"` // microseconds; 0 means 100,000
+	CPUShares         uint64  `json:",omitempty"`
+	CPUSetCPUs        string  `json:",omitempty"`
+	CPUSetMems        string  `json:",omitempty"`
+	PidsLimit         *int64  `json:",omitempty"` // nil: 2048 where delegated; 0 or -1: none
+	// IOWeight is a relative weight as of cgroup v1: 10 to 1000.
+	IOWeight  uint16     `json:",omitempty"`
+	IODevices []IODevice `json:",omitempty"`
+	// CgroupConf are control files of cgroup v2 and what to write into them.
+	CgroupConf map[string]string `json:",omitempty"`
+	// CgroupsMode is "" (enabled), "disabled", "no-conmon" (the monitor stays in the
+	// caller's cgroup), or "split" (both live in the caller's cgroup).
+	CgroupsMode string `json:",omitempty"`
 	// CgroupParent is --cgroup-parent.
 	CgroupParent string `json:",omitempty"`
+}
+
+// IODevice are the limits of one block device; 0 is none.
+type IODevice struct {
+	Path                string // of the host
+	Weight              uint16 `json:",omitempty"` // as IOWeight
+	ReadBps, WriteBps   uint64 `json:",omitempty"` // bytes per second
+	ReadIOps, WriteIOps uint64 `json:",omitempty"` // operations per second
 }
 
 // Lifecycle describes what happens around the process.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,8 +32,10 @@ func (g group) make(limits map[string]string) error {
 	}
 	slices.Sort(files) // memory.max before memory.swap.max; and the same error each time
 	for _, file := range files {
-		if err := g.write(file, limits[file]); err != nil {
-			return fmt.Errorf("cannot set %s to %q in cgroup %q: %w", file, limits[file], string(g), err)
+		for line := range strings.SplitSeq(limits[file], "\n") { // io.max takes one line at a time
+			if err := g.write(file, line); err != nil {
+				return fmt.Errorf("cannot set %s to %q in cgroup %q: %w", file, line, string(g), err)
+			}
 		}
 	}
 	return nil

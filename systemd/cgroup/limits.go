@@ -3,7 +3,6 @@ package cgroup
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -19,13 +18,19 @@ const DefaultPids = 2048
 
 // Resources are the limits of one container.
 type Resources struct {
-	Memory     int64 // bytes; 0 is no limit
-	MemorySwap int64 // bytes of memory and swap together; 0: twice Memory, -1: no limit
-	CPUs       float64
-	CPUShares  uint64 // as of cgroup v1: 2 to 262144, 1024 is normal
-	CPUSetCPUs string
-	CPUSetMems string
-	PidsLimit  *int64 // nil: DefaultPids where delegated; 0 and -1: no limit
+	Memory            int64 // bytes; 0 is no limit
+	MemorySwap        int64 // bytes of memory and swap together; 0: twice Memory, -1: no limit
+	MemoryReservation int64 // bytes that it may keep when memory is short
+	CPUs              float64
+	CPUQuota          int64  // µs in each CPUPeriod, where CPUs is 0; -1: no limit
+	CPUPeriod         uint64 // µs; 0 is 100,000
+	CPUShares         uint64 // as of cgroup v1: 2 to 262144, 1024 is normal
+	CPUSetCPUs        string
+	CPUSetMems        string
+	PidsLimit         *int64 // nil: DefaultPids where delegated; 0 and -1: no limit
+	IOWeight          uint16 // as of cgroup v1: 10 to 1000
+	IODevices         []IODevice
+	Conf              map[string]string // control files and what to write into them, after all else
 }
 
 // NotDelegatedError says that a limit was asked for whose controller the
@@ -69,6 +74,8 @@ func (p *Parent) Limits(r Resources) (map[string]string, error) {
 	l.cpuset("cpuset.cpus", "CPUs", r.CPUSetCPUs)
 	l.cpuset("cpuset.mems", "memory nodes", r.CPUSetMems)
 	l.pids(r)
+	l.io(r)
+	l.conf(r)
 	return l.files, l.err
 }
 
@@ -127,10 +134,15 @@ func (l *limits) memory(r Resources) {
 	case r.MemorySwap > 0 && r.MemorySwap < r.Memory:
 		l.fail(fmt.Errorf("cannot limit memory and swap to %d bytes: memory alone may be %d", r.MemorySwap, r.Memory))
 		return
-	case r.Memory == 0:
-		return // no limit of swap without one of memory
+	case r.MemoryReservation > 0 && r.Memory > 0 && r.MemoryReservation > r.Memory:
+		l.fail(fmt.Errorf("cannot reserve %d bytes of memory: the limit is %d", r.MemoryReservation, r.Memory))
+		return
 	}
-	if !l.need("memory", "memory") {
+	if r.MemoryReservation > 0 && l.need("memory", "memory") {
+		l.files["memory.low"] = strconv.FormatInt(r.MemoryReservation, 10)
+	}
+	// No limit of swap without one of memory.
+	if r.Memory == 0 || !l.need("memory", "memory") {
 		return
 	}
 	l.files["memory.max"] = strconv.FormatInt(r.Memory, 10)
@@ -164,6 +176,16 @@ func (l *limits) cpu(r Resources) {
 			return
 		}
 		l.files["cpu.max"] = fmt.Sprintf("%d %d", quota, period)
+	}
+	if r.CPUs == 0 && (r.CPUQuota != 0 || r.CPUPeriod != 0) && l.need("cpu", "CPU time") {
+		quota, each := "max", uint64(period)
+		if r.CPUQuota > 0 {
+			quota = strconv.FormatInt(r.CPUQuota, 10)
+		}
+		if r.CPUPeriod > 0 {
+			each = r.CPUPeriod
+		}
+		l.files["cpu.max"] = fmt.Sprintf("%s %d", quota, each)
 	}
 	if r.CPUShares > 0 && l.need("cpu", "CPU shares") {
 		l.files["cpu.weight"] = strconv.FormatUint(Weight(r.CPUShares), 10)
@@ -262,19 +284,4 @@ func (l *limits) pids(r Resources) {
 	case l.need("pids", "processes"):
 		l.files["pids.max"] = strconv.FormatInt(limit, 10)
 	}
-}
-
-// Apply writes limits into a cgroup. Unlike at the birth, where the monitor does
-// it, this is for a container that runs.
-func Apply(dir string, files map[string]string) error {
-	for name, value := range files {
-		if err := write(filepath.Join(dir, name), value); err != nil {
-			if errors.Is(err, fs.ErrNotExist) {
-				controller, _, _ := strings.Cut(name, ".")
-				return fmt.Errorf("cannot set %s of cgroup %q: it has no %s controller", name, dir, controller)
-			}
-			return fmt.Errorf("cannot set %s of cgroup %q to %q: %w", name, dir, value, err)
-		}
-	}
-	return nil
 }

@@ -15,6 +15,7 @@ var loadPrograms = []program{
 	{"alloc", "MEBIBYTES: use memory, then say so", alloc},
 	{"forks", "N: start N processes, say how many could be", forks},
 	{"burn", "SECONDS: use CPUs for so long, print the CPU seconds got", burn},
+	{"disk", "read|write FILE MEBIBYTES: past the page cache; print the seconds it took", disk},
 }
 
 // measure is small itself: the peak of a child begins with that of its parent,
@@ -87,6 +88,40 @@ func burn(args []string) int {
 		return fail("burn: %v", err)
 	}
 	fmt.Printf("cpu %.2f\n", float64(u.Utime.Nano()+u.Stime.Nano())/1e9)
+	return 0
+}
+
+// disk moves data between memory and a file, with O_DIRECT.
+func disk(args []string) int {
+	n, err := strconv.Atoi(arg(args, 2, "1"))
+	if err != nil {
+		return fail("disk: %v", err)
+	}
+	flags := os.O_RDONLY
+	if args[0] == "write" {
+		flags = os.O_WRONLY | os.O_CREATE | os.O_TRUNC
+	}
+	f, err := os.OpenFile(args[1], flags|syscall.O_DIRECT, 0o666)
+	if err != nil {
+		return fail("disk: %v", err)
+	}
+	defer f.Close()
+	// A mapping begins at a page, as O_DIRECT wants.
+	buf, err := syscall.Mmap(-1, 0, 1<<20, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+	if err != nil {
+		return fail("disk: %v", err)
+	}
+	start := time.Now()
+	for range n {
+		move := f.Read
+		if args[0] == "write" {
+			move = f.Write
+		}
+		if _, err := move(buf); err != nil {
+			return fail("disk: %v", err)
+		}
+	}
+	fmt.Printf("%s in %.1f s\n", args[0], time.Since(start).Seconds())
 	return 0
 }
 

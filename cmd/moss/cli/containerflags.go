@@ -78,15 +78,8 @@ type ContainerFlags struct {
 	SecurityOpt []string `words:"no-new-privileges seccomp= seccomp=unconfined apparmor= label=disable mask= unmask= unmask=ALL proc-opts= systempaths=unconfined" sep:"none" help:"seccomp=, apparmor=, label=, no-new-privileges, mask=, unmask=, proc-opts=, systempaths=unconfined." placeholder:"OPTION" group:"Security"`
 	Sysctl      []string `sep:"none" help:"Kernel parameter of the container's namespaces." placeholder:"KEY=VALUE" group:"Security"`
 
-	Memory       string `short:"m" help:"Memory limit." placeholder:"SIZE" group:"Resources"`
-	MemorySwap   string `help:"Limit of memory and swap together; -1 for none." placeholder:"SIZE" group:"Resources"`
-	CPUs         string `name:"cpus" help:"Number of CPUs." placeholder:"N" group:"Resources"`
-	CPUShares    uint64 `name:"cpu-shares" short:"c" help:"Relative weight of CPU time; 1024 is the usual." placeholder:"N" group:"Resources"`
-	CPUSetCPUs   string `name:"cpuset-cpus" help:"CPUs to run on." placeholder:"LIST" group:"Resources"`
-	CPUSetMems   string `name:"cpuset-mems" help:"Memory nodes to use." placeholder:"LIST" group:"Resources"`
-	PidsLimit    *int64 `help:"Limit of processes; -1 for none." placeholder:"N" group:"Resources"`
-	Cgroups      string `words:"enabled disabled" help:"enabled, or disabled to make no cgroup." placeholder:"MODE" group:"Resources"`
-	CgroupParent string `help:"Cgroup in which to make the container's." placeholder:"PATH" group:"Resources"`
+	LimitFlags
+	CgroupFlags
 
 	Rm          bool     `help:"Remove the container, and its anonymous volumes, when it exits." group:"Life"`
 	Restart     string   `words:"no on-failure always unless-stopped" help:"Restart policy: no, on-failure[:N], always or unless-stopped." placeholder:"POLICY" group:"Life"`

@@ -49,20 +49,12 @@ type hostConfig struct {
 	Runtime         string
 	ConsoleSize     []uint
 	Isolation       string
-	CpuShares       uint64
-	Memory          int64
-	NanoCpus        int64
-	CgroupParent    string
-	CpuPeriod       uint64
-	CpuQuota        int64
-	CpusetCpus      string
-	CpusetMems      string
-	Devices         []deviceView
-	MemorySwap      int64
-	PidsLimit       int64
-	Ulimits         []ulimitView
-	Init            bool              `json:",omitempty"`
-	Sysctls         map[string]string `json:",omitempty"`
+	limitsView
+	CgroupParent string
+	Devices      []deviceView
+	Ulimits      []ulimitView
+	Init         bool              `json:",omitempty"`
+	Sysctls      map[string]string `json:",omitempty"`
 }
 
 type logConfig struct {
@@ -99,9 +91,8 @@ func (r psRow) hostConfig() hostConfig {
 		PidMode: or(s.Namespaces.PID, "private"), Privileged: s.Security.Privileged, PublishAllPorts: s.Network.PublishAll,
 		ReadonlyRootfs: s.Rootfs.ReadOnly, SecurityOpt: securityOptions(&s.Security), Tmpfs: map[string]string{},
 		UTSMode: or(s.Namespaces.UTS, "private"), UsernsMode: s.Namespaces.User, ShmSize: s.Rootfs.ShmSize, Runtime: "oci",
-		ConsoleSize: []uint{0, 0}, CpuShares: s.Resources.CPUShares, Memory: s.Resources.Memory, NanoCpus: int64(s.Resources.CPUs * 1e9),
-		CgroupParent: s.Resources.CgroupParent, CpusetCpus: s.Resources.CPUSetCPUs, CpusetMems: s.Resources.CPUSetMems,
-		MemorySwap: s.Resources.MemorySwap, PidsLimit: 2048, Init: s.Process.Init, Sysctls: s.Security.Sysctls,
+		ConsoleSize: []uint{0, 0}, limitsView: limitsOf(&s.Resources), CgroupParent: s.Resources.CgroupParent,
+		Init: s.Process.Init, Sysctls: s.Security.Sysctls,
 		Links: []string{}, VolumesFrom: []string{}, Devices: deviceViews(s.Security.Devices), Ulimits: []ulimitView{},
 		LogConfig: logConfig{Type: or(s.Log.Driver, "k8s-file"), Config: s.Log.Options, Path: r.container.Dir + "/ctr.log",
 			Tag: s.Log.Options["tag"], Size: or(s.Log.Options["max-size"], "0B")},
@@ -112,17 +103,11 @@ func (r psRow) hostConfig() hostConfig {
 	if path := s.Log.Options["path"]; path != "" {
 		h.LogConfig.Path = path
 	}
-	if s.Resources.PidsLimit != nil {
-		h.PidsLimit = *s.Resources.PidsLimit
-	}
 	if s.Process.OOMScoreAdj != nil {
 		h.OomScoreAdj = *s.Process.OOMScoreAdj
 	}
 	if len(s.Namespaces.UIDMap) > 0 {
 		h.IDMappings = &idMappings{s.Namespaces.UIDMap, s.Namespaces.GIDMap}
-	}
-	if s.Resources.CPUs > 0 { // as the kernel is told: quota of a period of 100 ms
-		h.CpuPeriod, h.CpuQuota = 100000, int64(s.Resources.CPUs*100000)
 	}
 	for _, u := range s.Process.Rlimits {
 		h.Ulimits = append(h.Ulimits, ulimitView{"RLIMIT_" + strings.ToUpper(u.Name), u.Soft, u.Hard})

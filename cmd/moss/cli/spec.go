@@ -269,45 +269,10 @@ func (r *specReader) files() {
 }
 
 func (r *specReader) resources() {
-	f, res := r.f, &r.spec.Resources
-	r.one("memory", f.Memory, func(v string) (err error) {
-		res.Memory, err = syntax.Size(v)
-		return err
-	})
-	r.one("memory-swap", f.MemorySwap, func(v string) (err error) {
-		if v == "-1" {
-			res.MemorySwap = -1
-			return nil
-		}
-		if res.MemorySwap, err = syntax.Size(v); err == nil && res.MemorySwap < res.Memory {
-			return fmt.Errorf("it is less than --memory %s", f.Memory)
-		}
-		return err
-	})
-	r.check(f.MemorySwap != "" && f.MemorySwap != "-1" && f.Memory == "", "--memory-swap needs --memory")
-	r.one("cpus", f.CPUs, func(v string) (err error) {
-		if res.CPUs, err = strconv.ParseFloat(v, 64); err != nil || !(res.CPUs >= 0 && res.CPUs < 1e6) {
-			return fmt.Errorf("it is not a number of CPUs")
-		}
-		return nil
-	})
-	res.CPUShares = f.CPUShares
-	r.one("cpuset-cpus", f.CPUSetCPUs, syntax.CPUSet)
-	r.one("cpuset-mems", f.CPUSetMems, syntax.CPUSet)
-	res.CPUSetCPUs, res.CPUSetMems = f.CPUSetCPUs, f.CPUSetMems
-	if res.PidsLimit = f.PidsLimit; f.PidsLimit != nil {
-		r.one("pids-limit", strconv.FormatInt(*f.PidsLimit, 10), func(string) error {
-			if *f.PidsLimit < -1 {
-				return fmt.Errorf("it is neither a number of processes nor -1")
-			}
-			return nil
-		})
-	}
-	r.one("cgroups", f.Cgroups, oneOf("enabled", "disabled"))
-	if f.Cgroups == "disabled" {
-		res.CgroupsMode = f.Cgroups
-	}
-	res.CgroupParent = f.CgroupParent
+	res := &r.spec.Resources
+	r.f.LimitFlags.read(&r.flagValues, res)
+	r.f.CgroupFlags.read(&r.flagValues, res)
+	r.check(r.f.Cgroups == "disabled" && r.f.Cgroupns != "" && r.f.Cgroupns != "host", "--cgroups disabled cannot be combined with --cgroupns %s", r.f.Cgroupns)
 }
 
 func (r *specReader) life() {
