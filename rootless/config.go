@@ -1,64 +1,38 @@
 package rootless
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"strconv"
+	"os/exec"
 	"strings"
 
+	"moss/config"
 	"moss/record"
+	"moss/userns/slack"
 )
 
-// Config is what the user set for every container: moss.conf(5).
-type Config struct {
-	// NoNewPrivileges is the default of --security-opt no-new-privileges.
-	NoNewPrivileges bool
+// Config is what the configuration files set. If none has changed since moss last
+// looked, that is known from the run directory.
+func Config(ctx context.Context, run string) (*config.Config, error) {
+	return config.Load(config.Here(), run, func() (*config.Record, error) { return ReadConfig(ctx, run) })
 }
 
-// ConfigFile is where the user's configuration is looked for.
-func ConfigFile() string {
-	if dir := os.Getenv("XDG_CONFIG_HOME"); dir != "" {
-		return filepath.Join(dir, "moss", "moss.conf")
-	}
-	return filepath.Join(os.Getenv("HOME"), ".config", "moss", "moss.conf")
-}
-
-// ReadConfig reads a file of `key = value` lines (TOML's simplest form). A file
-// that is not there is an empty one; a key that moss does not know is an error.
-func ReadConfig(path string) (Config, error) {
-	var c Config
-	data, err := record.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return c, nil
-	}
-	if err != nil {
-		return c, fmt.Errorf("cannot read configuration: %w", err)
-	}
-	n := 0
-	for line := range strings.Lines(string(data)) {
-		n++
-		line, _, _ = strings.Cut(line, "#")
-		if line = strings.TrimSpace(line); line == "" {
-			continue
+// ReadConfig has the configuration files read, whether they have changed or not.
+func ReadConfig(ctx context.Context, run string) (*config.Record, error) {
+	var out, errs bytes.Buffer
+	cmd := exec.CommandContext(ctx, Helper("moss-image"), "config", run)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := slack.Exactly(cmd.Run); err != nil {
+		if message := strings.TrimPrefix(strings.TrimSpace(errs.String()), "Error: "); message != "" {
+			return nil, errors.New(message)
 		}
-		key, value, _ := strings.Cut(line, "=")
-		if err := c.set(strings.TrimSpace(key), strings.TrimSpace(value)); err != nil {
-			return c, fmt.Errorf("cannot read configuration %q, line %d: %w", path, n, err)
-		}
+		return nil, fmt.Errorf("cannot read configuration: moss-image: %w", err)
 	}
-	return c, nil
-}
-
-func (c *Config) set(key, value string) (err error) {
-	switch key {
-	case "no_new_privileges":
-		if c.NoNewPrivileges, err = strconv.ParseBool(value); err != nil {
-			return fmt.Errorf("%s is %q: want true or false", key, value)
-		}
-		return nil
+	r := new(config.Record)
+	if err := record.Decode(out.Bytes(), r); err != nil {
+		return nil, fmt.Errorf("cannot read configuration: %w", err)
 	}
-	return fmt.Errorf("there is no key %q", key)
+	return r, nil
 }

@@ -53,11 +53,7 @@ func (e *Engine) create(ctx context.Context, spec *container.Spec, opts CreateOp
 			return nil, err
 		}
 	}
-	config, err := ReadConfig(ConfigFile())
-	if err != nil {
-		return nil, err
-	}
-	spec.Security.NoNewPrivileges = spec.Security.NoNewPrivileges || config.NoNewPrivileges
+	spec.Security.NoNewPrivileges = spec.Security.NoNewPrivileges || e.Config.Bool("moss.no_new_privileges", false)
 	spec.Version, spec.ID, spec.Created = container.SpecVersion, "", time.Now()
 	if reserved != nil {
 		spec.ID = e.Ahead.NewID()

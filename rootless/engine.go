@@ -4,6 +4,7 @@ package rootless
 import (
 	"sync"
 
+	"moss/config"
 	"moss/rootless/monitor/client"
 	"moss/storage/image"
 	"moss/storage/volume"
@@ -17,6 +18,8 @@ type Engine struct {
 	Paths   Paths
 	Images  *image.Images
 	Volumes *volume.Volumes
+	// Config is what the configuration files set; nil for nothing.
+	Config *config.Config
 	// Ahead is a monitor that waits for a container to start; nil for none.
 	Ahead *client.Ahead
 

@@ -24,7 +24,7 @@ var layers = []struct {
 	strangers bool // the directories of this layer do not see each other
 }{
 	{"ground", []string{"record"}, true},
-	{"host", []string{"userns", "systemd"}, true},
+	{"host", []string{"userns", "systemd", "config"}, true},
 	{"resources", []string{"storage", "slirp"}, true},
 	{"parts", []string{"rootless/container", "rootless/pod", "rootless/event", "rootless/oci", "rootless/monitor", "rootless/runtime"}, false},
 	{"engine", []string{"rootless"}, false},
@@ -35,6 +35,7 @@ var layers = []struct {
 // owners lists the heavy dependencies and the directories that may import each.
 var owners = map[string]string{
 	"go.podman.io/storage":                       "storage cmd/moss-image",
+	"github.com/pelletier/go-toml":               "config/files cmd/moss-image",
 	"go.podman.io/image":                         "storage cmd/moss-image",
 	"github.com/google/go-containerregistry":     "storage cmd/moss-image test",
 	"github.com/vbauerster/mpb":                  "storage cmd/moss-image",
@@ -54,7 +55,7 @@ var owners = map[string]string{
 // heavy is what only a helper may link: each costs every start of a program
 // milliseconds.
 var heavy = []string{
-	"go.podman.io/storage", "go.podman.io/image", "github.com/google/go-containerregistry", "github.com/vbauerster/mpb",
+	"github.com/pelletier/go-toml", "go.podman.io/storage", "go.podman.io/image", "github.com/google/go-containerregistry", "github.com/vbauerster/mpb",
 	"github.com/vishvananda/netlink", "github.com/google/nftables", "gvisor.dev/gvisor", "github.com/miekg/dns",
 	"github.com/rootless-containers/rootlesskit",
 }
@@ -62,7 +63,7 @@ var heavy = []string{
 // mayLink says of that heavy list what each program links all the same.
 var mayLink = map[string][]string{
 	"moss/test/bench":     {"github.com/google/go-containerregistry"},
-	"moss/cmd/moss-image": {"go.podman.io/storage", "go.podman.io/image", "github.com/google/go-containerregistry", "github.com/vbauerster/mpb"},
+	"moss/cmd/moss-image": {"github.com/pelletier/go-toml", "go.podman.io/storage", "go.podman.io/image", "github.com/google/go-containerregistry", "github.com/vbauerster/mpb"},
 	"moss/cmd/moss-net": {"github.com/vishvananda/netlink", "github.com/google/nftables", "gvisor.dev/gvisor", "github.com/miekg/dns",
 		"github.com/rootless-containers/rootlesskit"},
 }
@@ -77,6 +78,7 @@ var small = map[string][]string{
 	"moss/slirp":                  {"golang.org/x/sys"},
 	"moss/record":                 {"golang.org/x/sys"},
 	"moss/userns/slack":           {"golang.org/x/sys"},
+	"moss/config":                 {"golang.org/x/sys"},
 	"moss/storage/image":          {"golang.org/x/sys"},
 	"moss/storage/volume":         {"golang.org/x/sys"},
 	"moss/cmd/moss-runtime": {"golang.org/x/sys", "github.com/opencontainers/runtime-spec", "github.com/moby/profiles/seccomp",

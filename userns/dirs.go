@@ -28,20 +28,31 @@ type Dirs struct {
 // (after su and sudo it names another user's), /run/user/UID/moss likewise, or
 // /tmp/moss-UID. pause_path in enter/enter.c follows the same rules for Run.
 func FindDirs() (Dirs, error) {
+	run, err := FindRun()
+	if err != nil {
+		return Dirs{}, err
+	}
+	root, err := FindRoot()
+	return Dirs{Root: root, Run: run}, err
+}
+
+// FindRoot is FindDirs for Root alone.
+func FindRoot() (string, error) {
 	root, err := rootDir()
 	if err != nil {
-		return Dirs{}, err
+		return "", err
 	}
+	if err := os.MkdirAll(root, 0o700); err != nil {
+		return "", fmt.Errorf("cannot make directory %q: %w", root, cause(err))
+	}
+	return root, checkDir(root)
+}
+
+// FindRun is FindDirs for Run alone.
+func FindRun() (string, error) {
 	run, err := runDir()
 	if err != nil {
-		return Dirs{}, err
-	}
-
-	if err := os.MkdirAll(root, 0o700); err != nil {
-		return Dirs{}, fmt.Errorf("cannot make directory %q: %w", root, cause(err))
-	}
-	if err := checkDir(root); err != nil {
-		return Dirs{}, err
+		return "", err
 	}
 	// Not MkdirAll: a run directory without its parent is a mistake, except
 	// where the user named it.
@@ -51,12 +62,9 @@ func FindDirs() (Dirs, error) {
 		err = nil
 	}
 	if err != nil {
-		return Dirs{}, fmt.Errorf("cannot make directory %q: %w", run, cause(err))
+		return "", fmt.Errorf("cannot make directory %q: %w", run, cause(err))
 	}
-	if err := checkRunDir(run); err != nil {
-		return Dirs{}, err
-	}
-	return Dirs{Root: root, Run: run}, nil
+	return run, checkRunDir(run)
 }
 
 func rootDir() (string, error) {

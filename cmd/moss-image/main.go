@@ -47,6 +47,9 @@ func run(args []string) error {
 	if len(args) == 3 && args[0] == "pack-builtin" {
 		return archive.PackBuiltin(args[1], args[2])
 	}
+	if len(args) == 2 && args[0] == "config" {
+		return readConfig(args[1])
+	}
 	if len(args) != 0 {
 		return errors.New("moss-image is started by moss, without arguments")
 	}

@@ -469,7 +469,7 @@ func TestRunRootBeforeTheVerb(t *testing.T) {
 
 func TestGoAndCSkipTheSame(t *testing.T) {
 	for _, line := range []string{
-		"", "run", "version", "help", "completion bash", "doctor", "--help", "-h", "--version", "-v",
+		"", "run", "version", "help", "completion bash", "doctor", "config", "--help", "-h", "--version", "-v",
 		"--log-level debug version", "--log-level version run", "--log-level=debug run", "run version", "run --help",
 		"--root /x ps", "--root version ps", "--runroot /x version", "man /tmp", "unshare id", "-- version", "--", "ps --version", "--log-level",
 	} {

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"moss/config"
 	"moss/rootless"
 	"moss/rootless/monitor/client"
 	"moss/userns"
@@ -30,6 +31,11 @@ type Globals struct {
 	Runroot  string   `help:"Directory of what a reboot takes away; must be on a tmpfs." placeholder:"DIR" group:"Global"`
 	LogLevel string   `words:"debug info warn error" help:"What to log: debug, info, warn or error." placeholder:"LEVEL" group:"Global"`
 	Help     helpFlag `help:"Show the help of the command." group:"Global"`
+
+	given []string       // the names of the flags that were given
+	conf  *config.Config // what the configuration files set
+	// fromFile are the flags that those set.
+	fromFile []fromFile
 }
 
 func (g *Globals) globals() *Globals { return g }
@@ -83,9 +89,14 @@ func (c *call) run(ctx context.Context) error {
 	if err := setLog(g.LogLevel); err != nil {
 		return err
 	}
+	if !entry.Host {
+		if err := c.configure(ctx, g, entry.Name, cmd); err != nil {
+			return err
+		}
+	}
 	if p, ok := cmd.(preparer); ok {
 		if err := p.prepare(); err != nil {
-			return err
+			return g.blame(err)
 		}
 	}
 	if err := c.open(ctx, g, entry.Host); err != nil {
@@ -116,14 +127,15 @@ func cancelOnSignal(cancel func()) {
 // the constructor has not done it. Programs that moss starts find the same
 // directories, through the environment.
 func (c *call) open(ctx context.Context, g *Globals, host bool) (err error) {
-	for variable, dir := range map[string]string{"MOSS_ROOT": g.Root, "MOSS_RUN": g.Runroot} {
-		if dir != "" {
-			if err := os.Setenv(variable, absolute(dir)); err != nil {
-				return err
-			}
+	if err := setenv("MOSS_ROOT", absolute(g.Root)); err != nil {
+		return err
+	}
+	if c.Dirs.Run == "" {
+		if c.Dirs.Run, err = findRun(g); err != nil {
+			return err
 		}
 	}
-	if c.Dirs, err = userns.FindDirs(); err != nil {
+	if c.Dirs.Root, err = userns.FindRoot(); err != nil {
 		return err
 	}
 	if !host && !enter.Joined() {
@@ -135,6 +147,7 @@ func (c *call) open(ctx context.Context, g *Globals, host bool) (err error) {
 		slog.Warn("you have no subordinate IDs: images that need more than one user do not run; to mend it: sudo " + userns.SingleIDHint())
 	}
 	c.Engine = rootless.New(c.Dirs)
+	c.Engine.Config = g.conf
 	if g.Root+g.Runroot == "" {
 		ahead := new(client.Ahead)
 		ahead.Sock, ahead.PID, ahead.Home, ahead.ID = enter.Monitor()
@@ -143,8 +156,23 @@ func (c *call) open(ctx context.Context, g *Globals, host bool) (err error) {
 	return nil
 }
 
+// findRun finds the run directory of a command line.
+func findRun(g *Globals) (string, error) {
+	if err := setenv("MOSS_RUN", absolute(g.Runroot)); err != nil {
+		return "", err
+	}
+	return userns.FindRun()
+}
+
+func setenv(variable, value string) error {
+	if value == "" {
+		return nil
+	}
+	return os.Setenv(variable, value)
+}
+
 func absolute(path string) string {
-	if strings.HasPrefix(path, "/") {
+	if path == "" || strings.HasPrefix(path, "/") {
 		return path
 	}
 	dir, err := os.Getwd()

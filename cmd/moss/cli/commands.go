@@ -130,6 +130,9 @@ var commands = [...]entry{
 		Help: "Show what moss is and runs on", New: func() command { return new(InfoCmd) }},
 	{Name: "doctor", Group: groupOthers, Host: true,
 		Help: "Test whether this machine can run containers, and say what is missing", New: func() command { return new(DoctorCmd) }},
+	{Name: "config", Usage: "[KEY...]", Group: groupOthers, Host: true,
+		Help: "Show what is configured, and which file says so", New: func() command { return new(ConfigCmd) }, Text: textConfig,
+		Example: "moss config\nmoss config --set\nmoss config containers.env --format '{{.Source}}'"},
 	{Name: "version", Group: groupOthers, Host: true,
 		Help: "Show the version", New: func() command { return new(VersionCmd) }},
 	{Name: "completion", Usage: "SHELL", Group: groupOthers, Host: true,
@@ -175,6 +178,11 @@ of one key are alternatives, keys must all match. Types are container, image, vo
 
 Fields of --format are ID, Name, Image, Type, Status, Time, TimeNano, ContainerExitCode, HealthStatus, Network, PodID,
 Error and Attributes.`
+
+	textConfig = `Every value in effect is shown with the file and the line that set it. Of keys that moss does not know, or has no
+use for, a warning is given; a file that cannot be read is an error, here and to every other command. See moss.conf(5).
+
+Fields of --format are Key, Value, Values, Source, File and Line; "json" prints everything.`
 
 	textTop = `Descriptors are those of ps -o, such as user, pid, ppid, pcpu, vsz, time, comm and args, and hpid, huser and
 hgroup for what the host sees.`

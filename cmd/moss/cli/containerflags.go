@@ -1,5 +1,7 @@
 package cli
 
+import "moss/config"
+
 // ContainerFlags describe a container: run and create share them. Names,
 // shorthands and meanings are podman's. Spec reads them once.
 type ContainerFlags struct {
@@ -87,4 +89,8 @@ type ContainerFlags struct {
 	StopTimeout *int     `help:"Seconds between that signal and SIGKILL." placeholder:"SECONDS" group:"Life"`
 	LogDriver   string   `words:"k8s-file json-file none passthrough" help:"Log: k8s-file, json-file, none or passthrough." placeholder:"DRIVER" group:"Life"`
 	LogOpt      []string `sep:"none" help:"Option of the log: max-size, max-file, path." placeholder:"KEY=VALUE" group:"Life"`
+
+	conf *config.Config // what the configuration files set
 }
+
+func (f *ContainerFlags) containerFlags() *ContainerFlags { return f }

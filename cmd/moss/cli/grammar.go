@@ -46,11 +46,12 @@ func parse(name string, cmd any, args []string) error {
 	whole := reflect.ValueOf(cmd).Elem()
 	part, fields := partOf(whole.Type(), mentioned(args))
 	if parser, err := newParser(name, part.Addr().Interface()); err == nil {
-		_, err := parser.Parse(args)
+		line, err := parser.Parse(args)
 		if err == nil {
 			for i, f := range fields {
 				whole.FieldByIndex(f.path).Set(part.Field(i))
 			}
+			remember(cmd, line)
 			return nil
 		}
 		if errors.Is(err, errHelp) {
@@ -65,7 +66,8 @@ func parseWhole(name string, cmd any, args []string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := parser.Parse(args); err != nil {
+	line, err := parser.Parse(args)
+	if err != nil {
 		if errors.Is(err, errHelp) {
 			return errHelp
 		}
@@ -76,8 +78,26 @@ func parseWhole(name string, cmd any, args []string) error {
 		}
 		return &parseError{command: name, grammar: reflect.TypeOf(cmd).Elem(), err: err}
 	}
+	remember(cmd, line)
 	return nil
 }
+
+// remember notes which flags a command line gives, whatever their values.
+func remember(cmd any, line *kong.Context) {
+	c, ok := cmd.(command)
+	if !ok {
+		return
+	}
+	g := c.globals()
+	for _, p := range line.Path {
+		if p.Flag != nil {
+			g.given = append(g.given, p.Flag.Name)
+		}
+	}
+}
+
+// isGiven says whether a flag was given.
+func (g *Globals) isGiven(flag string) bool { return slices.Contains(g.given, flag) }
 
 // parseError is a command line that does not follow the grammar.
 type parseError struct {
