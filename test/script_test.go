@@ -54,6 +54,7 @@ func TestScripts(t *testing.T) {
 			"eventually": command(eventually),
 			"field":      command(field),
 			"killed":     command(killed),
+			"crashed":    command(crashed),
 			"parallel":   command(parallel),
 			"registry":   command(startRegistry),
 			"images":     command(images),
