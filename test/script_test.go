@@ -409,6 +409,8 @@ func condition(word string) (bool, error) {
 		return os.Getenv("MOSS_MANY") != "", nil
 	case "hostip": // this machine has an address beside loopback
 		return hostAddress() != "", nil
+	case "zoneinfo": // the machine knows time zones
+		return exists("/usr/share/zoneinfo/Asia/Tokyo") && exists("/etc/localtime"), nil
 	case "debian": // an image of Debian packages was made
 		return exists(os.Getenv("MOSS_DEBIAN")), nil
 	case "ipv6":
