@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"moss/record"
 	"moss/rootless/container"
 	"moss/rootless/event"
@@ -30,11 +28,6 @@ type CreateOptions struct {
 	Quiet     bool   // no progress of a pull
 	TLSVerify *bool
 	AuthFile  string
-	Creds     string // USER[:PASSWORD]
-	CertDir   string
-	// Retries and RetryDelay are as in image.PullRequest.
-	Retries    int
-	RetryDelay time.Duration
 }
 
 // Create resolves the image (pulling it by opts.Pull), completes spec and
@@ -183,7 +176,6 @@ func (e *Engine) complete(spec *container.Spec, img *image.Image) error {
 	if spec.Network.Hostname == "" && (spec.Namespaces.UTS == "" || spec.Namespaces.UTS == "private") {
 		spec.Network.Hostname = spec.ID[:12]
 	}
-	chooseSystemd(spec)
 	p.Env = environment(spec, config.Env)
 	spec.Labels = merge(config.Labels, spec.Labels)
 	if spec.Network.Mode == "" {
@@ -239,18 +231,7 @@ func environment(spec *container.Spec, imageEnv []string) []string {
 		name, _, _ := strings.Cut(kv, "=")
 		return slices.Contains(spec.Process.UnsetEnv, name)
 	}
-	base := override(own, imageEnv)
-	for _, kv := range spec.Process.EnvMerge {
-		name, value, _ := strings.Cut(kv, "=")
-		base = override(base, []string{name + "=" + os.Expand(value, func(name string) string { return variable(base, name) })})
-	}
-	if base = slices.DeleteFunc(base, unset); spec.Process.UnsetEnvAll {
-		base = nil
-	}
-	if spec.Process.Systemd && variable(spec.Process.Env, "container_uuid") == "" {
-		base = override(base, []string{"container_uuid=" + uuid(spec.ID)})
-	}
-	return override(base, spec.Process.Env)
+	return override(slices.DeleteFunc(override(own, imageEnv), unset), spec.Process.Env)
 }
 
 // override lays lists of variables over each other; a name keeps its first place.
@@ -415,7 +396,7 @@ func (e *Engine) makeDir(ctx context.Context, spec *container.Spec, img *image.I
 // makeLayer makes the upper and work directories. The merged root directory
 // shows the upper's owner and mode, so they are those of the image's.
 func (e *Engine) makeLayer(ctx context.Context, spec *container.Spec, img *image.Image, dir string) error {
-	lower, err := e.lower(ctx, spec, img)
+	root, err := e.rootOwner(ctx, spec, img)
 	if err != nil {
 		return err
 	}
@@ -423,12 +404,6 @@ func (e *Engine) makeLayer(ctx context.Context, spec *container.Spec, img *image
 	for _, d := range []string{upper, filepath.Join(dir, "work")} {
 		if err := os.Mkdir(d, 0o700); err != nil {
 			return err
-		}
-	}
-	root := unix.Stat_t{Mode: 0o755}
-	if len(lower) > 0 {
-		if err := unix.Stat(lower[0], &root); err != nil {
-			return fmt.Errorf("cannot read layer %q: %w", lower[0], err)
 		}
 	}
 	if err := os.Chown(upper, int(root.Uid), int(root.Gid)); err != nil {

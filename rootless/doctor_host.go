@@ -39,6 +39,7 @@ func doctorTries(dirsErr error) []try {
 		{name: "disk space", needed: true, after: tryDirs, run: doctorDisk},
 		{name: tryEnter, needed: true, after: tryDirs, run: doctorEnter},
 		{name: "overlay", needed: false, after: tryEnter, run: doctorOverlay},
+		{name: "map owners", needed: false, after: tryEnter, run: doctorOwners},
 		{name: "seccomp", needed: true, run: doctorSeccomp},
 		{name: tryContainer, needed: true, after: tryEnter, run: doctorContainer},
 		{name: "network device", needed: true, run: doctorTun},
@@ -202,6 +203,21 @@ func doctorOverlay(d *doctor, ctx context.Context) (string, error) {
 		}
 	}
 	return fmt.Sprintf("fuse-overlayfs, which is slower; no native one: %v", native), nil
+}
+
+// doctorOwners: what the first container with a new --userns costs.
+func doctorOwners(d *doctor, ctx context.Context) (string, error) {
+	name, err := d.moss(ctx, "info", "--format", `{{index .Store.GraphStatus "Owner Shift"}}`)
+	name = strings.TrimSpace(name)
+	switch {
+	case err != nil:
+		return "", err
+	case name != shiftCopy:
+		return name, nil
+	}
+	return name, &curable{
+		"a new --userns copies the image once: before Linux 6.16 only XFS, btrfs or fuse-overlayfs avoid that", install("fuse-overlayfs"),
+	}
 }
 
 // doctorSeccomp offers a filter at address 0: EFAULT says that one would be

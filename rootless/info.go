@@ -237,6 +237,14 @@ func (e *Engine) storeInfo(s *StoreInfo) error {
 	if d.Why != "" {
 		s.GraphStatus["Why"] = d.Why
 	}
+	owners, err := e.shift()
+	if err != nil {
+		return err
+	}
+	s.GraphStatus["Owner Shift"] = owners.Name
+	if owners.Why != "" {
+		s.GraphStatus["Owner Shift Why"] = owners.Why
+	}
 	var fs unix.Statfs_t
 	if err := unix.Statfs(e.Paths.Root, &fs); err == nil {
 		s.GraphStatus["Backing Filesystem"] = fileSystem(int64(fs.Type))

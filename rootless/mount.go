@@ -10,6 +10,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"moss/rootless/container"
 	"moss/rootless/oci"
@@ -45,12 +46,7 @@ func (l *launch) document(ctx context.Context) (*runtime.Document, error) {
 	if in.KernelCaps, err = oci.KernelCapabilities(); err != nil {
 		return nil, err
 	}
-	accounts(spec, doc)
 	l.nameFiles(&in)
-	if err := l.timeZone(&in); err != nil {
-		return nil, err
-	}
-	chrootFiles(spec, &in)
 	if spec.Process.Init {
 		if err := l.reaper(&in); err != nil {
 			return nil, err
@@ -79,14 +75,16 @@ func (l *launch) root(ctx context.Context, doc *runtime.Document, in *oci.Input)
 	if err != nil {
 		return err
 	}
-	lower, err := l.e.lower(ctx, spec, img)
+	o, unmount, err := l.e.layers(ctx, spec, img, l.c.RunDir)
 	if err != nil {
 		return err
 	}
-	doc.Overlay = &runtime.Overlay{
-		Lower: lower, Upper: filepath.Join(l.c.Dir, "upper"), Work: filepath.Join(l.c.Dir, "work"),
-		Volatile: spec.Lifecycle.AutoRemove, UserXattr: true,
+	for _, path := range unmount {
+		l.cfg.Unmount = append(l.cfg.Unmount, path)
+		l.undo.add(func() error { return unix.Unmount(path, unix.MNT_DETACH) })
 	}
+	o.Upper, o.Work, o.Volatile = filepath.Join(l.c.Dir, "upper"), filepath.Join(l.c.Dir, "work"), spec.Lifecycle.AutoRemove
+	doc.Overlay = o
 	return l.e.overlayDriver(l, doc, in)
 }
 

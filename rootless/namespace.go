@@ -1,8 +1,6 @@
 package rootless
 
 import (
-	"bytes"
-	"context"
 	"fmt"
 	"strconv"
 	"strings"
@@ -12,7 +10,6 @@ import (
 
 	"moss/rootless/container"
 	"moss/rootless/oci"
-	"moss/storage/image"
 	"moss/userns"
 )
 
@@ -129,37 +126,6 @@ func specMaps(maps []userns.IDMap) []specs.LinuxIDMapping {
 		out = append(out, specs.LinuxIDMapping{ContainerID: uint32(m.Container), HostID: uint32(m.Host), Size: uint32(m.Size)})
 	}
 	return out
-}
-
-// lower lists the image's layers; with a user namespace of its own, a copy
-// whose owners are shifted, made once for each image and mapping.
-func (e *Engine) lower(ctx context.Context, spec *container.Spec, img *image.Image) ([]string, error) {
-	if other, ok := strings.CutPrefix(spec.Namespaces.User, "container:"); ok {
-		c, err := e.Find(other)
-		if err != nil {
-			return nil, err
-		}
-		return e.lower(ctx, &c.Spec, img) // as its user namespace sees the layers
-	}
-	m, err := e.mapping(spec)
-	if err != nil || m == nil {
-		return img.Lower, err
-	}
-	req := image.MappedRequest{Image: img.ID}
-	for _, line := range m.UID {
-		req.UIDMap = append(req.UIDMap, image.IDMap{Container: line.Container, Host: line.Host, Size: line.Size})
-	}
-	for _, line := range m.GID {
-		req.GIDMap = append(req.GIDMap, image.IDMap{Container: line.Container, Host: line.Host, Size: line.Size})
-	}
-	if dir, ok := e.Images.Mapped(req); ok {
-		return []string{dir}, nil
-	}
-	var out bytes.Buffer
-	if err := e.ImageHelper(ctx, image.Request{Mapped: &req}, &out); err != nil {
-		return nil, err
-	}
-	return []string{strings.TrimSpace(out.String())}, nil
 }
 
 // fixAuto turns userns=auto into the range that it was given, so that the

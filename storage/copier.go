@@ -2,13 +2,12 @@ package storage
 
 import (
 	"errors"
-	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
-	"syscall"
+	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -17,163 +16,259 @@ import (
 
 // copier copies a tree, owners shifted. Everything else stays: modes, times,
 // extended attributes, hard links, device numbers where they can be made.
+// Directories are copied beside each other: most of the time goes into the file
+// system's own work for each inode.
 type copier struct {
 	from, to   string
-	lower      []string // where the files really are, for reflinks
+	lower      []string // where the files really are, uppermost first
 	uids, gids []image.IDMap
-	links      map[inode]string // files with several names, where the first is
+	nobody     [2]int // user and group of what is not mapped
+	// redirect makes regular files without bytes, which say by which path the
+	// lower layers, as data-only ones, have them; see "Data-only lower layers" in
+	// Documentation/filesystems/overlayfs.rst.
+	redirect bool
+
+	entries     atomic.Int64 // how many are made
+	bytesCopied atomic.Bool  // of a file at least
+
+	mu    sync.Mutex
+	more  sync.Cond
+	todo  []string // directories that are there, empty, without their attributes
+	busy  int      // workers that may find more
+	err   error
+	first map[inode]string // files with several names, where the first is
+	names []name           // their other names
 }
 
 type inode struct{ dev, ino uint64 }
 
+// name is another name of a file, in a directory whose times it must not change.
+type name struct {
+	first, path string
+	times       [2]unix.Timespec
+}
+
+// run copies all of it; the directory to is there, and empty.
 func (c *copier) run() error {
-	return c.dir(".")
+	c.more.L = &c.mu
+	c.first = map[inode]string{}
+	c.todo = []string{"."}
+	c.nobody = [2]int{nobody(c.uids), nobody(c.gids)}
+	var workers sync.WaitGroup
+	// Nothing is inherited from where the tree is made.
+	unix.Removexattr(c.to, "system.posix_acl_default")
+	defer unix.Umask(unix.Umask(0))
+	for range max(runtime.NumCPU(), 2) {
+		workers.Go(func() {
+			me := worker{copier: c, uid: -1, gid: -1}
+			me.prepare()
+			for path, ok := c.next(); ok; path, ok = c.next() {
+				c.finished(me.dir(path))
+			}
+		})
+	}
+	workers.Wait()
+	if c.err != nil {
+		return c.err
+	}
+	return c.link()
+}
+
+// next waits for a directory to copy; false when there will be no more.
+func (c *copier) next() (string, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.todo) == 0 && c.busy > 0 && c.err == nil {
+		c.more.Wait()
+	}
+	last := len(c.todo) - 1
+	if last < 0 || c.err != nil {
+		return "", false
+	}
+	path := c.todo[last]
+	c.todo = c.todo[:last]
+	c.busy++
+	return path, true
+}
+
+func (c *copier) finished(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.busy--
+	if c.err == nil {
+		c.err = err
+	}
+	c.more.Broadcast()
+}
+
+// link gives files their other names, when all first ones are there.
+func (c *copier) link() error {
+	for _, n := range c.names {
+		to := filepath.Join(c.to, n.path)
+		if err := os.Link(filepath.Join(c.to, n.first), to); err != nil {
+			return err
+		}
+		if err := unix.UtimesNanoAt(unix.AT_FDCWD, filepath.Dir(to), n.times[:], 0); err != nil {
+			return &os.PathError{Op: "utimensat", Path: n.path, Err: err}
+		}
+	}
+	return nil
+}
+
+// place is an entry by its directories, so that no path is walked for each call.
+type place struct {
+	from, to int // the directories
+	dir      string
+	name     string
+	st       unix.Stat_t
+}
+
+func (p *place) path() string { return filepath.Join(p.dir, p.name) }
+
+func (p *place) fail(op string, err error) error {
+	return &os.PathError{Op: op, Path: p.path(), Err: err}
 }
 
 // dir copies a directory's entries and then its own attributes, because making
-// entries would change its times.
-func (c *copier) dir(path string) error {
-	entries, err := os.ReadDir(filepath.Join(c.from, path))
+// entries changes its times. Directories in it are left for other workers.
+func (c *worker) dir(path string) error {
+	from, err := os.Open(filepath.Join(c.from, path))
 	if err != nil {
 		return err
 	}
-	for _, entry := range entries {
-		child := filepath.Join(path, entry.Name())
-		if err := c.entry(child); err != nil {
+	defer from.Close()
+	to, err := os.Open(filepath.Join(c.to, path))
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	names, err := from.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	var self unix.Stat_t
+	if err := unix.Fstat(int(from.Fd()), &self); err != nil {
+		return &os.PathError{Op: "fstat", Path: path, Err: err}
+	}
+	for _, name := range names {
+		p := place{from: int(from.Fd()), to: int(to.Fd()), dir: path, name: name}
+		if err := c.entry(&p, &self); err != nil {
 			return err
 		}
 	}
-	var st unix.Stat_t
-	if err := unix.Stat(filepath.Join(c.from, path), &st); err != nil {
-		return &os.PathError{Op: "stat", Path: path, Err: err}
-	}
-	return c.attributes(path, &st)
+	c.entries.Add(int64(len(names)))
+	p := place{from: int(from.Fd()), to: int(to.Fd()), dir: path, name: ".", st: self}
+	return c.attributes(&p, int(to.Fd()), false)
 }
 
-func (c *copier) entry(path string) error {
-	from, to := filepath.Join(c.from, path), filepath.Join(c.to, path)
-	var st unix.Stat_t
-	if err := unix.Lstat(from, &st); err != nil {
-		return &os.PathError{Op: "lstat", Path: path, Err: err}
+func (c *worker) entry(p *place, dir *unix.Stat_t) error {
+	if err := unix.Fstatat(p.from, p.name, &p.st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return p.fail("lstat", err)
 	}
-	kind := st.Mode & unix.S_IFMT
+	kind := p.st.Mode & unix.S_IFMT
 	if kind == unix.S_IFDIR {
-		if err := os.Mkdir(to, 0o700); err != nil {
-			return err
+		if err := unix.Mkdirat(p.to, p.name, 0o700); err != nil {
+			return p.fail("mkdir", err)
 		}
-		return c.dir(path)
+		c.mu.Lock()
+		c.todo = append(c.todo, p.path())
+		c.mu.Unlock()
+		c.more.Signal()
+		return nil
 	}
-	if st.Nlink > 1 {
-		id := inode{st.Dev, st.Ino}
-		if first, ok := c.links[id]; ok {
-			return os.Link(first, to)
-		}
-		c.links[id] = to
+	if p.st.Nlink > 1 && c.another(p, dir) {
+		return nil
 	}
 	switch kind {
 	case unix.S_IFREG:
-		if err := c.file(path); err != nil {
-			return fmt.Errorf("cannot copy file %q: %w", path, err)
-		}
+		return c.file(p)
 	case unix.S_IFLNK:
-		target, err := os.Readlink(from)
-		if err != nil {
-			return err
+		var target [unix.PathMax]byte
+		n, err := unix.Readlinkat(p.from, p.name, target[:])
+		if err == nil {
+			err = unix.Symlinkat(string(target[:n]), p.to, p.name)
 		}
-		if err := os.Symlink(target, to); err != nil {
-			return err
+		if err != nil {
+			return p.fail("symlink", err)
 		}
 	default:
-		err := unix.Mknod(to, st.Mode, int(st.Rdev))
+		err := unix.Mknodat(p.to, p.name, p.st.Mode, int(p.st.Rdev))
 		if errors.Is(err, unix.EPERM) && (kind == unix.S_IFCHR || kind == unix.S_IFBLK) {
 			return nil // no devices in a user namespace; see user_namespaces(7)
 		}
 		if err != nil {
-			return &os.PathError{Op: "mknod", Path: path, Err: err}
+			return p.fail("mknod", err)
 		}
 	}
-	return c.attributes(path, &st)
+	return c.attributes(p, -1, false)
 }
 
-// file copies a regular file's bytes: by a reflink from the layer that holds it
-// where the file system can, else through the kernel.
-func (c *copier) file(path string) error {
-	to, err := os.OpenFile(filepath.Join(c.to, path), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
+// another says whether a file has been, or is being, made under its first name.
+func (c *copier) another(p *place, dir *unix.Stat_t) bool {
+	id := inode{p.st.Dev, p.st.Ino}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	first, ok := c.first[id]
+	if ok {
+		c.names = append(c.names, name{first, p.path(), [2]unix.Timespec{dir.Atim, dir.Mtim}})
+	} else {
+		c.first[id] = p.path()
 	}
-	from, err := c.openLayer(path)
-	if err != nil {
-		from, err = os.Open(filepath.Join(c.from, path))
-	}
-	if err != nil {
-		return errors.Join(err, to.Close())
-	}
-	defer from.Close()
-	if unix.IoctlFileClone(int(to.Fd()), int(from.Fd())) != nil {
-		_, err = io.Copy(to, from)
-	}
-	return errors.Join(err, to.Close())
+	return ok
 }
 
-// openLayer finds a file of the merged tree in its layer: the uppermost that has
-// it. Overlay and the layer are different file systems to FICLONE and
-// copy_file_range(2).
-func (c *copier) openLayer(path string) (*os.File, error) {
-	how := &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NOFOLLOW | unix.O_NONBLOCK,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS}
-	for _, dir := range c.lower {
-		root, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return nil, err
+// attributes gives a copy its owner, mode, extended attributes and times, in this
+// order: a change of owner takes setuid bits and file capabilities away. fd is the
+// copy if it is open, else -1; born says that it has been made with its owner and
+// its mode, but for bits that open(2) does not set.
+func (c *worker) attributes(p *place, fd int, born bool) error {
+	times := []unix.Timespec{p.st.Atim, p.st.Mtim}
+	if fd < 0 {
+		uid, gid := c.owner(&p.st)
+		if err := unix.Fchownat(p.to, p.name, uid, gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return p.fail("chown", err)
 		}
-		fd, err := unix.Openat2(root, path, how)
-		unix.Close(root)
-		switch {
-		case err == nil:
-			f := os.NewFile(uintptr(fd), path)
-			if fi, err := f.Stat(); err == nil && fi.Mode().IsRegular() {
-				return f, nil
+		if p.st.Mode&unix.S_IFMT != unix.S_IFLNK {
+			if err := unix.Fchmodat(p.to, p.name, p.st.Mode&0o7777, 0); err != nil {
+				return p.fail("chmod", err)
 			}
-			f.Close()
-			return nil, syscall.EINVAL
-		case err != unix.ENOENT && err != unix.ENOTDIR:
-			return nil, err
+		}
+		if err := unix.UtimesNanoAt(p.to, p.name, times, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return p.fail("utimensat", err)
+		}
+		return nil // only files and directories have attributes that may be set; see xattr(7)
+	}
+	if !born {
+		uid, gid := c.owner(&p.st)
+		if err := unix.Fchown(fd, uid, gid); err != nil {
+			return p.fail("chown", err)
 		}
 	}
-	return nil, fs.ErrNotExist
-}
-
-// attributes gives the copy of path its owner, mode, extended attributes and
-// times, in this order: a change of owner takes setuid bits and file
-// capabilities away.
-func (c *copier) attributes(path string, st *unix.Stat_t) error {
-	from, to := filepath.Join(c.from, path), filepath.Join(c.to, path)
-	uid, ok := shift(c.uids, st.Uid)
-	if !ok {
-		uid = nobody(c.uids)
-	}
-	gid, ok := shift(c.gids, st.Gid)
-	if !ok {
-		gid = nobody(c.gids)
-	}
-	if err := os.Lchown(to, uid, gid); err != nil {
-		return err
-	}
-	link := st.Mode&unix.S_IFMT == unix.S_IFLNK
-	if !link {
-		if err := unix.Chmod(to, st.Mode&0o7777); err != nil {
-			return &os.PathError{Op: "chmod", Path: path, Err: err}
+	if !born || p.st.Mode&0o7000 != 0 {
+		if err := unix.Fchmod(fd, p.st.Mode&0o7777); err != nil {
+			return p.fail("chmod", err)
 		}
 	}
-	if err := copyXattrs(from, to); err != nil {
-		return &os.PathError{Op: "setxattr", Path: path, Err: err}
+	if err := p.copyXattrs(fd); err != nil {
+		return p.fail("setxattr", err)
 	}
-	times := []unix.Timespec{st.Atim, st.Mtim}
-	if err := unix.UtimesNanoAt(unix.AT_FDCWD, to, times, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return &os.PathError{Op: "utimensat", Path: path, Err: err}
+	if err := futimens(fd, times); err != nil {
+		return p.fail("utimensat", err)
 	}
 	return nil
+}
+
+// owner is the shifted owner of an entry.
+func (c *copier) owner(st *unix.Stat_t) (uid, gid int) {
+	uid, ok := shift(c.uids, st.Uid)
+	if !ok {
+		uid = c.nobody[0]
+	}
+	gid, ok = shift(c.gids, st.Gid)
+	if !ok {
+		gid = c.nobody[1]
+	}
+	return uid, gid
 }
 
 // shift maps an ID as the container sees it to the one that its namespace's
@@ -205,18 +300,26 @@ func nobody(maps []image.IDMap) int {
 	return id
 }
 
-// copyXattrs copies what a user namespace may set: user.* and capabilities.
-// /proc/self/fd/N/path is looked through, its last part is not followed.
-func copyXattrs(from, to string) error {
-	size, err := unix.Llistxattr(from, nil)
-	if err != nil || size == 0 {
-		return ignoreUnsupported(err)
+// copyXattrs copies what a user namespace may set: user.* and capabilities. What
+// belongs to overlay itself a mounted overlay does not show.
+func (p *place) copyXattrs(to int) error {
+	from := "/proc/self/fd/" + itoa(p.from) + "/" + p.name
+	var names [1024]byte
+	size, err := unix.Llistxattr(from, names[:])
+	list := names[:max(size, 0)]
+	if errors.Is(err, unix.ERANGE) {
+		if size, err = unix.Llistxattr(from, nil); err == nil {
+			list = make([]byte, size)
+			size, err = unix.Llistxattr(from, list)
+		}
 	}
-	names := make([]byte, size)
-	if size, err = unix.Llistxattr(from, names); err != nil {
+	if errors.Is(err, unix.ENOTSUP) {
+		return nil
+	}
+	if err != nil || size == 0 {
 		return err
 	}
-	for name := range strings.SplitSeq(strings.TrimSuffix(string(names[:size]), "\x00"), "\x00") {
+	for name := range strings.SplitSeq(strings.TrimSuffix(string(list[:size]), "\x00"), "\x00") {
 		if name != "security.capability" && !strings.HasPrefix(name, "user.") {
 			continue
 		}
@@ -228,16 +331,9 @@ func copyXattrs(from, to string) error {
 		if n, err = unix.Lgetxattr(from, name, value); err != nil {
 			return err
 		}
-		if err := unix.Lsetxattr(to, name, value[:n], 0); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+		if err := unix.Fsetxattr(to, name, value[:n], 0); err != nil {
+			return os.NewSyscallError(name, err)
 		}
 	}
 	return nil
-}
-
-func ignoreUnsupported(err error) error {
-	if errors.Is(err, unix.ENOTSUP) {
-		return nil
-	}
-	return err
 }

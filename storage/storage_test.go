@@ -109,7 +109,8 @@ func TestMapped(t *testing.T) {
 		t.Errorf("there is a copy in %q already", dir)
 	}
 	started := 0
-	dir, err := store.Mapped(img, req, func() { started++ })
+	watch := func(func() int64) func() { started++; return func() {} }
+	dir, err := storage.Mapped(store.Root, img, req, watch)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,20 +139,35 @@ func TestMapped(t *testing.T) {
 	if target, err := os.Readlink(filepath.Join(dir, "soft")); err != nil || target != "/etc/passwd" {
 		t.Errorf("soft: %q, %v", target, err)
 	}
-	value := make([]byte, 10)
+	value := make([]byte, 20)
 	if n, err := unix.Lgetxattr(filepath.Join(dir, "attr"), "user.test", value); err != nil || string(value[:n]) != "value" {
 		t.Errorf("attribute: %q, %v", value[:max(n, 0)], err)
 	}
-	again, err := store.Mapped(img, req, func() { started++ })
+	again, err := storage.Mapped(store.Root, img, req, watch)
 	if err != nil || again != dir || started != 1 {
 		t.Errorf("the second time: %q, %v, made %d times", again, err, started)
 	}
 	if found, ok := images.Mapped(req); !ok || found != dir {
 		t.Errorf("the reader finds %q, %v", found, ok)
 	}
+	// The same without bytes: size and redirect say where they are.
+	req.Redirect = true
+	if dir, err = storage.Mapped(store.Root, img, req, watch); err != nil {
+		t.Fatal(err)
+	}
+	if st := stat("setuid"); st.Mode != unix.S_IFREG|0o4755 || st.Blocks > 8 || st.Size != 7 || st.Nlink != 2 || st.Mtim.Sec != 1e9 {
+		t.Errorf("setuid without bytes: %+v", st)
+	}
+	n, err := unix.Lgetxattr(filepath.Join(dir, "opaque/new"), "user.overlay.redirect", value)
+	if err == nil {
+		_, err = unix.Lgetxattr(filepath.Join(dir, "opaque/new"), "user.overlay.metacopy", value[n:])
+	}
+	if err != nil || string(value[:n]) != "/opaque/new"[:n] {
+		t.Errorf("redirect: %q, %v", value[:max(n, 0)], err)
+	}
 	small := image.MappedRequest{Image: id, UIDMap: []image.IDMap{{Container: 5, Host: 5, Size: 1}}, GIDMap: ids}
 	// Who is not in the mapping is nobody: an ID that the container cannot be.
-	tiny, err := store.Mapped(img, small, func() {})
+	tiny, err := storage.Mapped(store.Root, img, small, nil)
 	if err != nil {
 		t.Fatalf("a mapping that is too small: %v", err)
 	}
@@ -164,7 +180,7 @@ func TestMapped(t *testing.T) {
 		t.Fatal(err)
 	}
 	left, err := os.ReadDir(filepath.Join(store.Root, "mapped"))
-	if err != nil || len(left) != 1 || left[0].Name() != "lock" {
+	if err != nil || len(left) != 0 {
 		t.Errorf("left: %v, %v", left, err)
 	}
 }

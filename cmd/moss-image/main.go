@@ -75,6 +75,9 @@ type helper struct {
 // serve does the one verb of req. Whatever the outcome, the index says
 // afterwards what the store says.
 func serve(ctx context.Context, req *image.Request) (err error) {
+	if req.Mapped != nil {
+		return mapped(req.Root, req.Mapped)
+	}
 	store, err := storage.Open(req.Root, req.Run)
 	if err != nil {
 		return err
@@ -110,8 +113,6 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 		return h.importRoot(req.Import)
 	case req.Builtin != nil:
 		return h.builtin(req.Builtin)
-	case req.Mapped != nil:
-		return h.mapped(req.Mapped)
 	}
 	return errors.New("cannot serve request: it names no verb that this moss-image knows")
 }

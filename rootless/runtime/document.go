@@ -2,7 +2,11 @@
 // process into a container's program, and the OCI command line over them.
 package runtime
 
-import specs "github.com/opencontainers/runtime-spec/specs-go"
+import (
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"moss/rootless/runtime/birth"
+)
 
 // Document is what the init process of a container reads: the OCI configuration
 // and what the OCI configuration has no words for.
@@ -24,10 +28,6 @@ type Document struct {
 	User string `json:",omitempty"`
 	// Groups are more groups by name or number, looked up likewise.
 	Groups []string `json:",omitempty"`
-	// Passwd and Group are lines for the container's /etc/passwd and /etc/group,
-	// where it has those files.
-	Passwd []Entry `json:",omitempty"`
-	Group  []Entry `json:",omitempty"`
 	// KeepGroups leaves the caller's supplementary groups as they are.
 	KeepGroups bool `json:",omitempty"`
 	// SetHome adds HOME from /etc/passwd when the environment has none.
@@ -49,20 +49,17 @@ type Document struct {
 	NoPivot bool `json:",omitempty"`
 }
 
-// Entry is a line that is added to /etc/passwd or /etc/group unless there is one
-// of its name, or with ByID of its number. $GID in it is the group of User.
-type Entry struct {
-	Line string
-	ByID bool `json:",omitempty"`
-}
-
 // Overlay is an overlay mount.
 type Overlay struct {
 	Lower     []string // uppermost first
+	DataOnly  []string `json:",omitempty"` // layers that Lower redirects to
 	Upper     string   `json:",omitempty"`
 	Work      string   `json:",omitempty"`
 	Volatile  bool     `json:",omitempty"` // no sync: what --rm throws away
 	UserXattr bool     `json:",omitempty"`
+	// UIDMap and GIDMap shift the owners of Lower, where the kernel can.
+	UIDMap []birth.IDMap `json:",omitempty"`
+	GIDMap []birth.IDMap `json:",omitempty"`
 }
 
 // CopyUp copies the content and owner of Target in the root filesystem to the

@@ -49,9 +49,6 @@ func (s *stage) filesystem() error {
 	if err := s.sysctls(); err != nil {
 		return err
 	}
-	if err := s.accounts(); err != nil {
-		return err
-	}
 	if err := s.protect(); err != nil {
 		return err
 	}
@@ -167,7 +164,10 @@ func (s *stage) overlay(o *Overlay, path string) (int, bool, error) {
 
 // mountable is the overlay as birth mounts it.
 func (o *Overlay) mountable() birth.Overlay {
-	return birth.Overlay{Lower: o.Lower, Upper: o.Upper, Work: o.Work, Volatile: o.Volatile, UserXattr: o.UserXattr}
+	return birth.Overlay{
+		Lower: o.Lower, DataOnly: o.DataOnly, Upper: o.Upper, Work: o.Work,
+		Volatile: o.Volatile, UserXattr: o.UserXattr, UIDMap: o.UIDMap, GIDMap: o.GIDMap,
+	}
 }
 
 // MountOverlay mounts an overlay at a directory, in the caller's mount namespace:

@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 )
 
-// Mapped finds the copy of an image whose owners are shifted as req says, if it
+// Mapped finds the tree of an image whose owners are shifted as req says, if it
 // has been made; it is a root filesystem, a single lower directory. Otherwise
 // moss-image makes it (Request.Mapped).
 func (im *Images) Mapped(req MappedRequest) (dir string, ok bool) {
@@ -21,7 +21,7 @@ func (im *Images) Mapped(req MappedRequest) (dir string, ok bool) {
 	return dir, err == nil
 }
 
-// MappedDir is where the copy of an image under a mapping is, or would be. Images
+// MappedDir is where the tree of an image under a mapping is, or would be. Images
 // with the same layers share it.
 func MappedDir(root string, i *Image, req MappedRequest) string {
 	top := ""
@@ -30,5 +30,9 @@ func MappedDir(root string, i *Image, req MappedRequest) string {
 	}
 	h := sha256.New()
 	json.NewEncoder(h).Encode([]any{top, req.UIDMap, req.GIDMap})
-	return filepath.Join(root, "mapped", hex.EncodeToString(h.Sum(nil)[:16]))
+	name := hex.EncodeToString(h.Sum(nil)[:16])
+	if req.Redirect {
+		name += "-inodes"
+	}
+	return filepath.Join(root, "mapped", name)
 }

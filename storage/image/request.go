@@ -1,7 +1,5 @@
 package image
 
-import "time"
-
 // Request is what moss asks of moss-image, the helper that alone opens the
 // store: one JSON document on its descriptor 3. The helper prints progress and
 // results itself, on the descriptors it inherits, and exits with moss's codes.
@@ -21,7 +19,7 @@ type Request struct {
 	Import *ImportRequest `json:",omitempty"`
 	// Builtin loads the image that moss carries itself as localhost/moss/box:latest.
 	Builtin *IndexRequest `json:",omitempty"`
-	// Mapped makes (or finds) a copy of an image's merged layers whose owners
+	// Mapped makes (or finds) a tree of an image's merged layers whose owners
 	// are shifted by a mapping, and prints its directory.
 	Mapped *MappedRequest `json:",omitempty"`
 }
@@ -42,9 +40,7 @@ type PullRequest struct {
 	AllTags    bool
 	// Progress "stderr" draws on stderr and prints no ID: for run and create.
 	Progress string
-	Retries  int // 0 is the default; less is none
-	// RetryDelay is the pause before each further try; 0 is the default.
-	RetryDelay time.Duration `json:",omitempty"`
+	Retries  int
 }
 
 // PushRequest sends an image to a registry.
@@ -106,6 +102,9 @@ type ImportRequest struct {
 type MappedRequest struct {
 	Image          string
 	UIDMap, GIDMap []IDMap
+	// Redirect makes inodes only, whose bytes are in the image's own layers: for
+	// an overlay with those as data-only ones. Else the tree is a copy.
+	Redirect bool `json:",omitempty"`
 }
 
 // IDMap is one line of a mapping.

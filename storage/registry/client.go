@@ -38,9 +38,7 @@ type Access struct {
 	AuthFile  string // "": the usual files
 	Creds     string // USER[:PASSWORD]
 	CertDir   string
-	Retries   int // 0: 3; less: none
-	// RetryDelay is the pause before each further try; 0 is half a second, doubled each time.
-	RetryDelay time.Duration
+	Retries   int // 0: 3
 }
 
 // insecure says whether plain HTTP and unknown certificates will do.
@@ -57,7 +55,6 @@ type client struct {
 	repo    name.Repository
 	http    *http.Client
 	retries int
-	delay   time.Duration
 }
 
 // connect greets the registry of a source and logs in; actions are "pull" or
@@ -79,8 +76,8 @@ func connect(ctx context.Context, sys *types.SystemContext, src source, access A
 	if err != nil {
 		return nil, err
 	}
-	c := &client{ref: src.ref, repo: repo, retries: access.Retries, delay: access.RetryDelay}
-	if c.retries == 0 {
+	c := &client{ref: src.ref, repo: repo, retries: access.Retries}
+	if c.retries <= 0 {
 		c.retries = 3
 	}
 	err = c.retry(ctx, func() error {
@@ -325,10 +322,7 @@ func retryAfter(resp *http.Response) time.Duration {
 // retry runs try again, with growing pauses, after what may pass: a lost
 // connection, 429 and 5xx.
 func (c *client) retry(ctx context.Context, try func() error) error {
-	pause := c.delay
-	if pause == 0 {
-		pause = 500 * time.Millisecond
-	}
+	pause := 500 * time.Millisecond
 	for n := 0; ; n++ {
 		err := try()
 		if err == nil || n >= c.retries || !passing(err) || ctx.Err() != nil {
@@ -342,9 +336,7 @@ func (c *client) retry(ctx context.Context, try func() error) error {
 		if werr := pauseFor(ctx, wait); werr != nil {
 			return err
 		}
-		if c.delay == 0 {
-			pause *= 2
-		}
+		pause *= 2
 	}
 }
 

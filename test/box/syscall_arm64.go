@@ -1,14 +1,6 @@
 package main
 
 const (
-	sysKeyctl          = 219
-	sysSetns           = 268
-	sysRenameat2       = 276
-	sysBPF             = 280
-	sysExecveat        = 281
-	sysPidfdSendSignal = 424
-	sysMoveMount       = 429
-	sysClone3          = 435
+	sysKeyctl = 219
+	sysBPF    = 280
 )
-
-var oldSteps []step

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -13,9 +15,14 @@ import (
 // Overlay describes an overlay mount; see runtime.Overlay.
 type Overlay struct {
 	Lower               []string // uppermost first
+	DataOnly            []string `json:",omitempty"` // below them; seen only through redirects
 	Upper, Work         string
 	Volatile, UserXattr bool
 	Data                []string // more options
+	// UIDMap and GIDMap shift the owners of the lower layers, where the kernel
+	// lets their mounts have an ID map.
+	UIDMap []IDMap `json:",omitempty"`
+	GIDMap []IDMap `json:",omitempty"`
 }
 
 // Mount makes the overlay and returns it detached. On kernels without lowerdir+
@@ -28,7 +35,8 @@ func (o *Overlay) Mount(target string) (fd int, attached bool, err error) {
 	if err == nil {
 		return fd, false, nil
 	}
-	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) {
+	modern := len(o.DataOnly)+len(o.UIDMap) > 0
+	if modern || !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) {
 		return -1, false, err
 	}
 	if classic := o.mountAt(target); classic != nil {
@@ -46,8 +54,17 @@ func (o *Overlay) mountByParts() (int, error) {
 		return -1, fmt.Errorf("cannot mount overlay: %w", err)
 	}
 	defer unix.Close(fs)
-	for _, dir := range o.Lower {
-		if err := unix.FsconfigSetString(fs, "lowerdir+", dir); err != nil {
+	lower, done, err := o.lower()
+	if err != nil {
+		return -1, err
+	}
+	defer done()
+	for i, dir := range append(lower, o.DataOnly...) {
+		option := "lowerdir+"
+		if i >= len(lower) {
+			option = "datadir+"
+		}
+		if err := unix.FsconfigSetString(fs, option, dir); err != nil {
 			return -1, overlayError(fs, "add layer \""+dir+"\"", err)
 		}
 	}
@@ -79,6 +96,38 @@ func (o *Overlay) mountByParts() (int, error) {
 		return -1, overlayError(fs, "be mounted", err)
 	}
 	return fd, nil
+}
+
+// lower are the paths of the lower layers: of mounts with the ID map, if there is
+// one. done releases those; what is mounted keeps them.
+func (o *Overlay) lower() (dirs []string, done func(), err error) {
+	if len(o.UIDMap) == 0 {
+		return slices.Clone(o.Lower), func() {}, nil
+	}
+	var fds []int
+	done = func() {
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+	}
+	ns, err := namespaceWithMap(o.UIDMap, o.GIDMap)
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot map IDs of layers: %w", err)
+	}
+	defer ns.Close()
+	for _, dir := range o.Lower {
+		fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+		if err == nil {
+			fds = append(fds, fd)
+			err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(ns.Fd())})
+		}
+		if err != nil {
+			done()
+			return nil, nil, fmt.Errorf("cannot map IDs of layer %q: %w", dir, err)
+		}
+		dirs = append(dirs, "/proc/self/fd/"+strconv.Itoa(fd))
+	}
+	return dirs, done, nil
 }
 
 func (o *Overlay) options() []string {
