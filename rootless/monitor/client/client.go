@@ -181,9 +181,9 @@ func (c *Conn) Start(ctx context.Context) error {
 
 // expect receives one packet of the start conversation.
 func (c *Conn) expect(ctx context.Context, want byte) error {
-	stop := context.AfterFunc(ctx, func() { unix.Shutdown(c.fd, unix.SHUT_RDWR) })
+	stop := endWith(ctx, c.fd)
 	kind, data, err := c.Recv()
-	if !stop() {
+	if stop() {
 		return ctx.Err()
 	}
 	switch {
@@ -210,9 +210,9 @@ func Attach(ctx context.Context, runDir string) (*Conn, error) {
 		return nil, err
 	}
 	c := &Conn{fd: fd}
-	stop := context.AfterFunc(ctx, func() { unix.Shutdown(fd, unix.SHUT_RDWR) })
+	stop := endWith(ctx, fd)
 	kind, data, err := c.Recv()
-	if !stop() {
+	if stop() {
 		err = ctx.Err()
 	}
 	var hello monitor.HelloMessage
@@ -227,6 +227,23 @@ func Attach(ctx context.Context, runDir string) (*Conn, error) {
 	}
 	c.tty = hello.TTY
 	return c, nil
+}
+
+// endWith ends a conversation with ctx. What it returns says whether it has; after
+// that the descriptor is left alone, and may be closed.
+func endWith(ctx context.Context, fd int) (stop func() (ended bool)) {
+	done := make(chan struct{})
+	cancel := context.AfterFunc(ctx, func() {
+		defer close(done)
+		unix.Shutdown(fd, unix.SHUT_RDWR)
+	})
+	return func() bool {
+		if cancel() {
+			return false
+		}
+		<-done
+		return true
+	}
 }
 
 // TTY says whether the container has a terminal.
@@ -248,7 +265,7 @@ func Wait(ctx context.Context, runDir string) (monitor.Exit, error) {
 
 // wait receives until the last packet.
 func (c *Conn) wait(ctx context.Context) (monitor.Exit, error) {
-	stop := context.AfterFunc(ctx, func() { unix.Shutdown(c.fd, unix.SHUT_RDWR) })
+	stop := endWith(ctx, c.fd)
 	defer stop()
 	for {
 		kind, data, err := c.Recv()
@@ -278,7 +295,7 @@ func Control(ctx context.Context, runDir string, r monitor.ControlRequest) error
 		return err
 	}
 	defer unix.Close(fd)
-	stop := context.AfterFunc(ctx, func() { unix.Shutdown(fd, unix.SHUT_RDWR) })
+	stop := endWith(ctx, fd)
 	defer stop()
 	request, err := record.Encode(r)
 	if err != nil {

@@ -33,7 +33,7 @@ type Streams struct {
 func Pump(ctx context.Context, c *Conn, s Streams) (monitor.Exit, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stop := context.AfterFunc(ctx, func() { unix.Shutdown(c.fd, unix.SHUT_RDWR) })
+	stop := endWith(ctx, c.fd)
 	defer stop()
 	if s.In != nil {
 		end, err := startSending(cancel, c, s)
