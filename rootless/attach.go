@@ -69,6 +69,9 @@ func (e *Engine) Attach(ctx context.Context, c *container.Container, s *Streams)
 	if v := c.Look(); v.Status != container.StatusRunning {
 		return nil, fmt.Errorf("cannot attach to container %q: it is %s: %w", c.Spec.Name, v.Status, errdefs.ErrFailedPrecondition)
 	}
+	if passthrough(&c.Spec) {
+		return nil, fmt.Errorf("cannot attach to container %q: log driver %q gave its streams to who started it: %w", c.Spec.Name, c.Spec.Log.Driver, errdefs.ErrFailedPrecondition)
+	}
 	conn, err := client.Attach(ctx, c.RunDir)
 	if err != nil {
 		return nil, fmt.Errorf("cannot attach to container %q: %w", c.Spec.Name, err)

@@ -328,6 +328,9 @@ func (e *Engine) check(ctx context.Context, spec *container.Spec) error {
 			return fmt.Errorf("cannot use root filesystem %q: it is not a directory", spec.Rootfs.Path)
 		}
 	}
+	if err := checkLog(spec); err != nil {
+		return err
+	}
 	for _, m := range spec.Rootfs.Mounts {
 		if m.Type == "bind" {
 			if _, err := os.Stat(m.Source); err != nil {

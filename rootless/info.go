@@ -154,7 +154,7 @@ func (e *Engine) Info(ctx context.Context) (*Info, error) {
 		Host:       hostInfo(ctx),
 		Registries: searchRegistries(),
 		Plugins: map[string][]string{
-			"log":     {"k8s-file", "json-file", "none", "passthrough"},
+			"log":     {"k8s-file", "json-file", "journald", "none", "passthrough", "passthrough-tty"},
 			"network": {"bridge"},
 			"volume":  {"local"},
 		},

@@ -44,22 +44,6 @@ func (e *Engine) slirpDirs() slirp.Dirs {
 	return slirp.Dirs{Run: e.Paths.Net(), Networks: e.Paths.Networks(), Program: Helper("moss-net")}
 }
 
-// LogOf is where a container's output goes.
-func LogOf(c *container.Container) monitor.Log {
-	log := monitor.Log{Driver: c.Spec.Log.Driver, Path: c.Spec.Log.Options["path"], MaxFile: 1}
-	if log.Driver == "" {
-		log.Driver = "k8s-file"
-	}
-	if log.Path == "" {
-		log.Path = filepath.Join(c.Dir, "ctr.log")
-	}
-	log.MaxSize, _ = strconv.ParseInt(c.Spec.Log.Options["max-size"], 10, 64)
-	if n, err := strconv.Atoi(c.Spec.Log.Options["max-file"]); err == nil {
-		log.MaxFile = n
-	}
-	return log
-}
-
 // request is what moss-net is asked for; nil when there is nothing to connect.
 func request(spec *container.Spec) *slirp.ConnectRequest {
 	mode := spec.Network.Mode

@@ -190,9 +190,9 @@ func (l *launch) hand(ctx context.Context, s *Streams) error {
 
 // spawn starts the monitor. With the driver passthrough it inherits our stdio.
 func (l *launch) spawn(ctx context.Context, s *Streams, early bool) error {
-	var stdio []*os.File
-	if l.cfg.Log.Driver == "passthrough" {
-		stdio = []*os.File{os.Stdin, os.Stdout, os.Stderr}
+	stdio, err := inherited(&l.c.Spec)
+	if err != nil {
+		return err
 	}
 	if early && stdio == nil {
 		l.conn = l.e.Ahead.Take(l.cfg)

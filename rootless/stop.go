@@ -72,6 +72,26 @@ func (e *Engine) Stop(ctx context.Context, c *container.Container, timeout *time
 	return err
 }
 
+// Restart stops a container if it runs, and starts it. Who follows its log meanwhile
+// goes on to.
+func (e *Engine) Restart(ctx context.Context, c *container.Container, timeout *time.Duration) error {
+	unlock, err := c.LockRestart(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if c.Look().Status.CanStop() {
+		if err := e.Stop(ctx, c, timeout); err != nil {
+			return err
+		}
+	}
+	if _, err = e.Start(ctx, c, nil); err != nil {
+		return err
+	}
+	e.Note(c, event.Restart)
+	return nil
+}
+
 func stopTimeout(spec *container.Spec, asked *time.Duration) time.Duration {
 	switch {
 	case asked != nil && *asked < 0:
@@ -134,18 +154,8 @@ func sendSignal(live *container.Live, sig unix.Signal) error {
 	return nil
 }
 
-// pidFD holds on to a process by PID and start time: ESRCH when it is gone.
-func pidFD(pid int, start uint64) (int, error) {
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return -1, err
-	}
-	if !container.Alive(pid, start) {
-		unix.Close(fd)
-		return -1, unix.ESRCH
-	}
-	return fd, nil
-}
+// pidFD is container.Hold.
+func pidFD(pid int, start uint64) (int, error) { return container.Hold(pid, start) }
 
 // waitGone waits until the container's first process has ended.
 func waitGone(ctx context.Context, v container.View) error {

@@ -150,3 +150,15 @@ func TestCapabilities(t *testing.T) {
 		}
 	}
 }
+
+// writeLive makes c look as if it ran under that monitor.
+func writeLive(t *testing.T, c *container.Container, pid int) {
+	t.Helper()
+	start, err := container.StartTime(pid)
+	if err == nil {
+		err = container.WriteLive(c.RunDir, &container.Live{PID: pid, PIDStart: start, Monitor: pid, MonitorStart: start})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}

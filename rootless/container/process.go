@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"moss/record"
 )
 
@@ -24,6 +26,19 @@ func Alive(pid int, start uint64) bool {
 	}
 	got, state, err := stat(pid)
 	return err == nil && got == start && state != 'Z' && state != 'X'
+}
+
+// Hold opens a pidfd of the process started at start: ESRCH when it is gone.
+func Hold(pid int, start uint64) (int, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return -1, err
+	}
+	if !Alive(pid, start) {
+		unix.Close(fd)
+		return -1, unix.ESRCH
+	}
+	return fd, nil
 }
 
 // stat reads a process's start time and state.

@@ -109,6 +109,34 @@ func (c *Container) Lock(ctx context.Context) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
+// restartName is a file in the container's directory that a moss which stops the
+// container in order to start it again holds locked meanwhile.
+const restartName = "restart.lock"
+
+// LockRestart says, until unlock, that the container will be started again when it
+// has been stopped.
+func (c *Container) LockRestart(ctx context.Context) (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(c.Dir, restartName), os.O_CREATE|os.O_RDWR, 0o600)
+	if err == nil {
+		err = flock(ctx, f)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("cannot restart container %q: %w", c.Spec.Name, err)
+	}
+	return func() { f.Close() }, nil
+}
+
+// AwaitRestart waits while somebody has LockRestart.
+func (c *Container) AwaitRestart(ctx context.Context) error {
+	f, err := os.OpenFile(filepath.Join(c.Dir, restartName), os.O_RDWR, 0)
+	if err != nil {
+		return nil // nobody ever had, or the container has been removed
+	}
+	defer f.Close()
+	return flock(ctx, f)
+}
+
 func sameFile(f *os.File, path string) bool {
 	a, err := f.Stat()
 	if err != nil {

@@ -213,6 +213,9 @@ type Lifecycle struct {
 
 // Log says where the output goes.
 type Log struct {
-	Driver  string            `json:",omitempty"` // "" k8s-file; json-file, none, passthrough
-	Options map[string]string `json:",omitempty"` // max-size, max-file, path, tag
+	// Driver is "" (k8s-file), json-file, journald, none, passthrough or passthrough-tty.
+	Driver string `json:",omitempty"`
+	// Options are max-size in bytes (-1: no limit), max-file, path, tag, and label:
+	// lines of FIELD=VALUE.
+	Options map[string]string `json:",omitempty"`
 }

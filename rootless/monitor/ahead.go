@@ -69,7 +69,7 @@ func (m *monitor) takeBorn() bool {
 	}
 	c := m.cfg
 	want, have := c.Birth, m.born.request
-	if c.Runtime == nil && !c.TTY && !c.Stdin && c.Log.Driver != "passthrough" &&
+	if c.Runtime == nil && !c.TTY && !c.Stdin && !c.Log.passthrough() &&
 		want.Flags == have.Flags && want.Cgroup == have.Cgroup && want.Document == have.Document &&
 		want.Runtime == have.Runtime && want.Stage == have.Stage &&
 		len(want.Join)+len(want.UIDMap)+len(want.GIDMap)+want.PreserveFDs == 0 {

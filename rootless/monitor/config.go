@@ -122,8 +122,14 @@ type Network struct {
 
 // Log says where the output goes.
 type Log struct {
-	Driver  string // k8s-file, json-file, none, passthrough
+	Driver  string // k8s-file, json-file, journald, none, passthrough, passthrough-tty
 	Path    string
 	MaxSize int64 // bytes of one file; 0 is no limit
 	MaxFile int   // rotated files kept beside the current one
+
+	Tag    string            `json:",omitempty"` // journald
+	Labels map[string]string `json:",omitempty"` // journald: fields of every entry
 }
+
+// passthrough says whether the program has the monitor's own streams.
+func (l Log) passthrough() bool { return l.Driver == "passthrough" || l.Driver == "passthrough-tty" }

@@ -1,16 +1,79 @@
 package monitor
 
 import (
+	"bytes"
 	"fmt"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 )
 
-// logFile writes what the container says. A write that fails (the disk is full)
-// loses its lines and never stops the container. A nil *logFile loses them all.
+// A sink keeps what the container says. One that cannot be written to (the disk is
+// full, the journal does not read) loses lines, and never stops the container; when
+// it can be written to again, it says once how many were lost.
+type sink interface {
+	// write logs one piece of a stream.
+	write(kind byte, data []byte, at time.Time)
+	// end closes a line that a stream has left open, when it ends.
+	end(kind byte, at time.Time)
+	// reopen opens the log again, for who has renamed the file.
+	reopen() error
+	// close ends the log: the container is not going to be started again.
+	close()
+	// save writes what restoreLog reads.
+	save(w *stateWriter)
+}
+
+// openLog opens the log of the configuration.
+func openLog(c *Config) (sink, error) {
+	l := c.Log
+	switch l.Driver {
+	case "none", "passthrough", "passthrough-tty":
+		return noLog{}, nil
+	case "journald":
+		return openJournal(c)
+	case "k8s-file", "json-file":
+	default:
+		return nil, fmt.Errorf("cannot open log: no log driver %q", l.Driver)
+	}
+	f := &logFile{driver: l.Driver, path: l.Path, maxSize: l.MaxSize, maxFile: l.MaxFile, fd: -1}
+	if err := f.open(f.path, unix.O_APPEND); err != nil {
+		return nil, fmt.Errorf("cannot open log %q: %w", l.Path, err)
+	}
+	return f, nil
+}
+
+// noLog is where there is none.
+type noLog struct{}
+
+func (noLog) write(byte, []byte, time.Time) {}
+func (noLog) end(byte, time.Time)           {}
+func (noLog) reopen() error                 { return nil }
+func (noLog) close()                        {}
+func (noLog) save(w *stateWriter)           { w.text("") }
+
+// loss counts the lines that could not be written.
+type loss struct {
+	lines int64
+	why   string
+}
+
+func (l *loss) add(lines int, err error) {
+	l.lines += int64(lines)
+	l.why = err.Error()
+}
+
+// notice is the line that stands for those that are missing.
+func (l *loss) notice() []byte {
+	lines := " lines of output are"
+	if l.lines == 1 {
+		lines = " line of output is"
+	}
+	return []byte("moss: " + strconv.FormatInt(l.lines, 10) + lines + " missing here: the log could not be written: " + l.why)
+}
+
+// logFile is a log in a file.
 type logFile struct {
 	driver  string
 	path    string
@@ -20,6 +83,8 @@ type logFile struct {
 	fd   int
 	size int64
 	out  []byte // lines not yet written
+	at   time.Time
+	lost loss
 
 	streams [2]lineState // of stdout and stderr
 }
@@ -30,25 +95,9 @@ type lineState struct {
 	rest    []byte // json-file: the beginning of a UTF-8 sequence
 }
 
-// openLog opens the log of the configuration; nil where there is none.
-func openLog(l Log) (*logFile, error) {
-	switch l.Driver {
-	case "none", "passthrough":
-		return nil, nil
-	case "k8s-file", "json-file":
-	default:
-		return nil, fmt.Errorf("cannot open log: no log driver %q", l.Driver)
-	}
-	f := &logFile{driver: l.Driver, path: l.Path, maxSize: l.MaxSize, maxFile: l.MaxFile, fd: -1}
-	if err := f.open(); err != nil {
-		return nil, fmt.Errorf("cannot open log %q: %w", l.Path, err)
-	}
-	return f, nil
-}
-
-func (f *logFile) open() error {
+func (f *logFile) open(path string, flag int) error {
 	fd, err := retry(func() (int, error) {
-		return unix.Open(f.path, unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND|unix.O_CLOEXEC, 0o600)
+		return unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_CLOEXEC|unix.O_APPEND|flag, 0o600)
 	})
 	if err != nil {
 		return err
@@ -62,13 +111,9 @@ func (f *logFile) open() error {
 	return nil
 }
 
-// reopen opens the path again, for who has renamed the file.
 func (f *logFile) reopen() error {
-	if f == nil {
-		return nil
-	}
 	was := f.fd
-	if err := f.open(); err != nil {
+	if err := f.open(f.path, 0); err != nil {
 		return fmt.Errorf("cannot open log %q: %w", f.path, err)
 	}
 	if was >= 0 {
@@ -79,22 +124,11 @@ func (f *logFile) reopen() error {
 
 // write logs one piece of a stream, in one write(2) where the size allows.
 func (f *logFile) write(kind byte, data []byte, at time.Time) {
-	if f == nil {
-		return
-	}
+	f.at = at
 	s := &f.streams[kind-Stdout]
 	for len(data) > 0 {
-		line, ended := data, false
-		for i, c := range data {
-			if c == '\n' {
-				line, ended = data[:i], true
-				break
-			}
-		}
-		data = data[len(line):]
-		if ended {
-			data = data[1:]
-		}
+		line, rest, ended := bytes.Cut(data, []byte{'\n'})
+		data = rest
 		start := len(f.out)
 		f.out = f.append(f.out, kind, s, line, ended, at)
 		s.partial = !ended
@@ -103,118 +137,19 @@ func (f *logFile) write(kind byte, data []byte, at time.Time) {
 	f.flush()
 }
 
-// end closes a line that a stream has left open, when it ends.
 func (f *logFile) end(kind byte, at time.Time) {
-	if f == nil {
-		return
-	}
+	f.at = at
 	s := &f.streams[kind-Stdout]
 	start := len(f.out)
 	switch {
 	case f.driver == "k8s-file" && s.partial:
-		f.out = appendLine(f.out, kind, nil, true, at)
+		f.out = appendLine(f.out, kind, nil, tagEnd, at)
 	case len(s.rest) > 0:
 		f.out = appendJSON(f.out, kind, s.rest, false, at)
 	}
 	*s = lineState{}
 	f.split(start)
 	f.flush()
-}
-
-// append formats one line, or the part of one that is there.
-func (f *logFile) append(out []byte, kind byte, s *lineState, line []byte, ended bool, at time.Time) []byte {
-	if f.driver != "json-file" {
-		return appendLine(out, kind, line, ended, at)
-	}
-	// A UTF-8 sequence that the end of the piece has cut waits for the next one.
-	if len(s.rest) > 0 {
-		line = append(s.rest, line...)
-		s.rest = nil
-	}
-	if cut := incomplete(line); cut > 0 && !ended {
-		s.rest = append([]byte(nil), line[len(line)-cut:]...)
-		line = line[:len(line)-cut]
-	}
-	if len(line) == 0 && !ended {
-		return out
-	}
-	return appendJSON(out, kind, line, ended, at)
-}
-
-// appendLine formats a line in the CRI log format, as conmon writes it: F closes
-// a line, P does not.
-func appendLine(out []byte, kind byte, line []byte, ended bool, at time.Time) []byte {
-	out = at.UTC().AppendFormat(out, "2006-01-02T15:04:05.000000000+00:00 ")
-	out = append(out, streamName(kind)...)
-	if ended {
-		out = append(out, " F "...)
-	} else {
-		out = append(out, " P "...)
-	}
-	out = append(out, line...)
-	return append(out, '\n')
-}
-
-func streamName(kind byte) string {
-	if kind == Stderr {
-		return "stderr"
-	}
-	return "stdout"
-}
-
-// appendJSON formats a line as Docker's json-file driver does. JSON holds text
-// only: bytes that are not UTF-8 become U+FFFD, there as here.
-func appendJSON(out []byte, kind byte, line []byte, ended bool, at time.Time) []byte {
-	out = append(out, `{"log":"`...)
-	out = appendText(out, line)
-	if ended {
-		out = append(out, `\n`...)
-	}
-	out = append(out, `","stream":"`...)
-	out = append(out, streamName(kind)...)
-	out = append(out, `","time":"`...)
-	out = at.UTC().AppendFormat(out, time.RFC3339Nano)
-	return append(out, "\"}\n"...)
-}
-
-// incomplete is the length of the UTF-8 sequence that the end of b cuts.
-func incomplete(b []byte) int {
-	for i := 1; i <= len(b) && i < utf8.UTFMax; i++ {
-		if c := b[len(b)-i]; utf8.RuneStart(c) {
-			if c >= utf8.RuneSelf && !utf8.FullRune(b[len(b)-i:]) {
-				return i
-			}
-			return 0
-		}
-	}
-	return 0
-}
-
-// appendText escapes text for a JSON string.
-func appendText(out, text []byte) []byte {
-	const hex = "0123456789abcdef"
-	for i := 0; i < len(text); {
-		c := text[i]
-		switch {
-		case c == '"' || c == '\\':
-			out = append(out, '\\', c)
-		case c == '\t':
-			out = append(out, `\t`...)
-		case c == '\r':
-			out = append(out, `\r`...)
-		case c < ' ' || c == 0x7f:
-			out = append(out, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
-		case c < utf8.RuneSelf:
-			out = append(out, c)
-		default:
-			r, n := utf8.DecodeRune(text[i:])
-			out = utf8.AppendRune(out, r) // U+FFFD for what is none
-			i += n
-			continue
-		}
-		i++
-	}
-	return out
 }
 
 // split rotates before the line that begins at start in f.out when the file
@@ -230,10 +165,12 @@ func (f *logFile) split(start int) {
 	f.out = append(f.out, line...)
 }
 
-// rotate renames path to path.1, path.1 to path.2 and so on, and begins anew.
+// rotate renames path to path.1, path.1 to path.2 and so on, and begins anew. The
+// new file is made before: where none can be made, everything stays as it is.
 func (f *logFile) rotate() {
-	if f.maxFile <= 0 {
-		unix.Unlink(f.path)
+	was, size, fresh := f.fd, f.size, f.path+".new"
+	if f.open(fresh, unix.O_TRUNC) != nil {
+		return // goes on in the old file: better too large than lost
 	}
 	for n := f.maxFile; n > 0; n-- {
 		from := f.path
@@ -242,9 +179,11 @@ func (f *logFile) rotate() {
 		}
 		unix.Rename(from, f.path+"."+strconv.Itoa(n))
 	}
-	was := f.fd
-	if f.open() != nil {
-		return // stays in the old file: better too large than lost
+	if unix.Rename(fresh, f.path) != nil {
+		unix.Close(f.fd)
+		unix.Unlink(fresh)
+		f.fd, f.size = was, size
+		return
 	}
 	unix.Close(was)
 }
@@ -257,6 +196,13 @@ func (f *logFile) flush() {
 	if cap(f.out) > keepBuffer {
 		f.out = nil
 	}
+	if len(out) == 0 {
+		return
+	}
+	lines := bytes.Count(out, []byte{'\n'})
+	if f.lost.lines > 0 {
+		out = append(f.notice(), out...)
+	}
 	was := f.size
 	for len(out) > 0 {
 		n, err := retry(func() (int, error) { return unix.Write(f.fd, out) })
@@ -265,19 +211,63 @@ func (f *logFile) flush() {
 				unix.Ftruncate(f.fd, was)
 				f.size = was
 			}
+			if err == nil { // never seen
+				err = unix.EIO
+			}
+			f.lost.add(lines, err)
 			return
 		}
 		f.size += int64(n)
 		out = out[n:]
 	}
+	f.lost = loss{}
+}
+
+func (f *logFile) notice() []byte {
+	if f.driver == "json-file" {
+		return appendJSON(nil, Stderr, f.lost.notice(), true, f.at)
+	}
+	return appendLine(nil, Stderr, f.lost.notice(), tagFull, f.at)
 }
 
 // keepBuffer is how large a buffer may be and still be kept while idle.
 const keepBuffer = 4096
 
 func (f *logFile) close() {
-	if f != nil && f.fd >= 0 {
+	if f.fd >= 0 {
 		unix.Close(f.fd)
 		f.fd = -1
 	}
+}
+
+func (f *logFile) save(w *stateWriter) {
+	w.text(f.driver)
+	w.text(f.path)
+	w.number(f.maxSize)
+	w.number(int64(f.maxFile))
+	w.descriptor(f.fd)
+	w.number(f.size)
+	w.number(f.lost.lines)
+	w.text(f.lost.why)
+	for _, s := range f.streams {
+		w.flag(s.partial)
+		w.text(string(s.rest))
+	}
+}
+
+// restoreLog reads what a sink has saved: the driver first.
+func restoreLog(r *stateReader) sink {
+	driver := r.text()
+	switch driver {
+	case "":
+		return noLog{}
+	case "journald":
+		return restoreJournal(r)
+	}
+	f := &logFile{driver: driver, path: r.text(), maxSize: r.number(), maxFile: int(r.number()), fd: r.descriptor(), size: r.number()}
+	f.lost = loss{lines: r.number(), why: r.text()}
+	for i := range f.streams {
+		f.streams[i] = lineState{partial: r.flag(), rest: []byte(r.text())}
+	}
+	return f
 }

@@ -30,7 +30,7 @@ type monitor struct {
 
 	runDir    string
 	terminal  bool
-	log       *logFile
+	log       sink
 	policy    policy
 	attach    *listener
 	ctl       *listener
@@ -124,7 +124,7 @@ func Main(args []string) int {
 		os.Stderr.WriteString("moss-monitor: " + err.Error() + "\n")
 		return 125
 	}
-	m := &monitor{configPath: args[1], early: early, peer: -1, pidfd: -1}
+	m := &monitor{configPath: args[1], early: early, log: noLog{}, peer: -1, pidfd: -1}
 	m.stdin = input{m: m, fd: -1}
 	var err error
 	if m.loop, err = newLoop(); err != nil {
@@ -277,9 +277,11 @@ func (m *monitor) load() error {
 
 // setUp makes what lasts for all runs of the container: log and sockets.
 func (m *monitor) setUp() (err error) {
-	if m.log, err = openLog(m.cfg.Log); err != nil {
+	log, err := openLog(m.cfg)
+	if err != nil {
 		return err
 	}
+	m.log = log
 	if m.attach, err = m.listenAt(AttachSocket, false); err != nil {
 		return err
 	}

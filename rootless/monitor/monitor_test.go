@@ -223,7 +223,7 @@ func TestRun(t *testing.T) {
 		stream, rest, _ := strings.Cut(line, " ")
 		of[stream] += rest
 	}
-	if of["stdout"] != "F out\nP rest\nF \n" || of["stderr"] != "F err\n" {
+	if of["stdout"] != "F out\nP rest\nF:end \n" || of["stderr"] != "F err\n" {
 		t.Errorf("log %q", of)
 	}
 	v := b.container().Look()

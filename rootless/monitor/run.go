@@ -294,7 +294,7 @@ func (m *monitor) openStreams() (stdio [3]*os.File, err error) {
 	c := m.cfg
 	m.stdin = input{m: m, fd: -1}
 	m.out = [2]*output{}
-	if c.Log.Driver == "passthrough" {
+	if c.Log.passthrough() {
 		return [3]*os.File{os.Stdin, os.Stdout, os.Stderr}, nil
 	}
 	if c.TTY {

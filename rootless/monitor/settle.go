@@ -118,19 +118,7 @@ func (m *monitor) save() (string, []int) {
 	var w stateWriter
 	w.flag(m.terminal)
 	w.text(m.runDir)
-	w.flag(m.log != nil)
-	if f := m.log; f != nil {
-		w.text(f.driver)
-		w.text(f.path)
-		w.number(f.maxSize)
-		w.number(int64(f.maxFile))
-		w.descriptor(f.fd)
-		w.number(f.size)
-		for _, s := range f.streams {
-			w.flag(s.partial)
-			w.text(string(s.rest))
-		}
-	}
+	m.log.save(&w)
 	w.text(m.policy.name)
 	w.number(int64(m.policy.max))
 	w.descriptor(m.attach.fd)
@@ -175,13 +163,7 @@ func (m *monitor) restore(state string) error {
 	r := stateReader{rest: state}
 	m.terminal = r.flag()
 	m.runDir = r.text()
-	if r.flag() {
-		f := &logFile{driver: r.text(), path: r.text(), maxSize: r.number(), maxFile: int(r.number()), fd: r.descriptor(), size: r.number()}
-		for i := range f.streams {
-			f.streams[i] = lineState{partial: r.flag(), rest: []byte(r.text())}
-		}
-		m.log = f
-	}
+	m.log = restoreLog(&r)
 	m.policy = policy{name: r.text(), max: int(r.number())}
 	m.attach = &listener{m: m, fd: r.descriptor()}
 	m.ctl = &listener{m: m, fd: r.descriptor(), control: true}

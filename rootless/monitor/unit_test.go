@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +28,7 @@ type piece struct {
 func logged(t *testing.T, l Log, pieces []piece) string {
 	t.Helper()
 	l.Path = filepath.Join(t.TempDir(), "ctr.log")
-	f, err := openLog(l)
+	f, err := openLog(&Config{Log: l})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,6 +45,16 @@ func logged(t *testing.T, l Log, pieces []piece) string {
 	return string(data)
 }
 
+func openFile(t *testing.T, l Log) *logFile {
+	t.Helper()
+	l.Driver = "k8s-file"
+	f, err := openLog(&Config{Log: l})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f.(*logFile)
+}
+
 // The k8s-file driver writes what conmon writes, for lines, parts, and any bytes.
 func TestK8sFile(t *testing.T) {
 	const at = "2026-11-24T11:00:00.120000000+00:00 "
@@ -55,7 +66,7 @@ func TestK8sFile(t *testing.T) {
 		"lines, streams": {[]piece{{Stdout, "one\ntwo\n"}, {Stderr, "err\n"}}, at + "stdout F one\n" + at + "stdout F two\n" + at + "stderr F err\n"},
 		"empty lines":    {[]piece{{Stdout, "\n\n"}}, at + "stdout F \n" + at + "stdout F \n"},
 		"in parts":       {[]piece{{Stdout, "one"}, {Stdout, "two\n"}}, at + "stdout P one\n" + at + "stdout F two\n"},
-		"no end":         {[]piece{{Stdout, "one"}}, at + "stdout P one\n" + at + "stdout F \n"},
+		"no end":         {[]piece{{Stdout, "one"}}, at + "stdout P one\n" + at + "stdout F:end \n"},
 		"interleaved":    {[]piece{{Stdout, "o"}, {Stderr, "e\n"}, {Stdout, "\n"}}, at + "stdout P o\n" + at + "stderr F e\n" + at + "stdout F \n"},
 		"binary":         {[]piece{{Stdout, "\x00\xff\r\x1b[0m\n"}}, at + "stdout F \x00\xff\r\x1b[0m\n"},
 		"nothing":        {nil, ""},
@@ -106,10 +117,7 @@ func TestJSONFile(t *testing.T) {
 func TestRotation(t *testing.T) {
 	dir := t.TempDir()
 	path := dir + "/ctr.log"
-	f, err := openLog(Log{Driver: "k8s-file", Path: path, MaxSize: 200, MaxFile: 2})
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := openFile(t, Log{Path: path, MaxSize: 200, MaxFile: 2})
 	for i := range 10 { // 46+ bytes a line: four in each file
 		f.write(Stdout, fmt.Appendf(nil, "%d\n%d\n", 2*i, 2*i+1), noon)
 	}
@@ -138,7 +146,7 @@ func TestRotation(t *testing.T) {
 // Without files to keep, a full one is begun anew.
 func TestRotationKeepsNone(t *testing.T) {
 	path := t.TempDir() + "/ctr.log"
-	f, _ := openLog(Log{Driver: "k8s-file", Path: path, MaxSize: 60})
+	f := openFile(t, Log{Path: path, MaxSize: 60})
 	f.write(Stdout, []byte("1\n2\n3\n"), noon)
 	f.close()
 	data, _ := os.ReadFile(path)
@@ -148,10 +156,11 @@ func TestRotationKeepsNone(t *testing.T) {
 	}
 }
 
-// A full disk loses whole lines, and no more than them; afterwards it goes on.
+// A full disk loses whole lines, and no more than them; afterwards it goes on, and
+// says how many.
 func TestLogDiskFull(t *testing.T) {
 	path := t.TempDir() + "/ctr.log"
-	f, _ := openLog(Log{Driver: "k8s-file", Path: path})
+	f := openFile(t, Log{Path: path})
 	f.write(Stdout, []byte("kept\n"), noon)
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
@@ -164,11 +173,15 @@ func TestLogDiskFull(t *testing.T) {
 		t.Skip(err)
 	}
 	f.write(Stdout, []byte("lost\n"), noon)
+	f.write(Stderr, []byte("lost\nlost\n"), noon)
 	unix.Setrlimit(unix.RLIMIT_FSIZE, &limit)
 	f.write(Stdout, []byte("again\n"), noon)
+	f.write(Stdout, []byte("and again\n"), noon)
 	f.close()
 	data, _ := os.ReadFile(path)
-	if got := string(data); !strings.HasSuffix(got, "F again\n") || strings.Contains(got, "lost") || strings.Count(got, "\n") != 2 {
+	got := regexp.MustCompile(`(?m)^\S+ `).ReplaceAllString(string(data), "")
+	want := "stdout F kept\nstderr F moss: 3 lines of output are missing here: the log could not be written: file too large\nstdout F again\nstdout F and again\n"
+	if got != want {
 		t.Errorf("%q", got)
 	}
 }
@@ -176,7 +189,7 @@ func TestLogDiskFull(t *testing.T) {
 // reopen-log is for who has renamed the file.
 func TestReopen(t *testing.T) {
 	path := t.TempDir() + "/ctr.log"
-	f, _ := openLog(Log{Driver: "k8s-file", Path: path})
+	f := openFile(t, Log{Path: path})
 	f.write(Stdout, []byte("1\n"), noon)
 	os.Rename(path, path+".old")
 	if err := f.reopen(); err != nil {
@@ -188,7 +201,7 @@ func TestReopen(t *testing.T) {
 			t.Errorf("%s: %q", p, data)
 		}
 	}
-	if l, err := openLog(Log{Driver: "none"}); l != nil || err != nil || l.reopen() != nil {
+	if l, err := openLog(&Config{Log: Log{Driver: "none"}}); l != (noLog{}) || err != nil || l.reopen() != nil {
 		t.Error("the driver none has a log")
 	}
 }
@@ -279,8 +292,8 @@ func TestSettledState(t *testing.T) {
 	}
 	m := &monitor{loop: loop, peer: -1, pid: os.Getpid(), pidfd: pidfd, runDir: "/run/\"x\"\n", group: "/g", kills: 2,
 		policy: policy{"on-failure", 3}, started: time.Unix(0, 12345), restarts: 4, pause: time.Second, stopped: true, subreaper: true}
-	m.log = &logFile{driver: "json-file", path: "/l", maxSize: 5, maxFile: 6, fd: p[1], size: 7}
-	m.log.streams[1] = lineState{partial: true, rest: []byte{0xe2, 0x82}}
+	m.log = &logFile{driver: "json-file", path: "/l", maxSize: 5, maxFile: 6, fd: p[1], size: 7, lost: loss{3, "no\nspace"},
+		streams: [2]lineState{1: {partial: true, rest: []byte{0xe2, 0x82}}}}
 	m.stdin = input{m: m, fd: -1}
 	m.out[0] = &output{m: m, fd: p[0], kind: Stdout}
 	m.attach, m.ctl = &listener{m: m, fd: pair[0]}, &listener{m: m, fd: loop.fd, control: true}
@@ -289,7 +302,7 @@ func TestSettledState(t *testing.T) {
 		t.Errorf("%d descriptors", len(fds))
 	}
 	again, _ := newLoop()
-	r := &monitor{loop: again}
+	r := &monitor{loop: again, log: noLog{}}
 	if err := r.restore(state); err != nil {
 		t.Fatal(err)
 	}

@@ -87,8 +87,8 @@ type ContainerFlags struct {
 	Restart     string   `words:"no on-failure always unless-stopped" help:"Restart policy: no, on-failure[:N], always or unless-stopped." placeholder:"POLICY" group:"Life"`
 	StopSignal  string   `words:"HUP INT QUIT KILL USR1 USR2 TERM CONT STOP WINCH" help:"Signal that stops the program." placeholder:"SIGNAL" group:"Life"`
 	StopTimeout *int     `help:"Seconds between that signal and SIGKILL." placeholder:"SECONDS" group:"Life"`
-	LogDriver   string   `words:"k8s-file json-file none passthrough" help:"Log: k8s-file, json-file, none or passthrough." placeholder:"DRIVER" group:"Life"`
-	LogOpt      []string `sep:"none" help:"Option of the log: max-size, max-file, path." placeholder:"KEY=VALUE" group:"Life"`
+	LogDriver   string   `words:"k8s-file json-file journald none passthrough passthrough-tty" help:"Log: k8s-file, json-file, journald, none, passthrough or passthrough-tty." placeholder:"DRIVER" group:"Life"`
+	LogOpt      []string `sep:"none" help:"Option of the log: max-size (32mb by default; -1 for none), max-file, path; of journald: tag, label." placeholder:"KEY=VALUE" group:"Life"`
 
 	conf *config.Config // what the configuration files set
 }

@@ -10,7 +10,6 @@ import (
 	"moss/cmd/moss/cli/syntax"
 	"moss/rootless"
 	"moss/rootless/container"
-	"moss/rootless/event"
 )
 
 // readTimeout reads a --time flag; nil leaves it to the container.
@@ -120,16 +119,7 @@ func (cmd *RestartCmd) Run(ctx context.Context, c *call) error {
 		return v.Status.CanStop() || v.Status.CanStart() && !cmd.Running
 	})
 	return errors.Join(err, c.inParallel(list, func(ctr *container.Container) error {
-		if ctr.Look().Status.CanStop() {
-			if err := c.Engine.Stop(ctx, ctr, cmd.timeout); err != nil {
-				return err
-			}
-		}
-		_, err := c.Engine.Start(ctx, ctr, nil)
-		if err == nil {
-			c.Engine.Note(ctr, event.Restart)
-		}
-		return err
+		return c.Engine.Restart(ctx, ctr, cmd.timeout)
 	}, nameGiven(cmd.Container)))
 }
 

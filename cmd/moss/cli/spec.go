@@ -297,44 +297,6 @@ func (r *specReader) life() {
 	r.log()
 }
 
-func (r *specReader) log() {
-	f, log := r.f, &r.spec.Log
-	r.one("log-driver", f.LogDriver, func(v string) error {
-		if v == "journald" || v == "passthrough-tty" {
-			return fmt.Errorf("not supported: want k8s-file, json-file, none or passthrough")
-		}
-		return oneOf("k8s-file", "json-file", "none", "passthrough")(v)
-	})
-	r.check(f.LogDriver == "passthrough" && f.TTY, "--log-driver passthrough cannot be combined with --tty")
-	log.Driver = f.LogDriver
-	r.each("log-opt", f.LogOpt, func(v string) error {
-		key, value, err := syntax.KeyValue(v, false)
-		if err != nil {
-			return err
-		}
-		if log.Options == nil {
-			log.Options = map[string]string{}
-		}
-		switch key {
-		case "max-size":
-			size, err := syntax.Size(value)
-			log.Options[key] = strconv.FormatInt(size, 10)
-			return err
-		case "max-file":
-			if n, err := strconv.Atoi(value); err != nil || n < 1 {
-				return fmt.Errorf("%q is not a number of files", value)
-			}
-			log.Options[key] = value
-		case "path":
-			log.Options[key], err = r.writable(value)
-			return err
-		default:
-			return fmt.Errorf("unknown option %q: want max-size, max-file or path", key)
-		}
-		return nil
-	})
-}
-
 // oneOf accepts the words and nothing else.
 func oneOf(words ...string) func(string) error {
 	return func(v string) error {

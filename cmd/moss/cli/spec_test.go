@@ -94,7 +94,7 @@ var badValues = map[string][]string{
 	"restart":      {"sometimes", "on-failure:x"},
 	"stop-signal":  {"FOO", "99"},
 	"stop-timeout": {"x", "-2"},
-	"log-driver":   {"x", "journald"},
+	"log-driver":   {"x"},
 	"log-opt":      {"x", "nonsense=1", "max-size=x", "max-file=0", "path=/no/such/dir/log"},
 	"log-level":    {"x"},
 	"detach-keys":  {"xx", "ctrl-"},

@@ -65,15 +65,25 @@ func Interval(s string) (time.Duration, error) {
 	return d, nil
 }
 
+// epoch reads seconds since 1970, to the nanosecond.
+func epoch(s string) (time.Time, bool) {
+	whole, fraction, _ := strings.Cut(s, ".")
+	sec, err := strconv.ParseInt(whole, 10, 64)
+	if err != nil || len(fraction) > 9 {
+		return time.Time{}, false
+	}
+	nano, err := strconv.ParseUint((fraction + "000000000")[:9], 10, 32)
+	return time.Unix(sec, int64(nano)), err == nil
+}
+
 // Moment reads a point in time: RFC 3339 in its shortenings, seconds since the
 // epoch, or a duration before now such as 10m.
 func Moment(s string, now time.Time) (time.Time, error) {
+	if t, ok := epoch(s); ok {
+		return t, nil
+	}
 	if d, err := time.ParseDuration(s); err == nil {
 		return now.Add(-d), nil
-	}
-	if f, err := strconv.ParseFloat(s, 64); err == nil {
-		sec, frac := math.Modf(f)
-		return time.Unix(int64(sec), int64(frac*1e9)), nil
 	}
 	for _, layout := range []string{
 		time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02T15:04",

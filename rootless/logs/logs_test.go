@@ -1,4 +1,4 @@
-package rootless
+package logs
 
 import (
 	"bytes"
@@ -11,15 +11,23 @@ import (
 	"testing"
 	"time"
 
-	"moss/record"
 	"moss/rootless/container"
+	"moss/rootless/monitor"
 )
+
+// print1 prints the log of one container.
+func print1(ctx context.Context, c *container.Container, o Options) error {
+	driver := c.Spec.Log.Driver
+	if driver == "" {
+		driver = "k8s-file"
+	}
+	return Print(ctx, []Log{{Container: c, Log: monitor.Log{Driver: driver, Path: filepath.Join(c.Dir, "ctr.log"), MaxFile: 3}}}, o)
+}
 
 // logged is a container whose log files have that content: newest first.
 func logged(t *testing.T, driver string, files ...string) *container.Container {
 	c := &container.Container{Dir: t.TempDir(), RunDir: t.TempDir()}
 	c.Spec.Name, c.Spec.Log.Driver = "web", driver
-	c.Spec.Log.Options = map[string]string{"max-file": "3"}
 	for i, content := range files {
 		path := filepath.Join(c.Dir, "ctr.log")
 		if i > 0 {
@@ -44,26 +52,26 @@ func TestLogs(t *testing.T) {
 	when := func(second int) time.Time { return time.Date(2030, 1, 2, 3, 4, second, 0, time.UTC) }
 	for _, test := range []struct {
 		name     string
-		o        LogOptions
+		o        Options
 		out, err string
 	}{
-		{"all", LogOptions{Tail: -1}, "one\nthree\nfour\nfive\nseven\nprompt> ", "bad\n"},
-		{"tail 0", LogOptions{Tail: 0}, "", ""},
-		{"tail 1", LogOptions{Tail: 1}, "prompt> ", ""},
-		{"tail 2", LogOptions{Tail: 2}, "seven\nprompt> ", ""},
-		{"tail 4", LogOptions{Tail: 4}, "five\nseven\nprompt> ", "bad\n"},
-		{"tail into the rotated", LogOptions{Tail: 5}, "four\nfive\nseven\nprompt> ", "bad\n"},
-		{"tail of more than there is", LogOptions{Tail: 99}, "one\nthree\nfour\nfive\nseven\nprompt> ", "bad\n"},
-		{"since", LogOptions{Tail: -1, Since: when(6)}, "seven\nprompt> ", "bad\n"},
-		{"until", LogOptions{Tail: -1, Until: when(3)}, "one\nthree\n", ""},
-		{"times", LogOptions{Tail: 3, Timestamps: true, Names: true},
+		{"all", Options{Tail: -1}, "one\nthree\nfour\nfive\nseven\nprompt> ", "bad\n"},
+		{"tail 0", Options{Tail: 0}, "", ""},
+		{"tail 1", Options{Tail: 1}, "prompt> ", ""},
+		{"tail 2", Options{Tail: 2}, "seven\nprompt> ", ""},
+		{"tail 4", Options{Tail: 4}, "five\nseven\nprompt> ", "bad\n"},
+		{"tail into the rotated", Options{Tail: 5}, "four\nfive\nseven\nprompt> ", "bad\n"},
+		{"tail of more than there is", Options{Tail: 99}, "one\nthree\nfour\nfive\nseven\nprompt> ", "bad\n"},
+		{"since", Options{Tail: -1, Since: when(6)}, "seven\nprompt> ", "bad\n"},
+		{"until", Options{Tail: -1, Until: when(3)}, "one\nthree\n", ""},
+		{"times", Options{Tail: 3, Timestamps: true, Names: true},
 			"web 2030-01-02T03:04:07.000000000Z seven\nweb 2030-01-02T03:04:08.000000000Z prompt> ", "web 2030-01-02T03:04:06.000000000Z bad\n"},
-		{"prefix", LogOptions{Tail: 2, Prefix: "0123"}, "0123 seven\n0123 prompt> ", ""},
+		{"times", Options{Tail: 1, Color: true, Names: true}, "\x1b[37mweb prompt> \x1b[0m", ""},
 	} {
 		var out, err bytes.Buffer
 		test.o.Out, test.o.Err = &out, &err
 		c := logged(t, "", newest, older, oldest)
-		if failed := (&Engine{}).Logs(t.Context(), c, test.o); failed != nil {
+		if failed := print1(t.Context(), c, test.o); failed != nil {
 			t.Errorf("%s: %v", test.name, failed)
 		}
 		if out.String() != test.out || err.String() != test.err {
@@ -79,7 +87,7 @@ func TestLogsLong(t *testing.T) {
 	content := strings.Repeat(at(1, "stdout F early"), 5000) + at(2, "stdout F "+long) + at(3, "stdout F end")
 	var out bytes.Buffer
 	c := logged(t, "k8s-file", content)
-	if err := (&Engine{}).Logs(t.Context(), c, LogOptions{Tail: 3, Out: &out}); err != nil {
+	if err := print1(t.Context(), c, Options{Tail: 3, Out: &out}); err != nil {
 		t.Fatal(err)
 	}
 	if want := "early\n" + long + "\nend\n"; out.String() != want {
@@ -94,13 +102,13 @@ func TestLogsJSON(t *testing.T) {
 {"log":"tial\n","stream":"stderr","time":"2030-01-02T03:04:06Z"}
 `)
 	var out, err bytes.Buffer
-	if failed := (&Engine{}).Logs(t.Context(), c, LogOptions{Tail: 1, Out: &out, Err: &err}); failed != nil {
+	if failed := print1(t.Context(), c, Options{Tail: 1, Out: &out, Err: &err}); failed != nil {
 		t.Fatal(failed)
 	}
 	if out.String() != "" || err.String() != "partial\n" {
 		t.Errorf("tail: got %q and %q", &out, &err)
 	}
-	if failed := (&Engine{}).Logs(t.Context(), c, LogOptions{Tail: -1, Timestamps: true, Out: &out}); failed != nil {
+	if failed := print1(t.Context(), c, Options{Tail: -1, Timestamps: true, Out: &out}); failed != nil {
 		t.Fatal(failed)
 	}
 	if want := "2030-01-02T03:04:05.500000000Z a<b\n"; out.String() != want {
@@ -110,7 +118,7 @@ func TestLogsJSON(t *testing.T) {
 
 // TestLogsNone: a container without a log says so.
 func TestLogsNone(t *testing.T) {
-	err := (&Engine{}).Logs(t.Context(), logged(t, "none"), LogOptions{Tail: -1})
+	err := print1(t.Context(), logged(t, "none"), Options{Tail: -1})
 	if err == nil || !strings.Contains(err.Error(), "this container is using the 'none' log driver") {
 		t.Errorf("got %v", err)
 	}
@@ -167,7 +175,7 @@ func TestLogsFollow(t *testing.T) {
 	out := &said{text: make(chan string, 100)}
 	ended := make(chan error, 1)
 	go func() { // ends with the monitor
-		ended <- (&Engine{}).Logs(context.Background(), c, LogOptions{Follow: true, Tail: 1, Out: out})
+		ended <- print1(context.Background(), c, Options{Follow: true, Tail: 1, Out: out})
 	}()
 	out.wait(t, "two\n")
 	say(3, "stdout F three")
@@ -197,18 +205,18 @@ func TestLogsFollow(t *testing.T) {
 func TestLogsFollowStops(t *testing.T) {
 	var out bytes.Buffer
 	c := logged(t, "", at(1, "stdout F one"))
-	if err := (&Engine{}).Logs(context.Background(), c, LogOptions{Follow: true, Tail: -1, Out: &out}); err != nil || out.String() != "one\n" {
+	if err := print1(context.Background(), c, Options{Follow: true, Tail: -1, Out: &out}); err != nil || out.String() != "one\n" {
 		t.Errorf("exited: got %q, %v", &out, err)
 	}
 	writeLive(t, c, os.Getpid())
 	out.Reset()
 	until := time.Now().Add(50 * time.Millisecond)
-	if err := (&Engine{}).Logs(context.Background(), logged(t, ""), LogOptions{Follow: true, Tail: -1, Out: &out, Until: until}); err != nil {
+	if err := print1(context.Background(), logged(t, ""), Options{Follow: true, Tail: -1, Out: &out, Until: until}); err != nil {
 		t.Errorf("until: %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	time.AfterFunc(50*time.Millisecond, cancel)
-	if err := (&Engine{}).Logs(ctx, c, LogOptions{Follow: true, Tail: -1, Out: &out}); err != nil {
+	if err := print1(ctx, c, Options{Follow: true, Tail: -1, Out: &out}); err != nil {
 		t.Errorf("cancelled: %v", err)
 	}
 }
@@ -221,7 +229,48 @@ func writeLive(t *testing.T, c *container.Container, pid int) {
 		t.Fatal(err)
 	}
 	live := container.Live{PID: pid, PIDStart: start, Monitor: pid, MonitorStart: start}
-	if err := record.Write(filepath.Join(c.RunDir, "live.json"), live, false); err != nil {
+	if err := container.WriteLive(c.RunDir, &live); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestSeveral: lines of several logs are whole and in order of time; a container that
+// has ended in the middle of a line leaves none open.
+func TestSeveral(t *testing.T) {
+	a := logged(t, "k8s-file", at(1, "stdout F a1")+at(3, "stdout P a")+at(5, "stdout F 3")+at(6, "stdout P open")+at(6, "stdout F:end ")+at(8, "stdout F again"))
+	b := logged(t, "k8s-file", at(2, "stdout F b2")+at(4, "stdout F b4")+at(7, "stdout P rest"))
+	a.Spec.ID, b.Spec.ID = "aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb"
+	var list []Log
+	for _, c := range []*container.Container{a, b} {
+		list = append(list, Log{Container: c, Log: monitor.Log{Driver: "k8s-file", Path: filepath.Join(c.Dir, "ctr.log"), MaxFile: 3}})
+	}
+	var out bytes.Buffer
+	if err := Print(t.Context(), list, Options{Tail: -1, Out: &out}); err != nil {
+		t.Fatal(err)
+	}
+	const x, y = "aaaaaaaaaaaa ", "bbbbbbbbbbbb "
+	if want := x + "a1\n" + y + "b2\n" + y + "b4\n" + x + "a3\n" + x + "open\n" + x + "again\n" + y + "rest\n"; out.String() != want {
+		t.Errorf("got %q, want %q", &out, want)
+	}
+
+	// Alone, the bytes are the container's own.
+	out.Reset()
+	if err := Print(t.Context(), list[:1], Options{Tail: 2, Out: &out}); err != nil || out.String() != "open\nagain\n" {
+		t.Errorf("got %q, %v", &out, err)
+	}
+}
+
+// TestTailInterleaved: parts of a line that lie between lines of the other stream's
+// belong to it.
+func TestTailInterleaved(t *testing.T) {
+	log := at(1, "stdout F old") + at(1, "stdout P be") + at(2, "stderr F err1") + at(2, "stderr F err2") + at(3, "stdout F gin")
+	for n, want := range []string{"|", "begin\n|", "begin\n|err2\n", "begin\n|err1\nerr2\n", "old\nbegin\n|err1\nerr2\n"} {
+		var out, err bytes.Buffer
+		if failed := print1(t.Context(), logged(t, "k8s-file", log), Options{Tail: n, Out: &out, Err: &err}); failed != nil {
+			t.Fatal(failed)
+		}
+		if got := out.String() + "|" + err.String(); got != want {
+			t.Errorf("tail %d: got %q, want %q", n, got, want)
+		}
 	}
 }
