@@ -28,6 +28,11 @@ type CreateOptions struct {
 	Quiet     bool   // no progress of a pull
 	TLSVerify *bool
 	AuthFile  string
+	Creds     string // USER[:PASSWORD]
+	CertDir   string
+	// Retries and RetryDelay are as in image.PullRequest.
+	Retries    int
+	RetryDelay time.Duration
 }
 
 // Create resolves the image (pulling it by opts.Pull), completes spec and
@@ -176,6 +181,7 @@ func (e *Engine) complete(spec *container.Spec, img *image.Image) error {
 	if spec.Network.Hostname == "" && (spec.Namespaces.UTS == "" || spec.Namespaces.UTS == "private") {
 		spec.Network.Hostname = spec.ID[:12]
 	}
+	chooseSystemd(spec)
 	p.Env = environment(spec, config.Env)
 	spec.Labels = merge(config.Labels, spec.Labels)
 	if spec.Network.Mode == "" {
@@ -231,7 +237,18 @@ func environment(spec *container.Spec, imageEnv []string) []string {
 		name, _, _ := strings.Cut(kv, "=")
 		return slices.Contains(spec.Process.UnsetEnv, name)
 	}
-	return override(slices.DeleteFunc(override(own, imageEnv), unset), spec.Process.Env)
+	base := override(own, imageEnv)
+	for _, kv := range spec.Process.EnvMerge {
+		name, value, _ := strings.Cut(kv, "=")
+		base = override(base, []string{name + "=" + os.Expand(value, func(name string) string { return variable(base, name) })})
+	}
+	if base = slices.DeleteFunc(base, unset); spec.Process.UnsetEnvAll {
+		base = nil
+	}
+	if spec.Process.Systemd && variable(spec.Process.Env, "container_uuid") == "" {
+		base = override(base, []string{"container_uuid=" + uuid(spec.ID)})
+	}
+	return override(base, spec.Process.Env)
 }
 
 // override lays lists of variables over each other; a name keeps its first place.

@@ -91,7 +91,7 @@ func (e *Engine) execDocument(c *container.Container, live *container.Live, o Ex
 			Rlimits: oci.Rlimits(spec.Process.Rlimits), ApparmorProfile: oci.AppArmor(&spec), OOMScoreAdj: spec.Process.OOMScoreAdj,
 		},
 	}
-	doc.Process.User.Umask = spec.Process.Umask
+	doc.Process.User.Umask, doc.Personality = spec.Process.Umask, oci.Personality(&spec)
 	for _, g := range spec.Process.Groups {
 		if g != "keep-groups" {
 			doc.Groups = append(doc.Groups, g)

@@ -21,7 +21,7 @@ const hostNames = "host.containers.internal host.docker.internal host.moss.inter
 func (l *launch) nameFiles(in *oci.Input) {
 	spec, dir := &l.c.Spec, l.c.RunDir
 	in.Files["/run/.containerenv"] = filepath.Join(dir, "containerenv")
-	if spec.Namespaces.UTS != "host" {
+	if spec.Namespaces.UTS != "host" && !spec.Network.NoHostname {
 		in.Files["/etc/hostname"] = filepath.Join(dir, "hostname")
 	}
 	if other, ok := strings.CutPrefix(spec.Network.Mode, "container:"); ok {
@@ -59,10 +59,17 @@ func (l *launch) files(doc *runtime.Document) error {
 		}
 		return ""
 	}
+	base := ""
+	if bound("/etc/hosts") != "" {
+		var err error
+		if base, err = l.baseHosts(doc); err != nil {
+			return err
+		}
+	}
 	for target, content := range map[string]string{
 		"/run/.containerenv": containerEnv(spec),
 		"/etc/hostname":      spec.Network.Hostname + "\n",
-		"/etc/hosts":         hosts(spec),
+		"/etc/hosts":         base + hosts(spec),
 		"/etc/resolv.conf":   resolvConf(spec),
 	} {
 		if path := bound(target); path != "" {
@@ -73,7 +80,7 @@ func (l *launch) files(doc *runtime.Document) error {
 	}
 	if l.cfg.Network != nil {
 		if l.cfg.HostsFile = bound("/etc/hosts"); l.cfg.HostsFile != "" {
-			l.cfg.HostsText = hosts(spec)
+			l.cfg.HostsText = base + hosts(spec)
 			l.cfg.HostNames = strings.TrimSpace(spec.Network.Hostname + " " + spec.Name)
 		}
 		l.cfg.ResolvFile, l.cfg.ResolvText = bound("/etc/resolv.conf"), resolvConf(spec)
@@ -137,6 +144,10 @@ func resolvConf(spec *container.Spec) string {
 // reaper makes a copy of the monitor, which is a minimal init when it is called
 // moss-init, PID 1. It is a copy, since a container must not hold the real one.
 func (l *launch) reaper(in *oci.Input) error {
+	if own := l.c.Spec.Process.InitPath; own != "" {
+		in.Mounts = append(in.Mounts, specs.Mount{Destination: oci.Reaper, Type: "bind", Source: own, Options: []string{"bind", "rprivate", "ro"}})
+		return nil
+	}
 	src, err := os.Open(Helper("moss-monitor"))
 	if err != nil {
 		return err

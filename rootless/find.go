@@ -161,8 +161,17 @@ func (e *Engine) Using() (map[string][]string, error) {
 	return out, err
 }
 
-// sweep deletes what a crash left: trash, and directories without a record.
+// sweep deletes what a crash left: trash, names and directories without a record.
+// It looks at everything, so it does so once in staleAge.
 func (e *Engine) sweep() {
+	stamp := e.Paths.Swept()
+	if info, err := os.Stat(stamp); err == nil && time.Since(info.ModTime()).Abs() < staleAge {
+		return
+	}
+	if f, err := os.Create(stamp); err == nil { // which sets its time
+		f.Close()
+	}
+	e.sweepNames()
 	if entries, err := os.ReadDir(e.Paths.Trash()); err == nil {
 		for _, entry := range entries {
 			path := filepath.Join(e.Paths.Trash(), entry.Name())
@@ -186,4 +195,29 @@ func (e *Engine) sweep() {
 			os.RemoveAll(dir)
 		}
 	}
+}
+
+// sweepNames frees names whose container is gone, and takes the files with which
+// names are reserved.
+func (e *Engine) sweepNames() {
+	entries, err := os.ReadDir(e.Paths.Names())
+	if err != nil {
+		return
+	}
+	for _, entry := range entries {
+		path := e.Paths.Name(entry.Name())
+		if !olderThan(path, staleAge) {
+			continue
+		}
+		if strings.HasPrefix(entry.Name(), ".") {
+			os.Remove(path)
+		} else if id, err := os.ReadFile(path); err == nil && !lexists(e.Paths.Container(string(id))) {
+			os.Remove(path)
+		}
+	}
+}
+
+func lexists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }

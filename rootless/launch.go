@@ -29,7 +29,7 @@ func (l *launch) config() {
 		TTY: c.Spec.Process.TTY, Stdin: c.Spec.Process.Stdin,
 		Log:     LogOf(c),
 		Restart: c.Spec.Lifecycle.Restart, RestartMax: c.Spec.Lifecycle.RestartMax,
-		PIDFile:    c.Spec.Lifecycle.PIDFile,
+		PIDFile: c.Spec.Lifecycle.PIDFile, MonitorPIDFile: c.Spec.Lifecycle.MonitorPIDFile,
 		AutoRemove: c.Spec.Lifecycle.AutoRemove,
 		Trash:      p.Trash(),
 		Names:      []string{p.Name(c.Spec.Name)},

@@ -46,7 +46,12 @@ func (l *launch) document(ctx context.Context) (*runtime.Document, error) {
 	if in.KernelCaps, err = oci.KernelCapabilities(); err != nil {
 		return nil, err
 	}
+	accounts(spec, doc)
 	l.nameFiles(&in)
+	if err := l.timeZone(&in); err != nil {
+		return nil, err
+	}
+	chrootFiles(spec, &in)
 	if spec.Process.Init {
 		if err := l.reaper(&in); err != nil {
 			return nil, err

@@ -115,7 +115,7 @@ func (e *Engine) resolve(ctx context.Context, name, platform string, opts Create
 	}
 	err = e.ImageHelper(ctx, image.Request{Pull: &image.PullRequest{
 		References: []string{name}, Platform: platform, Policy: policy, TLSVerify: opts.TLSVerify,
-		AuthFile: opts.AuthFile, Quiet: opts.Quiet, Progress: "stderr",
+		AuthFile: opts.AuthFile, Creds: opts.Creds, CertDir: opts.CertDir, Retries: opts.Retries, RetryDelay: opts.RetryDelay, Quiet: opts.Quiet, Progress: "stderr",
 	}}, io.Discard)
 	if err != nil {
 		return nil, err

@@ -102,13 +102,30 @@ func (l *launch) start(ctx context.Context, s *Streams) (session *Session, err e
 	if s != nil {
 		l.e.note(l.c, event.Attach)
 	}
+	undo.add(l.killOrphan)
 	if err := l.conn.Start(ctx); err != nil {
-		return nil, err // the monitor has undone what it did
+		if l.c.Look().Monitor() { // we only did not wait for its answer: it goes on
+			*undo = nil
+		}
+		return nil, err // else the monitor has undone what it did
 	}
 	if s == nil {
 		return nil, l.conn.Close()
 	}
 	return &Session{conn: l.conn, streams: s, c: l.c}, nil
+}
+
+// killOrphan ends a program whose monitor was killed before it could say that the
+// program runs: nobody would know of it.
+func (l *launch) killOrphan() error {
+	v := l.c.Look()
+	if v.Live == nil || v.Monitor() {
+		return nil
+	}
+	if err := l.e.killAll(v.Live); err != nil {
+		return err
+	}
+	return waitGone(context.Background(), v)
 }
 
 // begin makes the run directory and chooses the cgroup. Where the Spec alone says

@@ -54,6 +54,7 @@ func TestScripts(t *testing.T) {
 			"eventually": command(eventually),
 			"field":      command(field),
 			"killed":     command(killed),
+			"crashed":    command(crashed),
 			"parallel":   command(parallel),
 			"registry":   command(startRegistry),
 			"images":     command(images),
@@ -408,6 +409,8 @@ func condition(word string) (bool, error) {
 		return os.Getenv("MOSS_MANY") != "", nil
 	case "hostip": // this machine has an address beside loopback
 		return hostAddress() != "", nil
+	case "zoneinfo": // the machine knows time zones
+		return exists("/usr/share/zoneinfo/Asia/Tokyo") && exists("/etc/localtime"), nil
 	case "debian": // an image of Debian packages was made
 		return exists(os.Getenv("MOSS_DEBIAN")), nil
 	case "ipv6":

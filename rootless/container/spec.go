@@ -71,7 +71,34 @@ type Process struct {
 	// Rlimits by lower-case name without "rlimit_": "nofile".
 	Rlimits     []Rlimit `json:",omitempty"`
 	Init        bool     `json:",omitempty"` // --init: a minimal reaper is PID 1
+	InitPath    string   `json:",omitempty"` // of the host, in place of that reaper
 	OOMScoreAdj *int     `json:",omitempty"`
+
+	// EnvMerge are NAME=value with ${NAME}s of the image's environment; create
+	// uses them up.
+	EnvMerge    []string `json:",omitempty"`
+	UnsetEnvAll bool     `json:",omitempty"`
+	// SystemdMode is "" or "true" (when the program is systemd), "false" or "always";
+	// Systemd is what create made of it.
+	SystemdMode string `json:",omitempty"`
+	Systemd     bool   `json:",omitempty"`
+	// Personality is LINUX or LINUX32 and flags of personality(2).
+	Personality []string `json:",omitempty"`
+	// NoPasswd is --passwd=false: nothing is added to /etc/passwd and /etc/group.
+	NoPasswd    bool       `json:",omitempty"`
+	PasswdEntry string     `json:",omitempty"` // the line to add, with $USERNAME, $UID, $GID, $NAME, $HOME
+	GroupEntry  string     `json:",omitempty"` // likewise, with $GROUPNAME, $GID, $USERLIST
+	HostUsers   []HostUser `json:",omitempty"`
+	// TimeZone is a name below /usr/share/zoneinfo of the host, or local.
+	TimeZone string `json:",omitempty"`
+}
+
+// HostUser is a user of the host that the container knows too.
+type HostUser struct {
+	Name     string
+	UID, GID int
+	Comment  string `json:",omitempty"`
+	Home     string
 }
 
 // Rlimit is one --ulimit; -1 is unlimited.
@@ -92,6 +119,11 @@ type Rootfs struct {
 	// ImageVolumes is what is done with the image's VOLUMEs: "anonymous" (""),
 	// "tmpfs" or "ignore".
 	ImageVolumes string `json:",omitempty"`
+	// SystemdSize is the size of each tmpfs of systemd, in bytes; nil means 64 MiB, 0
+	// half of the memory.
+	SystemdSize *int64 `json:",omitempty"`
+	// ChrootDirs are directories in the container that get the files of /etc too.
+	ChrootDirs []string `json:",omitempty"`
 }
 
 // Mount is one -v, --mount, --tmpfs or image VOLUME.
@@ -136,6 +168,9 @@ type Network struct {
 	DNSOptions []string `json:",omitempty"`
 	AddHosts   []string `json:",omitempty"` // name:address, address may be host-gateway
 	NoHosts    bool     `json:",omitempty"`
+	NoHostname bool     `json:",omitempty"` // the image's /etc/hostname stays
+	// HostsFile is what /etc/hosts begins with: "" or "none", "image", or a path.
+	HostsFile string `json:",omitempty"`
 }
 
 // NetworkAttachment is one --network NAME[:ip=…,mac=…,alias=…].
@@ -201,14 +236,18 @@ type IODevice struct {
 
 // Lifecycle describes what happens around the process.
 type Lifecycle struct {
-	AutoRemove  bool     `json:",omitempty"`
-	Restart     string   `json:",omitempty"` // "", "no", "on-failure", "always", "unless-stopped"
-	RestartMax  int      `json:",omitempty"` // on-failure:N; 0 is no limit
-	StopSignal  string   `json:",omitempty"` // "SIGTERM" or a number; "" means the image's, then SIGTERM
-	StopTimeout *int     `json:",omitempty"` // seconds; nil means 10
-	PIDFile     string   `json:",omitempty"`
-	CIDFile     string   `json:",omitempty"`
-	Volumes     []string `json:",omitempty"` // anonymous volumes made for it
+	AutoRemove  bool   `json:",omitempty"`
+	Restart     string `json:",omitempty"` // "", "no", "on-failure", "always", "unless-stopped"
+	RestartMax  int    `json:",omitempty"` // on-failure:N; 0 is no limit
+	StopSignal  string `json:",omitempty"` // "SIGTERM" or a number; "" means the image's, then SIGTERM
+	StopTimeout *int   `json:",omitempty"` // seconds; nil means 10
+	PIDFile     string `json:",omitempty"`
+	CIDFile     string `json:",omitempty"`
+	// MonitorPIDFile gets the PID of the monitor.
+	MonitorPIDFile string `json:",omitempty"`
+	// Requires are containers that are started before this one: IDs, after create.
+	Requires []string `json:",omitempty"`
+	Volumes  []string `json:",omitempty"` // anonymous volumes made for it
 }
 
 // Log says where the output goes.

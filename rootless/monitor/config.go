@@ -87,6 +87,8 @@ type Config struct {
 	Limits  map[string]string `json:",omitempty"` // cgroup file -> value, written before the birth (after a restart too)
 	Unmount []string          `json:",omitempty"` // mounts in this namespace to undo (fuse-overlayfs)
 	PIDFile string            `json:",omitempty"`
+	// MonitorPIDFile gets this process's PID.
+	MonitorPIDFile string `json:",omitempty"`
 
 	// AutoRemove removes the container's record at the end: Dir is renamed into
 	// Trash, Names (the reservation files, as long as they hold the ID; where it

@@ -84,6 +84,9 @@ func (m *monitor) prepare(meanwhile func() error) error {
 	if err == nil {
 		err = writePIDFile(c.PIDFile, m.pid)
 	}
+	if err == nil {
+		err = writePIDFile(c.MonitorPIDFile, os.Getpid())
+	}
 	if err == nil && c.Network == nil {
 		err = m.announce()
 	}

@@ -25,6 +25,11 @@ func mounts(c *container.Spec, in Input) ([]specs.Mount, error) {
 			out = replace(out, specs.Mount{Destination: dir, Type: "tmpfs", Source: "tmpfs", Options: []string{"rw", "rprivate", "nosuid", "nodev", "tmpcopyup"}})
 		}
 	}
+	if c.Process.Systemd {
+		for _, m := range systemdMounts(c) {
+			out = replace(out, m)
+		}
+	}
 	nodes, err := devices(c)
 	if err != nil {
 		return nil, err
@@ -69,7 +74,8 @@ func defaultMounts(c *container.Spec, in Input) []specs.Mount {
 	out = append(out, sys)
 
 	cgroup := specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"rprivate", "nosuid", "noexec", "nodev", "relatime"}}
-	if !c.Security.Privileged {
+	// systemd, as process 1, makes cgroups of its own.
+	if !c.Security.Privileged && !(c.Process.Systemd && c.Namespaces.Cgroup != "host") {
 		cgroup.Options = append(cgroup.Options, "ro")
 	}
 	out = append(out, cgroup)
@@ -104,4 +110,21 @@ func ipc(c *container.Spec, in Input) []specs.Mount {
 		return out
 	}
 	return append(out, specs.Mount{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", fmt.Sprintf("size=%d", size)}})
+}
+
+// systemdMounts are the file systems in memory that systemd wants to find; see
+// systemd.io/CONTAINER_INTERFACE.
+func systemdMounts(c *container.Spec) []specs.Mount {
+	options := []string{"rw", "rprivate", "nosuid", "nodev", "tmpcopyup"}
+	switch size := c.Rootfs.SystemdSize; {
+	case size == nil:
+		options = append(options, "size=64m")
+	case *size > 0: // else half of the memory, as the kernel has it; tmpfs(5)
+		options = append(options, fmt.Sprintf("size=%d", *size))
+	}
+	var out []specs.Mount
+	for _, dir := range []string{"/run", "/run/lock", "/tmp", "/var/log/journal"} {
+		out = append(out, specs.Mount{Destination: dir, Type: "tmpfs", Source: "tmpfs", Options: options})
+	}
+	return out
 }

@@ -74,10 +74,23 @@ func Build(c *container.Spec, in Input) (*specs.Spec, error) {
 		},
 	}
 	s.Process.User.Umask = c.Process.Umask
+	s.Linux.Personality = Personality(c)
 	if !c.Security.Privileged {
 		s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = paths(c)
 	}
 	return s, nil
+}
+
+// Personality is the execution domain that was asked for, nil for none.
+func Personality(c *container.Spec) *specs.LinuxPersonality {
+	if len(c.Process.Personality) == 0 {
+		return nil
+	}
+	p := &specs.LinuxPersonality{Domain: specs.LinuxPersonalityDomain(c.Process.Personality[0])}
+	for _, flag := range c.Process.Personality[1:] {
+		p.Flags = append(p.Flags, specs.LinuxPersonalityFlag(flag))
+	}
+	return p
 }
 
 // args puts the reaper of --init before the program.

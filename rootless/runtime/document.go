@@ -28,6 +28,10 @@ type Document struct {
 	User string `json:",omitempty"`
 	// Groups are more groups by name or number, looked up likewise.
 	Groups []string `json:",omitempty"`
+	// Passwd and Group are lines for the container's /etc/passwd and /etc/group,
+	// where it has those files.
+	Passwd []Entry `json:",omitempty"`
+	Group  []Entry `json:",omitempty"`
 	// KeepGroups leaves the caller's supplementary groups as they are.
 	KeepGroups bool `json:",omitempty"`
 	// SetHome adds HOME from /etc/passwd when the environment has none.
@@ -47,6 +51,13 @@ type Document struct {
 	// NoPivot moves the root filesystem in place of pivot_root(2), which does not
 	// work on an initial ramdisk.
 	NoPivot bool `json:",omitempty"`
+}
+
+// Entry is a line that is added to /etc/passwd or /etc/group unless there is one
+// of its name, or with ByID of its number. $GID in it is the group of User.
+type Entry struct {
+	Line string
+	ByID bool `json:",omitempty"`
 }
 
 // Overlay is an overlay mount.

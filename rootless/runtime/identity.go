@@ -107,13 +107,19 @@ func readTable(name string) (table, error) {
 		return nil, fmt.Errorf("cannot read %q of the container: %w", name, err)
 	}
 	defer unix.Close(fd)
+	t, _, err := parseTable(fd, name)
+	return t, err
+}
+
+// parseTable reads an open table, and tells its size.
+func parseTable(fd int, name string) (table, int64, error) {
 	var st unix.Stat_t
 	if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > 64<<20 {
-		return nil, fmt.Errorf("cannot read %q of the container: not a regular file of that kind", name)
+		return nil, -1, fmt.Errorf("cannot read %q of the container: not a regular file of that kind", name)
 	}
 	data, err := readAll(fd)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read %q of the container: %w", name, err)
+		return nil, -1, fmt.Errorf("cannot read %q of the container: %w", name, err)
 	}
 	var t table
 	for line := range strings.Lines(string(data)) {
@@ -122,7 +128,7 @@ func readTable(name string) (table, error) {
 			t = append(t, strings.Split(line, ":"))
 		}
 	}
-	return t, nil
+	return t, int64(len(data)), nil
 }
 
 // find returns the first line with that value in a column, nil if there is none.

@@ -129,6 +129,15 @@ func setIOPriority(p *specs.LinuxIOPriority) error {
 	return nil
 }
 
+// personalityFlags of linux/personality.h; the OCI specification names none.
+func personalityFlags() map[specs.LinuxPersonalityFlag]uintptr {
+	return map[specs.LinuxPersonalityFlag]uintptr{
+		"UNAME26": 0x20000, "ADDR_NO_RANDOMIZE": 0x40000, "FDPIC_FUNCPTRS": 0x80000, "MMAP_PAGE_ZERO": 0x100000,
+		"ADDR_COMPAT_LAYOUT": 0x200000, "READ_IMPLIES_EXEC": 0x400000, "ADDR_LIMIT_32BIT": 0x800000, "SHORT_INODE": 0x1000000,
+		"WHOLE_SECONDS": 0x2000000, "STICKY_TIMEOUTS": 0x4000000, "ADDR_LIMIT_3GB": 0x8000000,
+	}
+}
+
 // setPersonality calls personality(2).
 func setPersonality(p *specs.LinuxPersonality) error {
 	if p == nil {
@@ -138,8 +147,12 @@ func setPersonality(p *specs.LinuxPersonality) error {
 	if !ok {
 		return fmt.Errorf("cannot set personality: unknown domain %q", p.Domain)
 	}
-	if len(p.Flags) > 0 {
-		return fmt.Errorf("cannot set personality: unknown flag %q", p.Flags[0])
+	for _, flag := range p.Flags {
+		bit, ok := personalityFlags()[flag]
+		if !ok {
+			return fmt.Errorf("cannot set personality: unknown flag %q", flag)
+		}
+		domain |= bit
 	}
 	if _, _, errno := unix.RawSyscall(unix.SYS_PERSONALITY, domain, 0, 0); errno != 0 {
 		return fmt.Errorf("cannot set personality %s: %w", p.Domain, errno)

@@ -49,6 +49,9 @@ func (s *stage) filesystem() error {
 	if err := s.sysctls(); err != nil {
 		return err
 	}
+	if err := s.accounts(); err != nil {
+		return err
+	}
 	if err := s.protect(); err != nil {
 		return err
 	}

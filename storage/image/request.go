@@ -1,5 +1,7 @@
 package image
 
+import "time"
+
 // Request is what moss asks of moss-image, the helper that alone opens the
 // store: one JSON document on its descriptor 3. The helper prints progress and
 // results itself, on the descriptors it inherits, and exits with moss's codes.
@@ -40,7 +42,9 @@ type PullRequest struct {
 	AllTags    bool
 	// Progress "stderr" draws on stderr and prints no ID: for run and create.
 	Progress string
-	Retries  int
+	Retries  int // 0 is the default; less is none
+	// RetryDelay is the pause before each further try; 0 is the default.
+	RetryDelay time.Duration `json:",omitempty"`
 }
 
 // PushRequest sends an image to a registry.

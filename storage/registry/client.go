@@ -38,7 +38,9 @@ type Access struct {
 	AuthFile  string // "": the usual files
 	Creds     string // USER[:PASSWORD]
 	CertDir   string
-	Retries   int // 0: 3
+	Retries   int // 0: 3; less: none
+	// RetryDelay is the pause before each further try; 0 is half a second, doubled each time.
+	RetryDelay time.Duration
 }
 
 // insecure says whether plain HTTP and unknown certificates will do.
@@ -55,6 +57,7 @@ type client struct {
 	repo    name.Repository
 	http    *http.Client
 	retries int
+	delay   time.Duration
 }
 
 // connect greets the registry of a source and logs in; actions are "pull" or
@@ -76,8 +79,8 @@ func connect(ctx context.Context, sys *types.SystemContext, src source, access A
 	if err != nil {
 		return nil, err
 	}
-	c := &client{ref: src.ref, repo: repo, retries: access.Retries}
-	if c.retries <= 0 {
+	c := &client{ref: src.ref, repo: repo, retries: access.Retries, delay: access.RetryDelay}
+	if c.retries == 0 {
 		c.retries = 3
 	}
 	err = c.retry(ctx, func() error {
@@ -322,7 +325,10 @@ func retryAfter(resp *http.Response) time.Duration {
 // retry runs try again, with growing pauses, after what may pass: a lost
 // connection, 429 and 5xx.
 func (c *client) retry(ctx context.Context, try func() error) error {
-	pause := 500 * time.Millisecond
+	pause := c.delay
+	if pause == 0 {
+		pause = 500 * time.Millisecond
+	}
 	for n := 0; ; n++ {
 		err := try()
 		if err == nil || n >= c.retries || !passing(err) || ctx.Err() != nil {
@@ -336,7 +342,9 @@ func (c *client) retry(ctx context.Context, try func() error) error {
 		if werr := pauseFor(ctx, wait); werr != nil {
 			return err
 		}
-		pause *= 2
+		if c.delay == 0 {
+			pause *= 2
+		}
 	}
 }
 

@@ -80,6 +80,9 @@ type ContainerFlags struct {
 	SecurityOpt []string `words:"no-new-privileges seccomp= seccomp=unconfined apparmor= label=disable mask= unmask= unmask=ALL proc-opts= systempaths=unconfined" sep:"none" help:"seccomp=, apparmor=, label=, no-new-privileges, mask=, unmask=, proc-opts=, systempaths=unconfined." placeholder:"OPTION" group:"Security"`
 	Sysctl      []string `sep:"none" help:"Kernel parameter of the container's namespaces." placeholder:"KEY=VALUE" group:"Security"`
 
+	AccountFlags
+	InitFlags
+	PullFlags
 	LimitFlags
 	CgroupFlags
 

@@ -37,14 +37,15 @@ func directory(path string) error {
 type PullCmd struct {
 	Globals
 	RegistryFlags
-	AllTags  bool     `short:"a" help:"Every tag of the repository."`
-	Platform string   `help:"Platform of the image." placeholder:"OS/ARCH[/VARIANT]"`
-	Arch     string   `help:"Architecture of the image." placeholder:"ARCH"`
-	OS       string   `name:"os" help:"Operating system of the image." placeholder:"OS"`
-	Variant  string   `help:"Variant of the image's architecture." placeholder:"VARIANT"`
-	Policy   string   `words:"always missing never newer" help:"When to pull: always (the default), missing, never or newer." placeholder:"POLICY"`
-	Retry    *int     `help:"How often to try again." placeholder:"N"`
-	Image    []string `arg:"" help:"Name of an image in a registry."`
+	AllTags    bool     `short:"a" help:"Every tag of the repository."`
+	Platform   string   `help:"Platform of the image." placeholder:"OS/ARCH[/VARIANT]"`
+	Arch       string   `help:"Architecture of the image." placeholder:"ARCH"`
+	OS         string   `name:"os" help:"Operating system of the image." placeholder:"OS"`
+	Variant    string   `help:"Variant of the image's architecture." placeholder:"VARIANT"`
+	Policy     string   `words:"always missing never newer" help:"When to pull: always (the default), missing, never or newer." placeholder:"POLICY"`
+	Retry      *int     `help:"How often to try again." placeholder:"N"`
+	RetryDelay string   `help:"Pause before each try; growing ones when not given." placeholder:"DURATION"`
+	Image      []string `arg:"" help:"Name of an image in a registry."`
 
 	request image.PullRequest
 }
@@ -59,7 +60,8 @@ func (cmd *PullCmd) prepare() error {
 	})
 	v.check(cmd.Platform != "" && cmd.Arch+cmd.OS+cmd.Variant != "", "--platform cannot be combined with --arch, --os or --variant")
 	v.one("policy", cmd.Policy, oneOf("always", "missing", "never", "newer"))
-	v.check(cmd.Retry != nil && *cmd.Retry < 0, "invalid value for flag --retry: it is negative")
+	retries := PullFlags{Retry: cmd.Retry, RetryDelay: cmd.RetryDelay}
+	retries.check(v)
 	cmd.request = image.PullRequest{
 		References: cmd.Image, Platform: f.platform(), Policy: cmd.Policy, TLSVerify: cmd.TLSVerify, AuthFile: cmd.Authfile,
 		Creds: cmd.Creds, CertDir: cmd.CertDir, Quiet: cmd.Quiet, AllTags: cmd.AllTags,
@@ -67,9 +69,7 @@ func (cmd *PullCmd) prepare() error {
 	if cmd.Policy == "" {
 		cmd.request.Policy = "always"
 	}
-	if cmd.Retry != nil {
-		cmd.request.Retries = *cmd.Retry
-	}
+	cmd.request.Retries, cmd.request.RetryDelay = retries.retries()
 	return v.err
 }
 

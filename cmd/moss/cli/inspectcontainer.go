@@ -156,6 +156,9 @@ type configView struct {
 	Umask         string   `json:",omitempty"`
 	StopTimeout   int
 	Passwd        bool
+	SystemdMode   bool                `json:",omitempty"`
+	Timezone      string              `json:",omitempty"`
+	ChrootDirs    []string            `json:",omitempty"`
 	ExposedPorts  map[string]struct{} `json:",omitempty"`
 }
 
@@ -338,7 +341,7 @@ func (r psRow) config() configView {
 		Hostname: s.Network.Hostname, User: p.User, AttachStdin: p.Stdin, AttachStdout: true, AttachStderr: true, Tty: p.TTY,
 		OpenStdin: p.Stdin, Env: p.Env, Cmd: r.command(), Image: r.Image(), WorkingDir: p.Dir, Entrypoint: entrypointOf(s, r.images.get),
 		Labels: s.Labels, Annotations: s.Annotations, StopSignal: stopSignalName(s), CreateCommand: s.CreateCommand, Umask: "0022",
-		StopTimeout: 10, Passwd: true,
+		StopTimeout: 10, Passwd: !p.NoPasswd, SystemdMode: p.Systemd, Timezone: p.TimeZone, ChrootDirs: s.Rootfs.ChrootDirs,
 	}
 	if p.Umask != nil {
 		v.Umask = fmt.Sprintf("%04o", *p.Umask)

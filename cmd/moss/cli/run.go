@@ -170,8 +170,10 @@ func (c *call) create(ctx context.Context, spec *container.Spec, f *ContainerFla
 // createOptions are those of the flags; the Spec gets what needs other containers.
 func (c *call) createOptions(spec *container.Spec, f *ContainerFlags) (opts rootless.CreateOptions, err error) {
 	spec.CreateCommand = c.Args
+	retries, delay := f.retries()
 	return rootless.CreateOptions{
 		Pull: f.Pull, Replace: f.Replace, Quiet: f.Quiet, TLSVerify: f.TLSVerify, AuthFile: f.Authfile,
+		Creds: f.Creds, CertDir: f.CertDir, Retries: retries, RetryDelay: delay,
 	}, c.mountVolumesFrom(spec, f.VolumesFrom)
 }
 

@@ -42,6 +42,8 @@ func (f *ContainerFlags) Spec(args []string) (*container.Spec, error) {
 	r.ports()
 	r.namespaces()
 	r.security()
+	r.accounts()
+	r.first()
 	r.resources()
 	r.life()
 	if r.err != nil {
@@ -132,6 +134,7 @@ func (r *specReader) image(args []string) {
 	s.Image.Platform = f.platform()
 	r.one("os", f.OS, oneOf("linux"))
 	r.one("authfile", f.Authfile, readable)
+	f.PullFlags.check(&r.flagValues)
 	if !f.Rootfs || len(args) == 0 {
 		return
 	}
@@ -205,7 +208,12 @@ func (r *specReader) environment() {
 		}
 		return nil
 	})
-	p.UnsetEnv = f.UnsetEnv
+	p.UnsetEnv, p.UnsetEnvAll = f.UnsetEnv, f.UnsetEnvAll
+	r.each("env-merge", f.EnvMerge, func(v string) error {
+		_, _, err := syntax.KeyValue(v, false)
+		return err
+	})
+	p.EnvMerge = f.EnvMerge
 	if f.EnvHost {
 		p.Env = append(p.Env, r.environ...)
 	}

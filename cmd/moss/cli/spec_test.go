@@ -27,6 +27,18 @@ func specOf(t *testing.T, words ...string) (*container.Spec, error) {
 
 // badValues has for each flag of run that takes a value some that are wrong.
 var badValues = map[string][]string{
+	"passwd-entry":  {"x"},
+	"group-entry":   {"x"},
+	"hostuser":      {"no-such-user"},
+	"tz":            {"No/Where", "../x"},
+	"systemd":       {"perhaps"},
+	"personality":   {"x", "LINUX,y"},
+	"chrootdirs":    {"x"},
+	"hosts-file":    {"/no/such"},
+	"env-merge":     {"x"},
+	"cert-dir":      {"/no/such"},
+	"retry":         {"x", "-1"},
+	"retry-delay":   {"x", "-1s"},
 	"name":          {"a b", "-x", "a/b"},
 	"label":         {"=x"},
 	"label-file":    {"/no/such"},
@@ -84,6 +96,7 @@ var badValues = map[string][]string{
 	"pids-limit":    {"x", "-2"},
 	"blkio-weight":  {"x", "5", "1001"},
 
+	"shm-size-systemd": {"x"}, "conmon-pidfile": {"/no/such/dir/pid"},
 	"memory-reservation": {"x"}, "blkio-weight-device": {"x", "/dev/null:100", "/no/such:100"},
 	"device-read-bps": {"x", "/no/such:1mb"}, "device-write-bps": {"x"}, "device-read-iops": {"x"}, "device-write-iops": {"x"},
 
@@ -104,7 +117,7 @@ var badValues = map[string][]string{
 
 // freeValues are flags whose value may be any text, and the flags that are
 // combined wrongly further below.
-var freeValues = []string{"arch", "variant", "group-add", "dns-search", "dns-option", "cgroup-parent", "memory-swap", "root", "runroot"}
+var freeValues = []string{"arch", "variant", "group-add", "dns-search", "dns-option", "cgroup-parent", "memory-swap", "init-path", "requires", "creds", "root", "runroot"}
 
 // Every wrong value is told with the flag's name, and ends with 125.
 func TestBadValues(t *testing.T) {
