@@ -127,7 +127,10 @@ func (p *page) exitStatus(command string) {
 	if strings.HasSuffix(command, "exists") {
 		p.term("1", "It does not exist.")
 	}
-	if command == "rmi" || command == "volume rm" {
+	switch command {
+	case "rm":
+		p.term("2", "A container runs, or is paused.")
+	case "rmi", "volume rm":
 		p.term("2", "A container uses it.")
 	}
 	p.term("125", "moss failed.")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"io"
 	"os"
 	"time"
@@ -80,35 +81,67 @@ func (e *Engine) Attach(ctx context.Context, c *container.Container, s *Streams)
 	return &Session{conn: conn, streams: s, c: c}, nil
 }
 
-// Wait waits for a condition ("" is exited; also a Status) and returns the exit
-// code. What the monitor can tell is waited for without looking at intervals;
-// other conditions are looked at every interval.
-func (e *Engine) Wait(ctx context.Context, c *container.Container, condition string, interval time.Duration) (int, error) {
+// Wait waits for one of several conditions (none is "exited") and returns the exit
+// code, or -1 for a condition that is no end of the container, as podman does. The
+// end is told by the monitor; other conditions are looked at every interval.
+func (e *Engine) Wait(ctx context.Context, c *container.Container, conditions []string, interval time.Duration) (int, error) {
+	if len(conditions) == 0 {
+		conditions = []string{string(container.StatusExited)}
+	}
+	isEnd := func(condition string) bool { return condition == "exited" || condition == "stopped" }
+	forEnd := slices.ContainsFunc(conditions, isEnd)
+	onlyEnd := !slices.ContainsFunc(conditions, func(condition string) bool { return !isEnd(condition) })
 	for {
 		v := c.Look()
-		switch {
-		case condition == "" || condition == "stopped" || condition == string(container.StatusExited):
-			if v.Live == nil {
-				return exitCode(v), nil
-			}
-			if exit, err := client.Wait(ctx, c.RunDir); err == nil {
-				return exit.Code, nil
-			} else if ctx.Err() != nil {
-				return 0, ctx.Err()
-			}
-			if err := waitGone(ctx, v); err != nil {
-				return 0, err
-			}
-			continue
-		case string(v.Status) == condition:
+		if forEnd && v.Live == nil {
 			return exitCode(v), nil
 		}
-		select {
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		case <-time.After(interval): // the user's own --interval
+		if slices.ContainsFunc(conditions, func(condition string) bool { return meets(v, condition) }) {
+			return -1, nil
+		}
+		code, ended, err := e.waitAMoment(ctx, c, v, interval, onlyEnd)
+		if err != nil {
+			return 0, err
+		}
+		if ended && forEnd {
+			return code, nil
 		}
 	}
+}
+
+// meets says whether a container meets a condition of Wait that is not its end.
+func meets(v container.View, condition string) bool {
+	switch condition {
+	case "exited", "stopped":
+		return false
+	case "configured":
+		return v.Status == container.StatusCreated
+	}
+	return condition == string(v.Status)
+}
+
+// waitAMoment waits until the container ends; for no longer than interval, unless
+// its end is all that counts.
+func (e *Engine) waitAMoment(ctx context.Context, c *container.Container, v container.View, interval time.Duration, onlyEnd bool) (code int, ended bool, err error) {
+	moment := ctx
+	if !onlyEnd {
+		var cancel context.CancelFunc
+		moment, cancel = context.WithTimeout(ctx, interval)
+		defer cancel()
+	}
+	if v.Live != nil {
+		exit, err := client.Wait(moment, c.RunDir)
+		switch {
+		case err == nil:
+			return exit.Code, true, nil
+		case ctx.Err() != nil:
+			return 0, false, ctx.Err()
+		case onlyEnd:
+			return 0, false, waitGone(ctx, v)
+		}
+	}
+	<-moment.Done() // the user's own --interval
+	return 0, false, ctx.Err()
 }
 
 func exitCode(v container.View) int {

@@ -73,6 +73,9 @@ func (e *Engine) create(ctx context.Context, spec *container.Spec, opts CreateOp
 	if err := e.fixAuto(spec); err != nil {
 		return nil, err
 	}
+	if err := e.fixJoins(spec); err != nil {
+		return nil, fmt.Errorf("cannot create container: %w", err)
+	}
 	if opts.Replace && spec.Name != "" {
 		if err := e.replace(ctx, spec.Name); err != nil {
 			return nil, err

@@ -171,7 +171,7 @@ func unmountBelow(dir string) {
 // Rename gives a container another name. What knows it by its name in the
 // network learns the new one at the next start.
 func (e *Engine) Rename(ctx context.Context, c *container.Container, name string) (err error) {
-	if err := CheckName(name); err != nil {
+	if err := CheckName(name); err != nil || name == c.Spec.Name {
 		return err
 	}
 	unlock, err := c.Lock(ctx)

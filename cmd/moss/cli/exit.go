@@ -17,7 +17,7 @@ import (
 // container's program.
 const (
 	exitFound    = 1   // rm, rmi, volume rm, network rm: one of them is not there; doctor: something needed fails
-	exitInUse    = 2   // rmi: a container uses the image
+	exitInUse    = 2   // rm: a container runs; rmi, volume rm: a container uses it
 	exitMoss     = 125 // moss failed
 	exitNotExec  = 126 // the program cannot be run
 	exitNotFound = 127 // the program is not there
@@ -142,4 +142,13 @@ func notThere(err error) error {
 		}
 	}
 	return &exitError{code: exitFound, err: err}
+}
+
+// notRemovable gives rm's exit codes: 2 when one of the containers runs, 1 when all
+// that is wrong is that some are not there.
+func notRemovable(err error) error {
+	if errors.Is(err, errdefs.ErrConflict) {
+		return &exitError{code: exitInUse, err: err}
+	}
+	return notThere(err)
 }

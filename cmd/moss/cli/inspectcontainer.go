@@ -3,7 +3,6 @@ package cli
 import (
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -175,7 +174,7 @@ func (c *call) inspectContainer(name string, size bool) (any, error) {
 		Id: s.ID, Created: s.Created, State: r.stateView(), Image: s.Image.ID, ImageDigest: s.Image.Digest, ImageName: r.Image(),
 		Rootfs: s.Rootfs.Path, Pod: s.Pod, StaticDir: ctr.Dir, OCIRuntime: s.Runtime, PidFile: s.Lifecycle.PIDFile,
 		Name: s.Name, RestartCount: r.Restarts(), Driver: "overlay", AppArmorProfile: s.Security.AppArmor, ExecIDs: []string{},
-		Mounts: c.mountViews(s), Dependencies: dependencies(s), NetworkSettings: r.networkSettings(), Config: r.config(),
+		Mounts: c.mountViews(s), Dependencies: rootless.Dependencies(s), NetworkSettings: r.networkSettings(), Config: r.config(),
 		HostConfig: r.hostConfig(),
 	}
 	if v.OCIRuntime == "" {
@@ -218,17 +217,6 @@ func (r psRow) stateView() stateView {
 		}
 	}
 	return v
-}
-
-// dependencies are the containers whose namespaces this one joins.
-func dependencies(s *container.Spec) []string {
-	out := []string{}
-	for _, mode := range []string{s.Network.Mode, s.Namespaces.PID, s.Namespaces.IPC, s.Namespaces.UTS, s.Namespaces.User, s.Namespaces.Cgroup} {
-		if name, ok := strings.CutPrefix(mode, "container:"); ok && !slices.Contains(out, name) {
-			out = append(out, name)
-		}
-	}
-	return out
 }
 
 func (c *call) mountViews(s *container.Spec) []mountView {

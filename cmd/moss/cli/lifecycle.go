@@ -28,7 +28,7 @@ func readTimeout(v *flagValues, name, value string) *time.Duration {
 type StopCmd struct {
 	Globals
 	Selection
-	Time string `short:"t" help:"Seconds before SIGKILL; -1 waits for ever." placeholder:"SECONDS"`
+	Time string `short:"t" aliases:"timeout" help:"Seconds before SIGKILL; -1 waits for ever." placeholder:"SECONDS"`
 
 	timeout *time.Duration
 }
@@ -95,7 +95,7 @@ type RestartCmd struct {
 	Latest    bool     `short:"l" help:"The container that was created last."`
 	Filter    []string `sep:"none" short:"f" help:"Containers that match; see moss-ps(1)." placeholder:"KEY=VALUE"`
 	Cidfile   []string `sep:"none" help:"Read the container's ID from this file." placeholder:"FILE"`
-	Time      string   `short:"t" help:"Seconds before SIGKILL; -1 waits for ever." placeholder:"SECONDS"`
+	Time      string   `short:"t" aliases:"timeout" help:"Seconds before SIGKILL; -1 waits for ever." placeholder:"SECONDS"`
 	Container []string `arg:"" optional:"" help:"Name, ID, or the first digits of an ID."`
 
 	timeout *time.Duration
@@ -176,7 +176,8 @@ type RmCmd struct {
 	Globals
 	Force     bool     `short:"f" help:"Stop those that run first; say nothing of those that are not there."`
 	Volumes   bool     `short:"v" help:"Remove their anonymous volumes too."`
-	Time      string   `short:"t" help:"Seconds before SIGKILL, with --force." placeholder:"SECONDS"`
+	Depend    bool     `help:"Remove the containers that need them, too."`
+	Time      string   `short:"t" aliases:"timeout" help:"Seconds before SIGKILL, with --force." placeholder:"SECONDS"`
 	All       bool     `short:"a" help:"All containers."`
 	Latest    bool     `short:"l" help:"The container that was created last."`
 	Filter    []string `sep:"none" help:"Containers that match; see moss-ps(1)." placeholder:"KEY=VALUE"`
@@ -202,22 +203,29 @@ func (cmd *RmCmd) prepare() error {
 	return cmd.selection().prepare()
 }
 
-// Run ends with exit code 1 when all that is wrong is that containers are not there.
+// Run ends with exit code 1 when all that is wrong is that containers are not there,
+// and with 2 when one of them runs.
 func (cmd *RmCmd) Run(ctx context.Context, c *call) error {
-	list, err := cmd.selection().containers(c, func(v container.View) bool { return cmd.Force || cmd.All || v.Status.CanRemove() })
-	return notThere(errors.Join(err, c.inParallel(list, func(ctr *container.Container) error {
-		return c.Engine.Remove(ctx, ctr, rootless.RemoveOptions{Force: cmd.Force, Volumes: cmd.Volumes, Timeout: cmd.timeout})
-	}, nameGiven(cmd.Container))))
+	list, err := cmd.selection().containers(c, func(container.View) bool { return true })
+	rounds, orderErr := c.Engine.RemovalOrder(list, cmd.Depend)
+	errs := []error{err, orderErr}
+	for _, round := range rounds {
+		errs = append(errs, c.inParallel(round, func(ctr *container.Container) error {
+			return c.Engine.Remove(ctx, ctr, rootless.RemoveOptions{Force: cmd.Force, Volumes: cmd.Volumes, Timeout: cmd.timeout})
+		}, nameGiven(cmd.Container)))
+	}
+	return notRemovable(errors.Join(errs...))
 }
 
 // WaitCmd is "moss wait".
 type WaitCmd struct {
 	Globals
-	Condition string   `words:"exited stopped created running paused removing" help:"What to wait for: exited (the default), stopped, created, running, paused or removing." placeholder:"STATUS"`
-	Ignore    bool     `help:"Print -1 for containers that are not there."`
-	Interval  string   `short:"i" help:"How often to look for a condition that nothing announces; 250ms by default." placeholder:"DURATION"`
-	Latest    bool     `short:"l" help:"The container that was created last."`
-	Container []string `arg:"" optional:"" help:"Name, ID, or the first digits of an ID."`
+	Condition      []string `words:"exited stopped configured created running paused removing" sep:"none" help:"What to wait for: exited (the default), stopped, configured, created, running, paused or removing; given several times, one of them." placeholder:"STATUS"`
+	ExitFirstMatch bool     `help:"Wait until one of several containers meets the condition."`
+	Ignore         bool     `help:"Print -1 for containers that are not there."`
+	Interval       string   `short:"i" help:"How often to look for a condition that nothing announces; 250ms by default." placeholder:"DURATION"`
+	Latest         bool     `short:"l" help:"The container that was created last."`
+	Container      []string `arg:"" optional:"" help:"Name, ID, or the first digits of an ID."`
 
 	interval time.Duration
 }
@@ -229,7 +237,7 @@ func (cmd *WaitCmd) prepare() error {
 		cmd.interval, err = syntax.Interval(s)
 		return err
 	})
-	v.one("condition", cmd.Condition, oneOf("exited", "stopped", "created", "running", "paused", "removing"))
+	v.each("condition", cmd.Condition, oneOf("exited", "stopped", "configured", "created", "running", "paused", "removing"))
 	v.check(!cmd.Latest && len(cmd.Container) == 0, "the name or ID of a container is missing")
 	v.check(cmd.Latest && len(cmd.Container) > 0, "--latest cannot be combined with names of containers")
 	return v.err
@@ -237,21 +245,16 @@ func (cmd *WaitCmd) prepare() error {
 
 // Run waits for one after the other and prints their exit codes.
 func (cmd *WaitCmd) Run(ctx context.Context, c *call) error {
-	var errs []error
 	names := cmd.Container
 	if cmd.Latest {
 		names = []string{""}
 	}
+	if cmd.ExitFirstMatch && len(names) > 1 {
+		return cmd.first(ctx, c, names)
+	}
+	var errs []error
 	for _, name := range names {
-		ctr, err := c.one(name, cmd.Latest)
-		if cmd.Ignore && isNotFound(err) {
-			fmt.Fprintln(c.Out, -1)
-			continue
-		}
-		code := 0
-		if err == nil {
-			code, err = c.Engine.Wait(ctx, ctr, cmd.Condition, cmd.interval)
-		}
+		code, err := cmd.wait(ctx, c, name)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -261,14 +264,52 @@ func (cmd *WaitCmd) Run(ctx context.Context, c *call) error {
 	return errors.Join(errs...)
 }
 
+func (cmd *WaitCmd) wait(ctx context.Context, c *call, name string) (int, error) {
+	ctr, err := c.one(name, cmd.Latest)
+	if cmd.Ignore && isNotFound(err) {
+		return -1, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return c.Engine.Wait(ctx, ctr, cmd.Condition, cmd.interval)
+}
+
+// first waits for all of them, until one is done.
+func (cmd *WaitCmd) first(ctx context.Context, c *call, names []string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type result struct {
+		code int
+		err  error
+	}
+	results := make(chan result, len(names))
+	for _, name := range names {
+		go func() { // ends with its wait, at the latest when the first has returned
+			code, err := cmd.wait(ctx, c, name)
+			results <- result{code, err}
+		}()
+	}
+	r := <-results
+	if r.err == nil {
+		fmt.Fprintln(c.Out, r.code)
+	}
+	return r.err
+}
+
 // RenameCmd is "moss rename".
 type RenameCmd struct {
 	Globals
-	Container string `arg:"" help:"Name, ID, or the first digits of an ID."`
-	Name      string `arg:"" help:"The new name."`
+	Container string `arg:"" optional:"" help:"Name, ID, or the first digits of an ID."`
+	Name      string `arg:"" optional:"" help:"The new name."`
 }
 
-func (cmd *RenameCmd) prepare() error { return syntax.Name(cmd.Name) }
+func (cmd *RenameCmd) prepare() error {
+	if cmd.Name == "" {
+		return usagef("the name or ID of a container and its new name are wanted")
+	}
+	return syntax.Name(cmd.Name)
+}
 
 // Run prints nothing.
 func (cmd *RenameCmd) Run(ctx context.Context, c *call) error {

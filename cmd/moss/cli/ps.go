@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -67,7 +68,7 @@ func (cmd *PsCmd) prepare() (err error) {
 	if cmd.filters, err = parseFilters("filter", cmd.Filter, containerFilters); err != nil {
 		return err
 	}
-	v := &flagValues{}
+	v := &flagValues{grammar: reflect.TypeFor[PsCmd]()}
 	v.one("sort", cmd.Sort, oneOf("command", "created", "id", "image", "names", "runningfor", "size", "status"))
 	v.check(cmd.Quiet && (cmd.Size || cmd.Namespace), "--quiet cannot be combined with --size or --ns")
 	v.check(cmd.Size && cmd.Namespace, "--size cannot be combined with --ns")
