@@ -58,6 +58,9 @@ func parse(name string, cmd any, args []string) error {
 			return errHelp
 		}
 	}
+	if ordered, changed := flagsFirst(whole.Type(), args); changed {
+		return parse(name, cmd, ordered)
+	}
 	return parseWhole(name, cmd, args)
 }
 

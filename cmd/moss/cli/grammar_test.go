@@ -123,6 +123,33 @@ func TestShortGrammarIsTheWhole(t *testing.T) {
 	}
 }
 
+// Flags may stand between the arguments of a list, and not between those of another program.
+func TestFlagsAmongArguments(t *testing.T) {
+	for line, want := range map[string]string{
+		"stop a -t 0 b":               "[a b] 0 false",
+		"stop a b --ignore --time=3":  "[a b] 3 true",
+		"stop -it 5 a --filter x=y b": "[a b] 5 true",
+		"stop a -i -- -t b":           "[a -t b]  true",
+		"stop a -t0 b":                "[a b] 0 false",
+	} {
+		e, name, rest, err := lookup(strings.Fields(line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := e.New().(*StopCmd)
+		if err := parse("moss "+name, cmd, rest); err != nil {
+			t.Errorf("%s: %v", line, err)
+			continue
+		}
+		if got := fmt.Sprint(withoutDashes(cmd.Container), " ", cmd.Time, " ", cmd.Ignore); got != want {
+			t.Errorf("%s: %s, want %s", line, got, want)
+		}
+	}
+	if err := parse("moss stop", new(StopCmd), strings.Fields("a --nonsense b")); err == nil || !strings.Contains(err.Error(), "--nonsense") {
+		t.Error(err)
+	}
+}
+
 // What stands behind the image is the container's.
 func TestArgumentsAfterTheImage(t *testing.T) {
 	for line, want := range map[string][]string{
