@@ -113,3 +113,32 @@ func passwdLine(spec *container.Spec, u container.HostUser) string {
 	}
 	return strings.NewReplacer("$USERNAME", u.Name, "$UID", strconv.Itoa(u.UID), "$GID", strconv.Itoa(u.GID), "$NAME", u.Comment, "$HOME", home).Replace(line)
 }
+
+// fixSubIDs turns --subuidname and --subgidname into maps. What /etc/subuid gives to
+// others, newuidmap(1) would not map.
+func fixSubIDs(spec *container.Spec) error {
+	n := &spec.Namespaces
+	if n.SubUIDName == "" {
+		return nil
+	}
+	self, err := userns.Self()
+	if err != nil {
+		return err
+	}
+	own, err := HostUser(strconv.Itoa(self.UID))
+	if err != nil {
+		own.Name = strconv.Itoa(self.UID)
+	}
+	for _, name := range []string{n.SubUIDName, n.SubGIDName} {
+		if name != own.Name && name != strconv.Itoa(self.UID) {
+			return fmt.Errorf("cannot map the subordinate IDs of %q: only your own can be mapped, those of %q", name, own.Name)
+		}
+	}
+	if self.UIDs < 2 || self.GIDs < 2 {
+		return fmt.Errorf("cannot map the subordinate IDs of %q: there are none", own.Name)
+	}
+	n.SubUIDName, n.SubGIDName, n.User = "", "", "map"
+	n.UIDMap = []string{"0:1:" + strconv.Itoa(self.UIDs-1)}
+	n.GIDMap = []string{"0:1:" + strconv.Itoa(self.GIDs-1)}
+	return nil
+}

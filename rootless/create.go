@@ -67,6 +67,12 @@ func (e *Engine) create(ctx context.Context, spec *container.Spec, opts CreateOp
 	if err := e.complete(spec, img); err != nil {
 		return nil, err
 	}
+	if err := fixSubIDs(spec); err != nil {
+		return nil, err
+	}
+	if err := e.fixRequires(spec); err != nil {
+		return nil, err
+	}
 	if err := e.check(ctx, spec); err != nil {
 		return nil, err
 	}

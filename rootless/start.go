@@ -22,6 +22,9 @@ import (
 // ARCHITECTURE.md. With streams it attaches before the program runs; without, the
 // session it returns is nil. If a stage fails, the stages before it are undone.
 func (e *Engine) Start(ctx context.Context, c *container.Container, s *Streams) (*Session, error) {
+	if err := e.startRequired(ctx, &c.Spec); err != nil {
+		return nil, err
+	}
 	unlock, err := c.Lock(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("cannot start container %q: %w", c.Spec.Name, err)
@@ -52,6 +55,9 @@ func (e *Engine) Run(ctx context.Context, spec *container.Spec, opts CreateOptio
 		return nil, nil, err
 	}
 	l.c = c
+	if err := e.startRequired(ctx, &c.Spec); err != nil {
+		return c, nil, err
+	}
 	unlock, err := c.Lock(ctx)
 	if err != nil {
 		return c, nil, fmt.Errorf("cannot start container %q: %w", c.Spec.Name, err)

@@ -146,10 +146,14 @@ type Namespaces struct {
 	User   string   `json:",omitempty"`
 	UIDMap []string `json:",omitempty"` // container:intermediate:size
 	GIDMap []string `json:",omitempty"`
-	PID    string   `json:",omitempty"`
-	IPC    string   `json:",omitempty"` // also "none", "shareable"
-	UTS    string   `json:",omitempty"`
-	Cgroup string   `json:",omitempty"`
+	// SubUIDName and SubGIDName are --subuidname and --subgidname; create turns them
+	// into maps.
+	SubUIDName string `json:",omitempty"`
+	SubGIDName string `json:",omitempty"`
+	PID        string `json:",omitempty"`
+	IPC        string `json:",omitempty"` // also "none", "shareable"
+	UTS        string `json:",omitempty"`
+	Cgroup     string `json:",omitempty"`
 }
 
 // Network describes how the container is connected.

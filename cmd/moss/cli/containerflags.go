@@ -66,13 +66,15 @@ type ContainerFlags struct {
 	IP6          string   `name:"ip6" help:"IPv6 address on the container's network." placeholder:"IP" group:"Network"`
 	MACAddress   string   `name:"mac-address" help:"Hardware address on the container's network." placeholder:"MAC" group:"Network"`
 
-	Userns   string   `words:"host keep-id nomap auto" help:"User namespace: host, keep-id, nomap, auto, container:ID or ns:PATH." placeholder:"MODE" group:"Namespaces"`
-	UIDMap   []string `name:"uidmap" sep:"none" help:"Map user IDs." placeholder:"CONTAINER:INTERMEDIATE[:SIZE]" group:"Namespaces"`
-	GIDMap   []string `name:"gidmap" sep:"none" help:"Map group IDs." placeholder:"CONTAINER:INTERMEDIATE[:SIZE]" group:"Namespaces"`
-	PID      string   `words:"private host" name:"pid" help:"PID namespace: private, host, container:ID or ns:PATH." placeholder:"MODE" group:"Namespaces"`
-	IPC      string   `words:"private shareable none host" name:"ipc" help:"IPC namespace: private, shareable, none, host, container:ID or ns:PATH." placeholder:"MODE" group:"Namespaces"`
-	UTS      string   `words:"private host" name:"uts" help:"UTS namespace: private, host, container:ID or ns:PATH." placeholder:"MODE" group:"Namespaces"`
-	Cgroupns string   `words:"private host" help:"Cgroup namespace: private, host, container:ID or ns:PATH." placeholder:"MODE" group:"Namespaces"`
+	Userns     string   `words:"host keep-id nomap auto" help:"User namespace: host, keep-id, nomap, auto, container:ID or ns:PATH." placeholder:"MODE" group:"Namespaces"`
+	UIDMap     []string `name:"uidmap" sep:"none" help:"Map user IDs." placeholder:"CONTAINER:INTERMEDIATE[:SIZE]" group:"Namespaces"`
+	GIDMap     []string `name:"gidmap" sep:"none" help:"Map group IDs." placeholder:"CONTAINER:INTERMEDIATE[:SIZE]" group:"Namespaces"`
+	SubUIDName string   `name:"subuidname" help:"Map the user IDs that /etc/subuid gives to this name, which must be your own." placeholder:"NAME" group:"Namespaces"`
+	SubGIDName string   `name:"subgidname" help:"Map the group IDs that /etc/subgid gives to this name, which must be your own." placeholder:"NAME" group:"Namespaces"`
+	PID        string   `words:"private host" name:"pid" help:"PID namespace: private, host, container:ID or ns:PATH." placeholder:"MODE" group:"Namespaces"`
+	IPC        string   `words:"private shareable none host" name:"ipc" help:"IPC namespace: private, shareable, none, host, container:ID or ns:PATH." placeholder:"MODE" group:"Namespaces"`
+	UTS        string   `words:"private host" name:"uts" help:"UTS namespace: private, host, container:ID or ns:PATH." placeholder:"MODE" group:"Namespaces"`
+	Cgroupns   string   `words:"private host" help:"Cgroup namespace: private, host, container:ID or ns:PATH." placeholder:"MODE" group:"Namespaces"`
 
 	Privileged  bool     `help:"Take away every restriction that the user namespace allows to." group:"Security"`
 	CapAdd      []string `words:"ALL CHOWN DAC_OVERRIDE FOWNER FSETID KILL NET_ADMIN NET_BIND_SERVICE NET_RAW SETFCAP SETGID SETPCAP SETUID SYS_ADMIN SYS_CHROOT SYS_NICE SYS_PTRACE SYS_RESOURCE SYS_TIME" sep:"," help:"Add a capability, or ALL." placeholder:"CAPABILITY" group:"Security"`

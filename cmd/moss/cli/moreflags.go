@@ -62,7 +62,6 @@ func (r *specReader) accounts() {
 
 func (r *specReader) first() {
 	f, p := r.f, &r.spec.Process
-	r.check(f.InitPath != "" && !f.Init, "--init-path needs --init")
 	r.one("init-path", f.InitPath, func(v string) error {
 		p.InitPath = r.absolute(v)
 		if info, err := os.Stat(p.InitPath); err != nil || info.IsDir() || info.Mode()&0o111 == 0 {

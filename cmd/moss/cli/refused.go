@@ -25,6 +25,9 @@ var refusals = [...]refusal{
 	{"run create", "--disable-content-trust", "moss does not know Docker's content trust; containers-policy.json(5) says which signatures an image needs"},
 	{"run create container-clone", "--pod", "moss has no pods; --network, --ipc and --pid container:NAME share another container's namespaces"},
 	{"run create", "--pod-id-file", "moss has no pods; --network, --ipc and --pid container:NAME share another container's namespaces"},
+	{"create", "--init-ctr", "it is for containers of a pod, and moss has no pods; --requires starts another container first"},
+	{"run create", "--decryption-key", "moss does not decrypt images"},
+	{"run create", "--device-cgroup-rule", "only root can load the programs by which cgroup v2 filters devices; --device gives a device that its own permissions allow"},
 	{"container-cleanup", "", "the monitor of each container cleans up when it exits; 'moss rm' does it where a crash left something"},
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"reflect"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"moss/cmd/moss/cli/syntax"
 	"moss/rootless"
 	"moss/rootless/container"
+	"moss/storage/image"
 )
 
 // AttachFlags say how moss stays with a container.
@@ -44,6 +46,7 @@ type RunCmd struct {
 
 	Detach bool     `short:"d" help:"Print the ID and return instead of staying attached." group:"Terminal"`
 	Attach []string `short:"a" sep:"none" help:"Attach only stdin, stdout or stderr." placeholder:"STREAM" group:"Terminal"`
+	RMI    bool     `name:"rmi" help:"Remove the image too when the container exits, unless another container uses it; implies --rm." group:"Life"`
 	Image  []string `arg:"" optional:"" passthrough:"partial" help:"The image, and the command to run in it."`
 
 	spec       *container.Spec
@@ -53,10 +56,15 @@ type RunCmd struct {
 
 // prepare is stage 1: argv becomes a Spec, or an error before anything is made.
 func (cmd *RunCmd) prepare() (err error) {
+	if cmd.RMI {
+		cmd.Rm = true
+	}
 	if cmd.spec, err = cmd.Spec(withoutDashes(cmd.Image)); err != nil {
 		return err
 	}
 	v := &flagValues{grammar: reflect.TypeFor[RunCmd]()}
+	v.check(cmd.RMI && cmd.Detach, "--rmi cannot be combined with --detach: nobody is there to remove the image")
+	v.check(cmd.RMI && cmd.Rootfs, "--rmi cannot be combined with --rootfs: there is no image")
 	cmd.detachKeys = cmd.keys(v)
 	cmd.which = which{in: cmd.Interactive, out: true, err: true}
 	if len(cmd.Attach) > 0 {
@@ -104,10 +112,26 @@ func (cmd *RunCmd) Run(ctx context.Context, c *call) error {
 	}
 	streams, raw := c.streams(cmd.which, cmd.TTY, cmd.detachKeys, cmd.sigProxy())
 	var ctr *container.Container
-	return c.stay(ctx, streams, raw, func() *container.Container { return ctr }, func() (session *rootless.Session, err error) {
+	err := c.stay(ctx, streams, raw, func() *container.Container { return ctr }, func() (session *rootless.Session, err error) {
 		ctr, session, err = c.runContainer(ctx, cmd.spec, &cmd.ContainerFlags, streams)
 		return session, err
 	})
+	if cmd.RMI && ctr != nil {
+		c.removeImageOf(ctx, ctr)
+	}
+	return err
+}
+
+// removeImageOf is --rmi. The exit code stays the container's.
+func (c *call) removeImageOf(ctx context.Context, ctr *container.Container) {
+	using, err := c.Engine.Using()
+	if err != nil || len(using[ctr.Spec.Image.ID]) > 0 { // by this one too, while it runs: somebody detached
+		return
+	}
+	err = c.Engine.ImageHelper(ctx, image.Request{Remove: &image.RemoveRequest{Images: []string{ctr.Spec.Image.ID}, Force: true, InUse: using}}, io.Discard)
+	if err != nil {
+		slog.Warn("the image was not removed", "image", ctr.Spec.Image.Name, "err", err)
+	}
 }
 
 // runContainer is stages 3 to 8.

@@ -128,6 +128,11 @@ func (r *specReader) namespaces() {
 	}
 	r.each("uidmap", f.UIDMap, maps(&ns.UIDMap))
 	r.each("gidmap", f.GIDMap, maps(&ns.GIDMap))
+	if f.SubUIDName+f.SubGIDName != "" {
+		r.check(len(ns.UIDMap)+len(ns.GIDMap) > 0 || f.Userns != "", "--subuidname and --subgidname cannot be combined with --userns, --uidmap or --gidmap")
+		ns.SubUIDName, ns.SubGIDName = or(f.SubUIDName, f.SubGIDName), or(f.SubGIDName, f.SubUIDName)
+		return
+	}
 	if len(ns.UIDMap)+len(ns.GIDMap) == 0 {
 		return
 	}
