@@ -378,6 +378,9 @@ func (e *Engine) check(ctx context.Context, spec *container.Spec) error {
 	if _, err := e.mapping(spec); err != nil {
 		return err
 	}
+	if _, err := hooks(spec); err != nil {
+		return err
+	}
 	_, err = e.limits(ctx, spec)
 	return err
 }

@@ -35,6 +35,9 @@ func (l *launch) config() {
 		Names:      []string{p.Name(c.Spec.Name)},
 		Events:     l.e.Events(), Image: imageName(&c.Spec), Pod: c.Spec.Pod, Labels: c.Spec.Labels,
 	}
+	if native(&c.Spec) && (len(c.Spec.HooksDirs) > 0 || len(c.Spec.Security.CDI) > 0) {
+		l.cfg.Hooks = filepath.Join(c.RunDir, "hooks.json")
+	}
 	if request := request(&c.Spec); request != nil {
 		l.cfg.Network = &monitor.Network{Dirs: l.e.slirpDirs(), Request: *request}
 	}

@@ -60,6 +60,9 @@ func (l *launch) document(ctx context.Context) (*runtime.Document, error) {
 	if doc.Spec, err = oci.Build(spec, in); err != nil {
 		return nil, err
 	}
+	if err := l.hooks(doc, nil); err != nil {
+		return nil, err
+	}
 	return doc, l.seccomp(doc)
 }
 

@@ -29,6 +29,8 @@ func init() {
 		os.Exit(runtime.Init(os.Args[2:]))
 	case "exec-init":
 		os.Exit(runtime.ExecInit(os.Args[2:]))
+	case "hooks":
+		os.Exit(runtime.Hooks(os.Args[2:]))
 	case "bridge":
 		os.Exit(birth.Bridge(os.Args[2:]))
 	}

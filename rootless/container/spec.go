@@ -34,6 +34,8 @@ type Spec struct {
 	Labels      map[string]string `json:",omitempty"`
 	Annotations map[string]string `json:",omitempty"`
 	Pod         string            `json:",omitempty"`
+	// HooksDirs are directories of oci-hooks(5).
+	HooksDirs []string `json:",omitempty"`
 	// Runtime is the OCI runtime by name or path; "" is moss-runtime.
 	Runtime string `json:",omitempty"`
 }
@@ -201,6 +203,10 @@ type Security struct {
 	// ProcOpts are options of the proc mount.
 	ProcOpts []string          `json:",omitempty"`
 	Sysctls  map[string]string `json:",omitempty"`
+	// CDI are devices by the names of the Container Device Interface, vendor/class=name,
+	// looked up in CDIDirs at each start.
+	CDI     []string `json:",omitempty"`
+	CDIDirs []string `json:",omitempty"`
 	// Devices are HOST[:CONTAINER[:rwm]].
 	Devices []string `json:",omitempty"`
 }

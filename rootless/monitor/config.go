@@ -87,6 +87,8 @@ type Config struct {
 	Limits  map[string]string `json:",omitempty"` // cgroup file -> value, written before the birth (after a restart too)
 	Unmount []string          `json:",omitempty"` // mounts in this namespace to undo (fuse-overlayfs)
 	PIDFile string            `json:",omitempty"`
+	// Hooks is the runtime.HooksDocument of the hooks to run; "" where there are none.
+	Hooks string `json:",omitempty"`
 	// MonitorPIDFile gets this process's PID.
 	MonitorPIDFile string `json:",omitempty"`
 

@@ -83,6 +83,7 @@ func (m *monitor) endRun() {
 	}
 	m.program = nil
 	m.lease.release()
+	m.hooks("stop") // as with start, what they say changes nothing
 	m.noteEnd(exit)
 	if !m.stopped && m.policy.wants(exit.Code, m.restarts) {
 		m.waitToRestart(exit)
@@ -155,7 +156,11 @@ func (m *monitor) again() error {
 	if err := m.prepare(func() error { return nil }); err != nil {
 		return err
 	}
-	return m.program.start()
+	if err := m.program.start(); err != nil {
+		return err
+	}
+	m.hooks("start")
+	return nil
 }
 
 // finish undoes everything, and tells it to the clients when nothing is left for

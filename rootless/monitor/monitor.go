@@ -198,6 +198,7 @@ func (m *monitor) begin() bool {
 		return false
 	}
 	m.started = time.Now()
+	m.hooks("start") // that it runs does not depend on them: OCI runtime.md, "Lifecycle"
 	m.note(nil, event.Init, event.Start)
 	starter := m.addClient(startFD, nil)
 	starter.send([]byte{Started})

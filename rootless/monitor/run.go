@@ -136,6 +136,12 @@ func (m *monitor) awaitPrepared() error {
 }
 
 func (m *monitor) becomeReady() error {
+	if n, ok := m.program.(*native); ok && m.cfg.Hooks != "" {
+		n.p.Hooks = func() error {
+			n.hooked = true
+			return m.hooks("create")
+		}
+	}
 	console, err := m.program.ready()
 	if err != nil {
 		return err
@@ -205,6 +211,9 @@ func (m *monitor) undo() {
 func (m *monitor) discardRun() {
 	if m.program != nil {
 		m.program.discard()
+		if n, ok := m.program.(*native); ok && n.hooked {
+			m.hooks("stop")
+		}
 		m.program = nil
 	}
 	m.loop.close(m.pidfd)
@@ -228,6 +237,7 @@ func (m *monitor) newProgram() program {
 type native struct {
 	request birth.Request
 	p       *birth.Process
+	hooked  bool // hooks have been run for it
 }
 
 func (n *native) create(stdio [3]*os.File, extra []*os.File) (int, error) {

@@ -33,6 +33,7 @@ type InitFlags struct {
 	HostsFile      string   `help:"File that /etc/hosts begins with: none (the default), image for the image's, or a path." placeholder:"FILE" group:"Network"`
 	NoHostname     bool     `help:"Leave /etc/hostname as the image has it." group:"Network"`
 	Requires       []string `sep:"," help:"Container that is started before this one." placeholder:"CONTAINER" group:"Life"`
+	HooksDir       []string `sep:"none" help:"Directory of OCI hooks, oci-hooks(5)." placeholder:"DIR" group:"Container"`
 	ConmonPidfile  string   `help:"Write the process ID of the container's monitor to this file." placeholder:"FILE" group:"Life"`
 }
 
@@ -110,6 +111,10 @@ func (r *specReader) first() {
 	r.spec.Network.NoHostname = f.NoHostname
 	r.each("requires", f.Requires, func(string) error { return nil })
 	r.spec.Lifecycle.Requires = f.Requires
+	r.each("hooks-dir", f.HooksDir, func(v string) error {
+		r.spec.HooksDirs = append(r.spec.HooksDirs, r.absolute(v))
+		return directory(v)
+	})
 	r.one("conmon-pidfile", f.ConmonPidfile, func(v string) (err error) {
 		r.spec.Lifecycle.MonitorPIDFile, err = r.writable(v)
 		return err
