@@ -96,6 +96,14 @@ func (e *Engine) Wait(ctx context.Context, c *container.Container, conditions []
 		if forEnd && v.Live == nil {
 			return exitCode(v), nil
 		}
+		for _, condition := range conditions {
+			if condition != container.Healthy && condition != container.HealthUnhealthy {
+				continue
+			}
+			if is, err := healthIs(c, v, condition); is || err != nil {
+				return -1, err
+			}
+		}
 		if slices.ContainsFunc(conditions, func(condition string) bool { return meets(v, condition) }) {
 			return -1, nil
 		}

@@ -208,7 +208,7 @@ func (e *Engine) complete(spec *container.Spec, img *image.Image) error {
 		}
 	}
 	imageVolumes(spec, config)
-	return nil
+	return completeHealth(spec, config.Healthcheck)
 }
 
 // keepUser is the user of keep-id: the caller's own, or the one that was given.

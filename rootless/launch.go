@@ -34,6 +34,11 @@ func (l *launch) config() {
 		Trash:      p.Trash(),
 		Names:      []string{p.Name(c.Spec.Name)},
 		Events:     l.e.Events(), Image: imageName(&c.Spec), Pod: c.Spec.Pod, Labels: c.Spec.Labels,
+		StopTimeout: stopTimeout(&c.Spec, nil),
+		Health:      healthPlan(c.Spec.Health), Timeout: c.Spec.Lifecycle.Timeout,
+	}
+	if sig, err := stopSignal(&c.Spec); err == nil {
+		l.cfg.StopSignal = int(sig)
 	}
 	if native(&c.Spec) && (len(c.Spec.HooksDirs) > 0 || len(c.Spec.Security.CDI) > 0) {
 		l.cfg.Hooks = filepath.Join(c.RunDir, "hooks.json")

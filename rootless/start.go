@@ -194,6 +194,9 @@ func (l *launch) prepare(ctx context.Context) error {
 	if err := l.files(doc); err != nil {
 		return err
 	}
+	if err := l.e.writeChecks(l.c, l.cfg.Cgroup); err != nil {
+		return err
+	}
 	return l.birth(doc)
 }
 

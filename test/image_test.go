@@ -31,9 +31,11 @@ import (
 //	box      the program box under all its names in /bin
 //	full     box with everything that an image can say: entry point, user, volume, port…
 //	layers   box in three layers, in which the upper ones hide files of the lower
+//	checked  box with a HEALTHCHECK
 //	busybox  Debian's busybox-static, where it is installed
 var testImages = map[string]func() (v1.Image, error){
 	"box": boxImage, "full": fullImage, "layers": layersImage, "busybox": busyboxImage,
+	"checked": checkedImage,
 }
 
 var created = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -160,6 +162,15 @@ func layersImage() (v1.Image, error) {
 		return nil, err
 	}
 	return imageOf(v1.Config{Env: []string{"PATH=/bin"}, Cmd: []string{"hello"}}, base, middle, top)
+}
+
+func checkedImage() (v1.Image, error) {
+	layer, err := boxLayer()
+	if err != nil {
+		return nil, err
+	}
+	check := &v1.HealthConfig{Test: []string{"CMD", "true"}, Interval: time.Second, Timeout: 20 * time.Second, Retries: 7}
+	return imageOf(v1.Config{Env: []string{"PATH=/bin"}, Cmd: []string{"sleep"}, Healthcheck: check}, layer)
 }
 
 // busybox is the path of a static busybox of this machine, or "".

@@ -36,4 +36,9 @@ func init() {
 	}
 }
 
-func main() { os.Exit(command.Main(os.Args[1:], version)) }
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == "health-check" {
+		os.Exit(command.HealthCheck(os.Args[2:]))
+	}
+	os.Exit(command.Main(os.Args[1:], version))
+}

@@ -30,6 +30,7 @@ type Spec struct {
 	Resources  Resources
 	Lifecycle  Lifecycle
 	Log        Log
+	Health     *Health `json:",omitempty"` // nil: the image's, and after create none
 
 	Labels      map[string]string `json:",omitempty"`
 	Annotations map[string]string `json:",omitempty"`
@@ -251,8 +252,10 @@ type Lifecycle struct {
 	RestartMax  int    `json:",omitempty"` // on-failure:N; 0 is no limit
 	StopSignal  string `json:",omitempty"` // "SIGTERM" or a number; "" means the image's, then SIGTERM
 	StopTimeout *int   `json:",omitempty"` // seconds; nil means 10
-	PIDFile     string `json:",omitempty"`
-	CIDFile     string `json:",omitempty"`
+	// Timeout is how long it may run before it is killed; 0 is for ever.
+	Timeout time.Duration `json:",omitempty"`
+	PIDFile string        `json:",omitempty"`
+	CIDFile string        `json:",omitempty"`
 	// MonitorPIDFile gets the PID of the monitor.
 	MonitorPIDFile string `json:",omitempty"`
 	// Requires are containers that are started before this one: IDs, after create.

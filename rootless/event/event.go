@@ -10,6 +10,7 @@ package event
 import (
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"moss/record"
@@ -78,7 +79,9 @@ type Event struct {
 	Network  string
 	ExitCode *int   // of died and exec_died
 	Health   string // of health_status: starting, healthy, unhealthy, stopped
-	Error    string // of what failed
+	// HealthLog is what a check printed, where that was asked for.
+	HealthLog string
+	Error     string // of what failed
 	// Attributes are the labels of a container, and what else there is to say.
 	Attributes map[string]string
 }
@@ -94,7 +97,7 @@ func (e *Event) appendTo(b []byte, now time.Time) []byte {
 	b = append(b, '"')
 	for _, f := range [...]struct{ name, value string }{
 		{"Type", e.Type}, {"Status", e.Status}, {"ID", e.ID}, {"Name", e.Name}, {"Image", e.Image},
-		{"Pod", e.Pod}, {"Network", e.Network}, {"Health", e.Health}, {"Error", e.Error},
+		{"Pod", e.Pod}, {"Network", e.Network}, {"Health", e.Health}, {"HealthLog", e.HealthLog}, {"Error", e.Error},
 	} {
 		if f.value != "" {
 			b = append(append(append(b, `,"`...), f.name...), `":`...)
@@ -160,6 +163,9 @@ func (e *Event) line(id string) string {
 	}
 	if e.Health != "" {
 		s += ", health_status=" + e.Health
+	}
+	if e.HealthLog != "" {
+		s += ", health_log=" + strings.TrimSpace(e.HealthLog)
 	}
 	for _, key := range sorted(e.Attributes) {
 		s += ", " + key + "=" + e.Attributes[key]

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"moss/record"
 )
 
 // group is the container's cgroup, by directory; "" where it has none.
@@ -56,6 +58,15 @@ func (g group) kill() {
 	if g != "" {
 		g.write("cgroup.kill", "1")
 	}
+}
+
+// frozen says whether the container is paused.
+func (g group) frozen() bool {
+	if g == "" {
+		return false
+	}
+	data, err := record.ReadFile(filepath.Join(string(g), "cgroup.freeze"))
+	return err == nil && len(data) > 0 && data[0] == '1'
 }
 
 // oomKills is how many processes the kernel has killed here for want of memory.

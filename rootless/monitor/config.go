@@ -18,6 +18,7 @@
 //	log.go       log drivers and rotation
 //	network.go   the lease from moss-net, hosts and resolv.conf
 //	restart.go   restart policy and back-off
+//	health.go    health checks
 //	finish.go    the end of a run, and of all
 //	note.go      what is recorded as events
 //
@@ -45,6 +46,8 @@
 package monitor
 
 import (
+	"time"
+
 	"moss/record"
 	"moss/rootless/event"
 	"moss/rootless/runtime/birth"
@@ -70,6 +73,14 @@ type Config struct {
 
 	Restart    string `json:",omitempty"` // "", no, on-failure, always, unless-stopped
 	RestartMax int    `json:",omitempty"`
+
+	// StopSignal and StopTimeout are how the monitor itself ends the container; it
+	// does so for Health, which is nil where there is nothing to check.
+	StopSignal  int           `json:",omitempty"`
+	StopTimeout time.Duration `json:",omitempty"`
+	Health      *Health       `json:",omitempty"`
+	// Timeout is how long a run may take, 0 for ever.
+	Timeout time.Duration `json:",omitempty"`
 
 	// Network asks moss-net for a connection; nil where there is none to make.
 	Network *Network `json:",omitempty"`

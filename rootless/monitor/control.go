@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strconv"
@@ -90,22 +91,46 @@ func (r *request) ready(events uint32) {
 	if err == unix.EAGAIN {
 		return
 	}
-	defer r.m.settleSoon()
-	defer r.m.loop.close(r.fd)
 	if n <= 0 {
+		r.m.loop.close(r.fd)
 		return
 	}
 	var asked ControlRequest
 	err = record.Decode(data[:n], &asked)
-	if err == nil {
+	if err == nil && asked.Op == "health" {
+		if err = r.m.checkNow(r); err == nil {
+			r.m.loop.watch(r.fd, 0, nil) // until there is an answer
+			return
+		}
+	} else if err == nil {
 		err = r.m.control(asked)
 	}
 	var reply ControlReply
 	if err != nil {
 		reply.Error = err.Error()
 	}
+	r.answer(reply)
+}
+
+// answer sends the reply, and closes the connection.
+func (r *request) answer(reply ControlReply) {
 	answer, _ := record.Encode(reply)
 	unix.Sendto(r.fd, answer, unix.MSG_NOSIGNAL, nil)
+	r.m.loop.close(r.fd)
+	r.m.settleSoon()
+}
+
+// checkNow begins a health check for a client.
+func (m *monitor) checkNow(r *request) error {
+	switch {
+	case m.health == nil && (m.ended || m.pidfd < 0):
+		return errors.New("it does not run")
+	case m.health == nil:
+		return errors.New("it has no health check")
+	case m.group.frozen():
+		return errors.New("it is paused")
+	}
+	return m.health.begin(r)
 }
 
 // control does what was asked for.

@@ -29,6 +29,8 @@ func (m *monitor) died(status unix.WaitStatus) {
 	m.ended, m.status = true, status
 	m.loop.close(m.pidfd)
 	m.pidfd, m.settleAt = -1, time.Time{}
+	m.killAt, m.timeoutAt = time.Time{}, time.Time{}
+	m.forgetHealth()
 	m.stdin.close()
 	if m.peer >= 0 {
 		unix.Close(m.peer)
@@ -85,7 +87,9 @@ func (m *monitor) endRun() {
 	m.lease.release()
 	m.hooks("stop") // as with start, what they say changes nothing
 	m.noteEnd(exit)
-	if !m.stopped && m.policy.wants(exit.Code, m.restarts) {
+	renew := m.renew
+	m.renew, m.timedOut = false, false
+	if !m.stopped && (renew || m.policy.wants(exit.Code, m.restarts)) {
 		m.waitToRestart(exit)
 		return
 	}
@@ -106,6 +110,9 @@ func (m *monitor) exit() Exit {
 	if m.status.Signaled() {
 		e.Signal = int(m.status.Signal())
 		e.Code = 128 + e.Signal
+	}
+	if m.timedOut { // podman's code
+		e.Code, e.Error = container.ExitUnknown, "it was killed at the end of its timeout"
 	}
 	e.OOMKilled = m.group.oomKills() > m.kills
 	return e

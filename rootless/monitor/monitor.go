@@ -46,6 +46,11 @@ type monitor struct {
 	restarts  int
 	pause     time.Duration // before the last restart
 	stopped   bool          // a stop was asked for
+	renew     bool          // to be started again whatever the policy: see health.act
+	killAt    time.Time     // when to kill a container that was asked to end
+	timeoutAt time.Time     // the end of --timeout
+	timedOut  bool          // it has come
+	health    *health       // nil: there is nothing to check
 	subreaper bool          // processes of the container's may become our children
 	external  bool          // another OCI runtime made the process
 	early     bool          // moss has not written the whole configuration yet
@@ -314,7 +319,8 @@ func (m *monitor) serve() int {
 
 // next is when something is to be done without an event.
 func (m *monitor) next() time.Time {
-	return sooner(sooner(m.drainAt, m.restartAt), sooner(m.settleAt, m.lease.retryAt()))
+	next := sooner(sooner(m.drainAt, m.restartAt), sooner(m.settleAt, m.lease.retryAt()))
+	return sooner(sooner(next, m.health.next()), sooner(m.killAt, m.timeoutAt))
 }
 
 // look does what time has come for.
@@ -329,6 +335,16 @@ func (m *monitor) look(now time.Time) {
 	if due(m.restartAt) {
 		m.restart()
 	}
+	if due(m.timeoutAt) {
+		m.timeoutAt, m.timedOut = time.Time{}, true
+		m.killNow()
+	}
+	if due(m.killAt) {
+		m.killNow()
+	}
+	if due(m.health.next()) {
+		m.health.tick()
+	}
 	if due(m.lease.retryAt()) {
 		m.relink()
 	}
@@ -340,7 +356,7 @@ func (m *monitor) look(now time.Time) {
 // reap takes leave of processes that the container has left to us. It is asked
 // at every turn: epoll_wait(2) is interrupted by SIGCHLD.
 func (m *monitor) reap() {
-	if !m.subreaper || m.lease.busy() {
+	if !m.subreaper || m.lease.busy() || m.health.busy() {
 		return
 	}
 	for {
@@ -364,6 +380,10 @@ func (m *monitor) running() {
 		last := container.Last{Boot: container.BootID(), Started: m.started, Restarts: m.restarts}
 		container.WriteLast(m.cfg.Dir, &last, false) // a full disk does not end the container
 	}
+	if m.cfg.Timeout > 0 {
+		m.timeoutAt = m.started.Add(m.cfg.Timeout)
+	}
+	m.watchHealth()
 	m.settleAt = m.started.Add(settleAfter)
 }
 

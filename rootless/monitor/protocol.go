@@ -96,7 +96,8 @@ type Exit struct {
 
 // ControlRequest is the packet on the control socket. Op is "stop" (a stop was
 // asked for: do not restart; the caller sends the signals itself), "resize"
-// (Rows, Cols), "reopen-log", "restart-policy" (Policy, Max), "ping".
+// (Rows, Cols), "reopen-log", "restart-policy" (Policy, Max), "health" (check it now;
+// the answer comes when that is done), "ping".
 type ControlRequest struct {
 	Op         string
 	Rows, Cols uint16 `json:",omitempty"`
@@ -105,4 +106,8 @@ type ControlRequest struct {
 }
 
 // ControlReply answers a ControlRequest; Error is "" when it was done.
-type ControlReply struct{ Error string }
+type ControlReply struct {
+	Error  string
+	Health string `json:",omitempty"` // of health: what it is after the check
+	Failed bool   `json:",omitempty"` // of health: this check
+}

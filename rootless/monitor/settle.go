@@ -79,7 +79,7 @@ func (m *monitor) quiet() bool {
 			return false
 		}
 	}
-	return len(m.stdin.pending) == 0 && !m.lease.busy() && m.lease.retryAt().IsZero() && m.loop.only(m.descriptors())
+	return len(m.stdin.pending) == 0 && !m.health.busy() && !m.lease.busy() && m.lease.retryAt().IsZero() && m.loop.only(m.descriptors())
 }
 
 // clean is the environment without the state of an earlier time. A second
@@ -144,6 +144,11 @@ func (m *monitor) save() (string, []int) {
 	w.number(int64(m.restarts))
 	w.number(int64(m.pause))
 	w.flag(m.stopped)
+	w.flag(m.renew)
+	w.flag(m.timedOut)
+	w.moment(m.killAt)
+	w.moment(m.timeoutAt)
+	m.health.save(&w)
 	w.flag(m.subreaper)
 	w.flag(m.external)
 	w.number(int64(m.preserved))
@@ -185,6 +190,11 @@ func (m *monitor) restore(state string) error {
 	m.restarts = int(r.number())
 	m.pause = time.Duration(r.number())
 	m.stopped = r.flag()
+	m.renew = r.flag()
+	m.timedOut = r.flag()
+	m.killAt = r.moment()
+	m.timeoutAt = r.moment()
+	m.health = m.restoreHealth(&r)
 	m.subreaper = r.flag()
 	m.external = r.flag()
 	m.preserved = int(r.number())
@@ -275,6 +285,15 @@ func (w *stateWriter) descriptor(fd int) {
 	}
 }
 
+// moment writes how far away a moment is: zero stays zero. The clock may be set
+// between now and the reading.
+func (w *stateWriter) moment(t time.Time) {
+	w.flag(!t.IsZero())
+	if !t.IsZero() {
+		w.number(int64(time.Until(t)))
+	}
+}
+
 // stateReader reads them. After an error everything is zero.
 type stateReader struct {
 	rest string
@@ -307,6 +326,13 @@ func (r *stateReader) text() string {
 }
 
 func (r *stateReader) flag() bool { return r.number() != 0 }
+
+func (r *stateReader) moment() time.Time {
+	if !r.flag() {
+		return time.Time{}
+	}
+	return time.Now().Add(time.Duration(r.number()))
+}
 
 func (r *stateReader) descriptor() int {
 	fd := int(r.number())

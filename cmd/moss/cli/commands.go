@@ -75,6 +75,8 @@ var commands = [...]entry{
 		Help: "List the processes of a container", New: func() command { return new(TopCmd) }, Text: textTop},
 	{Name: "rename", Aliases: []string{"container rename"}, Usage: "CONTAINER NAME", Group: groupContainers,
 		Help: "Give a container another name", New: func() command { return new(RenameCmd) }},
+	{Name: "healthcheck run", Usage: "CONTAINER", Group: groupContainers,
+		Help: "Check the health of a container now", New: func() command { return new(HealthcheckRunCmd) }, Text: textHealthcheck},
 	{Name: "container exists", Usage: "CONTAINER", Hidden: true,
 		Help: "Say by the exit code whether a container exists", New: func() command { return &ExistsCmd{kind: "container"} }},
 
@@ -160,7 +162,7 @@ The exit code is that of the program in the container.`
 
 The exit code is that of the program.`
 
-	textPs = `Filters are id, name, label, status, exited, ancestor, before, since, volume, network and until. Values of one
+	textPs = `Filters are id, name, label, status, exited, ancestor, before, since, volume, network, health and until. Values of one
 key are alternatives, keys must all match.
 
 Fields of --format are ID, Image, ImageID, Command, CreatedAt, RunningFor, Status, State, Ports, Names, Labels,
@@ -183,6 +185,9 @@ Error and Attributes.`
 use for, a warning is given; a file that cannot be read is an error, here and to every other command. See moss.conf(5).
 
 Fields of --format are Key, Value, Values, Source, File and Line; "json" prints everything.`
+
+	textHealthcheck = `The exit code is 0 when the check has succeeded, 1 when it has failed, 125 when there is none or the container does
+not run.`
 
 	textTop = `Descriptors are those of ps -o, such as user, pid, ppid, pcpu, vsz, time, comm and args, and hpid, huser and
 hgroup for what the host sees.`

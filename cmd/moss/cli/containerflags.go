@@ -94,6 +94,9 @@ type ContainerFlags struct {
 	StopTimeout *int     `help:"Seconds between that signal and SIGKILL." placeholder:"SECONDS" group:"Life"`
 	LogDriver   string   `words:"k8s-file json-file journald none passthrough passthrough-tty" help:"Log: k8s-file, json-file, journald, none, passthrough or passthrough-tty." placeholder:"DRIVER" group:"Life"`
 	LogOpt      []string `sep:"none" help:"Option of the log: max-size (32mb by default; -1 for none), max-file, path; of journald: tag, label." placeholder:"KEY=VALUE" group:"Life"`
+	Timeout     uint32   `help:"Kill the container after so many seconds; 0 for never." placeholder:"SECONDS" group:"Life"`
+
+	HealthFlags
 
 	conf *config.Config // what the configuration files set
 }

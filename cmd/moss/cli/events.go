@@ -136,6 +136,7 @@ type eventJSON struct {
 	TimeNano          int64 `json:"timeNano,omitempty"` // nanoseconds
 	Type              string
 	HealthStatus      string `json:"health_status,omitempty"`
+	HealthLog         string `json:"health_log,omitempty"`
 	Error             string `json:",omitempty"`
 	Attributes        map[string]string
 }
@@ -144,6 +145,6 @@ func eventFields(e *event.Event) eventJSON {
 	return eventJSON{
 		ContainerExitCode: e.ExitCode, ID: e.ID, Image: e.Image, Name: e.Name, Network: e.Network, PodID: e.Pod,
 		Status: e.Status, Time: e.Time.Unix(), TimeNano: e.Time.UnixNano(), Type: e.Type,
-		HealthStatus: e.Health, Error: e.Error, Attributes: e.Attributes,
+		HealthStatus: e.Health, HealthLog: e.HealthLog, Error: e.Error, Attributes: e.Attributes,
 	}
 }

@@ -46,7 +46,7 @@ func parseFilters(flag string, values, known []string) (filters, error) {
 
 // containerFilters are the keys that select containers.
 var containerFilters = []string{
-	"id", "name", "label", "label!", "status", "exited", "ancestor", "before", "since", "volume", "network", "until",
+	"id", "name", "label", "label!", "status", "exited", "ancestor", "before", "since", "volume", "network", "until", "health",
 }
 
 func checkFilter(key, value string) (err error) {
@@ -59,6 +59,8 @@ func checkFilter(key, value string) (err error) {
 		}
 	case "status":
 		err = oneOf("created", "running", "paused", "restarting", "exited", "stopped", "removing")(value)
+	case "health":
+		err = oneOf("starting", "healthy", "unhealthy", "none")(value)
 	case "until":
 		_, err = syntax.Moment(value, time.Now())
 	case "dangling", "readonly":
@@ -103,6 +105,7 @@ func (f filters) matches(r *row, at moments) bool {
 		f.any("ancestor", func(v string) bool { return at.images[v][s.Image.ID] || s.Image.Name == v }) &&
 		f.any("volume", func(v string) bool { return usesVolume(s, v) }) &&
 		f.any("network", func(v string) bool { return slices.Contains(networkNames(s), v) || s.Network.Mode == v }) &&
+		f.any("health", func(v string) bool { return v == r.health() || v == "none" && r.health() == "" }) &&
 		(at.before.IsZero() || s.Created.Before(at.before)) &&
 		(at.since.IsZero() || s.Created.After(at.since))
 }

@@ -76,6 +76,7 @@ type stateView struct {
 	Checkpointed  bool
 	Restored      bool
 	StoppedByUser bool
+	Health        *container.HealthState `json:",omitempty"`
 }
 
 type driverView struct {
@@ -159,6 +160,28 @@ type configView struct {
 	Timezone      string              `json:",omitempty"`
 	ChrootDirs    []string            `json:",omitempty"`
 	ExposedPorts  map[string]struct{} `json:",omitempty"`
+	Timeout       int                 // seconds
+
+	Healthcheck                *healthView  `json:",omitempty"`
+	StartupHealthCheck         *startupView `json:",omitempty"`
+	HealthcheckOnFailureAction string       `json:",omitempty"`
+	HealthLogDestination       string       `json:",omitempty"`
+	HealthMaxLogCount          int          `json:",omitempty"`
+	HealthMaxLogSize           int          `json:",omitempty"`
+}
+
+// healthView is a health check; durations are nanoseconds.
+type healthView struct {
+	Test        []string      `json:",omitempty"`
+	StartPeriod time.Duration `json:",omitempty"`
+	Interval    time.Duration `json:",omitempty"`
+	Timeout     time.Duration `json:",omitempty"`
+	Retries     int           `json:",omitempty"`
+}
+
+type startupView struct {
+	healthView
+	Successes int `json:",omitempty"`
 }
 
 // inspectContainer looks at one container, once.
@@ -207,6 +230,7 @@ func (r psRow) stateView() stateView {
 		Running: r.view.Status == container.StatusRunning, Paused: r.view.Status == container.StatusPaused,
 		Pid: r.Pid(), ExitCode: r.ExitCode(), StartedAt: r.started(),
 	}
+	v.Health, _ = rootless.Health(r.container, r.view)
 	if live := r.view.Live; live != nil {
 		v.ConmonPid, v.CgroupPath = live.Monitor, live.Cgroup
 	}
@@ -331,6 +355,8 @@ func (r psRow) config() configView {
 		Labels: s.Labels, Annotations: s.Annotations, StopSignal: stopSignalName(s), CreateCommand: s.CreateCommand, Umask: "0022",
 		StopTimeout: 10, Passwd: !p.NoPasswd, SystemdMode: p.Systemd, Timezone: p.TimeZone, ChrootDirs: s.Rootfs.ChrootDirs,
 	}
+	v.health(s.Health)
+	v.Timeout = int(s.Lifecycle.Timeout / time.Second)
 	if p.Umask != nil {
 		v.Umask = fmt.Sprintf("%04o", *p.Umask)
 	}
@@ -347,6 +373,30 @@ func (r psRow) config() configView {
 		v.ExposedPorts[port] = struct{}{}
 	}
 	return v
+}
+
+// health shows the health check, if there is one.
+func (v *configView) health(h *container.Health) {
+	if h.Disabled() {
+		return
+	}
+	v.Healthcheck = &healthView{h.Test, h.StartPeriod, max(0, h.Interval), h.Timeout, h.Retries}
+	if s := h.Startup; s != nil {
+		v.StartupHealthCheck = &startupView{healthView{s.Test, 0, max(0, s.Interval), s.Timeout, s.Retries}, s.Successes}
+	}
+	v.HealthcheckOnFailureAction, v.HealthLogDestination, v.HealthMaxLogCount, v.HealthMaxLogSize = "none", "local", 5, 500
+	if h.OnFailure != "" {
+		v.HealthcheckOnFailureAction = h.OnFailure
+	}
+	if h.LogDestination != "" {
+		v.HealthLogDestination = h.LogDestination
+	}
+	if h.MaxLogCount != nil {
+		v.HealthMaxLogCount = *h.MaxLogCount
+	}
+	if h.MaxLogSize != nil {
+		v.HealthMaxLogSize = *h.MaxLogSize
+	}
 }
 
 // entrypointOf is the part of the arguments that commandOf leaves out.

@@ -277,7 +277,11 @@ func (r psRow) State() string { return string(r.view.Status) }
 func (r psRow) Status() string {
 	switch r.view.Status {
 	case container.StatusRunning:
-		return "Up " + format.Duration(time.Since(r.started()))
+		up := "Up " + format.Duration(time.Since(r.started()))
+		if health := r.Health(); health != "" {
+			up += " (" + health + ")"
+		}
+		return up
 	case container.StatusExited:
 		if r.view.Last.Finished.IsZero() {
 			return fmt.Sprintf("Exited (%d)", r.view.Last.ExitCode)
@@ -286,6 +290,23 @@ func (r psRow) Status() string {
 	}
 	word := string(r.view.Status)
 	return strings.ToUpper(word[:1]) + word[1:]
+}
+
+// Health is what the health checks say of a container that runs; empty without any.
+func (r psRow) Health() string {
+	if r.view.Live == nil {
+		return ""
+	}
+	return r.row.health()
+}
+
+// health is what the checks of the last run said.
+func (r *row) health() string {
+	state, err := rootless.Health(r.container, r.view)
+	if err != nil || state == nil {
+		return ""
+	}
+	return state.Status
 }
 
 func (r psRow) started() time.Time {

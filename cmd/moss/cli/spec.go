@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"moss/cmd/moss/cli/syntax"
 	"moss/rootless/container"
@@ -286,6 +287,8 @@ func (r *specReader) resources() {
 func (r *specReader) life() {
 	f, life := r.f, &r.spec.Lifecycle
 	life.AutoRemove = f.Rm
+	life.Timeout = time.Duration(f.Timeout) * time.Second
+	r.spec.Health = f.HealthFlags.read(&r.flagValues, nil)
 	r.one("restart", f.Restart, func(v string) (err error) {
 		life.Restart, life.RestartMax, err = syntax.RestartPolicy(v)
 		return err

@@ -111,9 +111,16 @@ var badValues = map[string][]string{
 	"log-driver":   {"x"},
 	"log-opt":      {"x", "nonsense=1", "max-size=x", "max-file=0", "path=/no/such/dir/log"},
 	"log-level":    {"x"},
-	"detach-keys":  {"xx", "ctrl-"},
-	"attach":       {"x"},
-	"sig-proxy":    {"maybe"},
+	"timeout":      {"x", "-1"},
+
+	"health-cmd": {"[]", " "}, "health-interval": {"x", "-1s", "1ms"}, "health-timeout": {"x", "10ms"}, "health-retries": {"x", "0"},
+	"health-start-period": {"x", "-1s"}, "health-startup-cmd": {"[]"}, "health-startup-interval": {"x"}, "health-startup-timeout": {"x"},
+	"health-startup-retries": {"x", "-1"}, "health-startup-success": {"x", "0"}, "health-on-failure": {"explode"},
+	"health-log-destination": {"/no/such"}, "health-max-log-count": {"x", "-1"}, "health-max-log-size": {"x", "-1"},
+
+	"detach-keys": {"xx", "ctrl-"},
+	"attach":      {"x"},
+	"sig-proxy":   {"maybe"},
 }
 
 // freeValues are flags whose value may be any text, and the flags that are

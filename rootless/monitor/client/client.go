@@ -290,36 +290,41 @@ func exit(data []byte) (e monitor.Exit, err error) {
 
 // Control asks something of the monitor. Its refusal is the error.
 func Control(ctx context.Context, runDir string, r monitor.ControlRequest) error {
+	_, err := Ask(ctx, runDir, r)
+	return err
+}
+
+// Ask is Control for what has an answer.
+func Ask(ctx context.Context, runDir string, r monitor.ControlRequest) (reply monitor.ControlReply, err error) {
 	fd, err := dial(ctx, runDir, monitor.ControlSocket)
 	if err != nil {
-		return err
+		return reply, err
 	}
 	defer unix.Close(fd)
 	stop := endWith(ctx, fd)
 	defer stop()
 	request, err := record.Encode(r)
 	if err != nil {
-		return err
+		return reply, err
 	}
 	if err := unix.Sendto(fd, request, unix.MSG_NOSIGNAL, nil); err != nil {
-		return gone(err)
+		return reply, gone(err)
 	}
 	var data [4096]byte
 	n, err := read(fd, data[:])
 	if ctx.Err() != nil {
-		return ctx.Err()
+		return reply, ctx.Err()
 	}
 	if err != nil {
-		return err
+		return reply, err
 	}
-	var reply monitor.ControlReply
 	if err := record.Decode(data[:n], &reply); err != nil {
-		return fmt.Errorf("cannot read the monitor's answer: %w", err)
+		return reply, fmt.Errorf("cannot read the monitor's answer: %w", err)
 	}
 	if reply.Error != "" {
-		return errors.New(reply.Error)
+		return reply, errors.New(reply.Error)
 	}
-	return nil
+	return reply, nil
 }
 
 // dial connects to a socket of a monitor.
