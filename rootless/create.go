@@ -33,6 +33,7 @@ type CreateOptions struct {
 	// Retries and RetryDelay are as in image.PullRequest.
 	Retries    int
 	RetryDelay time.Duration
+	Env        []string // NAME=value, below the image's
 }
 
 // Create resolves the image (pulling it by opts.Pull), completes spec and
@@ -64,7 +65,7 @@ func (e *Engine) create(ctx context.Context, spec *container.Spec, opts CreateOp
 	if spec.ID == "" {
 		spec.ID = newID()
 	}
-	if err := e.complete(spec, img); err != nil {
+	if err := e.complete(spec, img, opts.Env); err != nil {
 		return nil, err
 	}
 	if err := fixSubIDs(spec); err != nil {
@@ -154,7 +155,7 @@ func (e *Engine) reserve(spec *container.Spec, undo *rollback) (hold *os.File, e
 }
 
 // complete fills in what the user left to the image and to the defaults.
-func (e *Engine) complete(spec *container.Spec, img *image.Image) error {
+func (e *Engine) complete(spec *container.Spec, img *image.Image, env []string) error {
 	var config image.Config
 	if img != nil {
 		config = img.Config
@@ -188,10 +189,10 @@ func (e *Engine) complete(spec *container.Spec, img *image.Image) error {
 		spec.Lifecycle.StopSignal = config.StopSignal
 	}
 	if spec.Network.Hostname == "" && (spec.Namespaces.UTS == "" || spec.Namespaces.UTS == "private") {
-		spec.Network.Hostname = spec.ID[:12]
+		spec.Network.Hostname = e.hostname(spec)
 	}
 	chooseSystemd(spec)
-	p.Env = environment(spec, config.Env)
+	p.Env = environment(spec, env, config.Env)
 	spec.Labels = merge(config.Labels, spec.Labels)
 	if spec.Network.Mode == "" {
 		spec.Network.Mode = "bridge"
@@ -208,6 +209,9 @@ func (e *Engine) complete(spec *container.Spec, img *image.Image) error {
 		}
 	}
 	imageVolumes(spec, config)
+	if err := e.completeNetwork(spec); err != nil {
+		return err
+	}
 	return completeHealth(spec, config.Healthcheck)
 }
 
@@ -233,8 +237,9 @@ func keepUser(mode string) string {
 	return uid + ":" + gid
 }
 
-// environment lays the user's variables over the image's over moss's own.
-func environment(spec *container.Spec, imageEnv []string) []string {
+// environment lays the user's variables over the image's over the configured ones
+// over moss's own.
+func environment(spec *container.Spec, configured, imageEnv []string) []string {
 	own := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "container=oci"}
 	if spec.Process.TTY {
 		own = append(own, "TERM=xterm")
@@ -246,7 +251,7 @@ func environment(spec *container.Spec, imageEnv []string) []string {
 		name, _, _ := strings.Cut(kv, "=")
 		return slices.Contains(spec.Process.UnsetEnv, name)
 	}
-	base := override(own, imageEnv)
+	base := override(own, configured, imageEnv)
 	for _, kv := range spec.Process.EnvMerge {
 		name, value, _ := strings.Cut(kv, "=")
 		base = override(base, []string{name + "=" + os.Expand(value, func(name string) string { return variable(base, name) })})
@@ -417,6 +422,13 @@ func (e *Engine) makeDir(ctx context.Context, spec *container.Spec, img *image.I
 		return err
 	}
 	undo.add(func() error { return os.RemoveAll(dir) })
+	if spec.Log.Dir != "" {
+		logs := filepath.Join(spec.Log.Dir, spec.ID)
+		if err := os.MkdirAll(logs, 0o700); err != nil {
+			return err
+		}
+		undo.add(func() error { return os.Remove(logs) })
+	}
 	if spec.Rootfs.Path == "" {
 		if err := e.makeLayer(ctx, spec, img, dir); err != nil {
 			return err

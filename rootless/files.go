@@ -104,16 +104,23 @@ func hosts(spec *container.Spec) string {
 	var b strings.Builder
 	for _, h := range spec.Network.AddHosts {
 		if name, address, ok := strings.Cut(h, ":"); ok {
+			if address == "host-gateway" && spec.Network.HostIP != "" && spec.Network.HostIP != "none" {
+				address = spec.Network.HostIP
+			}
 			b.WriteString(strings.Trim(address, "[]") + "\t" + strings.ReplaceAll(name, ";", " ") + "\n")
 		}
 	}
 	b.WriteString("127.0.0.1\tlocalhost localhost.localdomain\n::1\tlocalhost localhost.localdomain\n")
 	switch {
+	case spec.Network.HostIP == "none":
+	case spec.Network.HostIP != "":
+		b.WriteString(spec.Network.HostIP + "\t" + hostNames + "\n")
 	case spec.Network.Mode == "host":
 		b.WriteString("127.0.0.1\t" + hostNames + "\n")
 	case request(spec) != nil:
 		b.WriteString("host-gateway\t" + hostNames + "\n")
-	default:
+	}
+	if spec.Network.Mode != "host" && request(spec) == nil {
 		b.WriteString("127.0.0.1\t" + strings.TrimSpace(spec.Network.Hostname+" "+spec.Name) + "\n")
 	}
 	return b.String()

@@ -152,7 +152,7 @@ type VersionInfo struct {
 func (e *Engine) Info(ctx context.Context) (*Info, error) {
 	i := &Info{
 		Host:       hostInfo(ctx),
-		Registries: searchRegistries(),
+		Registries: e.searchRegistries(ctx),
 		Plugins: map[string][]string{
 			"log":     {"k8s-file", "json-file", "journald", "none", "passthrough", "passthrough-tty"},
 			"network": {"bridge"},

@@ -5,12 +5,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"regexp"
 	goruntime "runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -165,30 +162,12 @@ func cgroupVersion() string {
 	return "none"
 }
 
-// searched matches the one key of registries.conf(5) that info shows.
-var searched = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`(?m)^\s*unqualified-search-registries\s*=\s*\[([^\]]*)\]`)
-})
-
 // searchRegistries are those that short image names are looked for in.
-func searchRegistries() map[string][]string {
+func (e *Engine) searchRegistries(ctx context.Context) map[string][]string {
 	found := map[string][]string{}
-	files := []string{filepath.Join(os.Getenv("HOME"), ".config/containers/registries.conf"), "/etc/containers/registries.conf"}
-	if dir := os.Getenv("XDG_CONFIG_HOME"); dir != "" {
-		files[0] = filepath.Join(dir, "containers/registries.conf")
-	}
-	for _, path := range files {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			continue
-		}
-		if m := searched().FindStringSubmatch(string(data)); m != nil {
-			for name := range strings.SplitSeq(m[1], ",") {
-				if name = strings.Trim(name, " \t\r\n\"'"); name != "" {
-					found["search"] = append(found["search"], name)
-				}
-			}
-			break
+	if r, err := ReadConfig(ctx, e.Paths.Run); err == nil {
+		if list := r.Config.List("registries.unqualified-search-registries"); len(list) > 0 {
+			found["search"] = list
 		}
 	}
 	return found

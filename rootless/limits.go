@@ -22,7 +22,7 @@ func resources(spec *container.Spec) cgroup.Resources {
 	out := cgroup.Resources{
 		Memory: r.Memory, MemorySwap: r.MemorySwap, MemoryReservation: r.MemoryReservation,
 		CPUs: r.CPUs, CPUQuota: r.CPUQuota, CPUPeriod: r.CPUPeriod, CPUShares: r.CPUShares,
-		CPUSetCPUs: r.CPUSetCPUs, CPUSetMems: r.CPUSetMems, PidsLimit: r.PidsLimit, IOWeight: r.IOWeight, Conf: r.CgroupConf,
+		CPUSetCPUs: r.CPUSetCPUs, CPUSetMems: r.CPUSetMems, Pids: r.DefaultPids, PidsLimit: r.PidsLimit, IOWeight: r.IOWeight, Conf: r.CgroupConf,
 	}
 	for _, d := range r.IODevices {
 		out.IODevices = append(out.IODevices, cgroup.IODevice(d))

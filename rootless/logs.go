@@ -42,7 +42,11 @@ func LogOf(c *container.Container) monitor.Log {
 	if log.Driver == "" {
 		log.Driver = "k8s-file"
 	}
-	if log.Path == "" {
+	switch {
+	case log.Path != "":
+	case c.Spec.Log.Dir != "":
+		log.Path = filepath.Join(c.Spec.Log.Dir, c.Spec.ID, "ctr.log")
+	default:
 		log.Path = filepath.Join(c.Dir, "ctr.log")
 	}
 	if n, err := strconv.ParseInt(o["max-size"], 10, 64); err == nil {

@@ -6,8 +6,13 @@ import (
 	"moss/storage/image"
 )
 
-// Events is the record of what moss did.
-func (e *Engine) Events() event.Log { return event.At(e.Paths.Root) }
+// Events is the record of what moss did; none is kept where that is configured.
+func (e *Engine) Events() event.Log {
+	if e.Config.String("engine.events_logger") == "none" {
+		return ""
+	}
+	return event.At(e.Paths.Root)
+}
 
 // note records what has been done to a container. more may complete the event.
 func (e *Engine) note(c *container.Container, status string, more ...func(*event.Event)) {

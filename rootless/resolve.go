@@ -24,7 +24,7 @@ func (e *HelperError) Error() string {
 // ImageHelper runs moss-image with one request. Its output goes to out, or to
 // our own standard output when out is nil; its progress and errors to stderr.
 func (e *Engine) ImageHelper(ctx context.Context, req image.Request, out io.Writer) error {
-	req.Root, req.Run = e.Paths.Root, e.Paths.Run
+	e.configure(&req)
 	doc, err := record.Encode(req)
 	if err != nil {
 		return err

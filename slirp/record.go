@@ -83,12 +83,16 @@ func List(d Dirs) ([]Network, error) {
 // Default loads the network "moss", which is made at its first use: with an
 // IPv4 range that the host has no route to, and a unique local IPv6 range
 // (RFC 4193). Concurrent first users get the same one.
-func Default(d Dirs) (*Network, error) {
+func Default(d Dirs) (*Network, error) { return DefaultIn(d, netip.Prefix{}) }
+
+// DefaultIn is Default, with that IPv4 range if the network is made now; an invalid
+// one leaves the choice to it.
+func DefaultIn(d Dirs, v4 netip.Prefix) (*Network, error) {
 	n, err := Load(d, DefaultName)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return n, err
 	}
-	n, err = generate(d)
+	n, err = generate(d, v4)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make network %q: %w", DefaultName, err)
 	}
@@ -126,7 +130,7 @@ func save(d Dirs, n *Network, put func(temp, path string) error) error {
 }
 
 // generate chooses the ranges of the default network.
-func generate(d Dirs) (*Network, error) {
+func generate(d Dirs, v4 netip.Prefix) (*Network, error) {
 	// Not crypto/rand: the monitor links this package, and would link all of that.
 	random := make([]byte, 32)
 	if _, err := unix.Getrandom(random, 0); err != nil {
@@ -142,7 +146,9 @@ func generate(d Dirs) (*Network, error) {
 			taken = append(taken, s.Prefix)
 		}
 	}
-	v4 := freeRange(taken)
+	if !v4.IsValid() {
+		v4 = freeRange(taken)
+	}
 	global := [16]byte{0: 0xfd} // 40 random bits follow, RFC 4193 §3.2; subnet 0
 	copy(global[1:6], random)
 	v6 := netip.PrefixFrom(netip.AddrFrom16(global), 64)

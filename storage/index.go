@@ -81,8 +81,8 @@ func (s *Store) states() []image.StoreState {
 		name = "vfs"
 	}
 	states := []image.StoreState{image.StatStore(filepath.Join(s.Root, "storage", name+"-images", "images.json"))}
-	if path := podmanPath(); path != "" && s.Driver.Name != driver.VFS {
-		states = append(states, image.StatStore(filepath.Join(path, "overlay-images", "images.json")))
+	for _, dir := range s.others {
+		states = append(states, image.StatStore(image.StoreFile(dir)))
 	}
 	return states
 }
@@ -193,7 +193,7 @@ func (s *Store) layerDir(id string) (string, error) {
 	var all error
 	roots := []string{filepath.Join(s.Root, "storage")}
 	if s.podman != nil {
-		roots = append(roots, s.podmanPath)
+		roots = append(roots, s.viewed...)
 	}
 	for _, root := range roots {
 		link, err := os.ReadFile(filepath.Join(root, "overlay", id, "link"))

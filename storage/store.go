@@ -41,17 +41,19 @@ type Store struct {
 	SingleID bool
 
 	lib cs.Store
-	// podman is a view of podman's store, or nil. It is a store of its own, with
-	// nothing in it, to which podman's is an additional image store: were it
+	// podman is a view of podman's store, and of those that storage.conf adds, or nil.
+	// It is a store of its own, with nothing in it, to which podman's is an additional
+	// image store: were it
 	// additional to ours, the library would put layers of ours, whose IDs are the
 	// same, into podman's directories.
-	podman     cs.Store
-	podmanPath string
+	podman cs.Store
+	// others are all that could be; viewed those that are there.
+	others, viewed []string
 }
 
-// Open opens the store below root, with its run files below run. It must run as
-// ID 0 of the user's namespaces.
-func Open(root, run string) (*Store, error) {
+// Open opens the store below root, with its run files below run, and the others to
+// read. It must run as ID 0 of the user's namespaces.
+func Open(root, run string, others []string) (*Store, error) {
 	host, count, err := idMap("/proc/self/uid_map")
 	if err != nil {
 		return nil, fmt.Errorf("cannot open image store: %w", err)
@@ -70,19 +72,25 @@ func Open(root, run string) (*Store, error) {
 		os.Setenv("XDG_RUNTIME_DIR", os.TempDir())
 	}
 
-	s := &Store{Root: root, Driver: drv, SingleID: count == 1}
+	s := &Store{Root: root, Driver: drv, SingleID: count == 1, others: others}
 	options := s.options(filepath.Join(root, "storage"), filepath.Join(run, "storage"))
 	if s.lib, err = cs.GetStore(options); err != nil {
 		return nil, fmt.Errorf("cannot open image store %q: %w", options.GraphRoot, err)
 	}
-	if path := podmanStore(); path != "" && drv.Name != driver.VFS && path != options.GraphRoot {
+	for _, path := range others {
+		if drv.Name != driver.VFS && path != options.GraphRoot && isStore(path) {
+			s.viewed = append(s.viewed, path)
+		}
+	}
+	if len(s.viewed) > 0 {
 		view := s.options(filepath.Join(root, "storage-view"), filepath.Join(run, "storage-view"))
-		view.GraphDriverOptions = append(view.GraphDriverOptions, "overlay.imagestore="+path)
+		for _, path := range s.viewed {
+			view.GraphDriverOptions = append(view.GraphDriverOptions, "overlay.imagestore="+path)
+		}
 		if s.podman, err = cs.GetStore(view); err != nil {
 			slog.Warn("podman's images are not seen: its store cannot be opened", "err", err)
 			s.podman = nil
 		}
-		s.podmanPath = path
 	}
 	return s, nil
 }
@@ -131,29 +139,14 @@ func (s *Store) Temp() (string, error) {
 	return dir, nil
 }
 
-// podmanStore is the store of podman and buildah of the same user, if it is
-// there with the overlay driver.
-func podmanStore() string {
-	path := podmanPath()
+// isStore says whether a directory is a store with the overlay driver.
+func isStore(path string) bool {
 	for _, need := range []string{"overlay/l", "overlay-images/images.lock", "overlay-layers/layers.lock"} {
 		if _, err := os.Stat(filepath.Join(path, need)); err != nil {
-			return ""
+			return false
 		}
 	}
-	return path
-}
-
-// podmanPath is where the store of podman would be; "" when there is no home.
-func podmanPath() string {
-	data := os.Getenv("XDG_DATA_HOME")
-	if data == "" {
-		home := os.Getenv("HOME")
-		if home == "" {
-			return ""
-		}
-		data = filepath.Join(home, ".local", "share")
-	}
-	return filepath.Join(data, "containers", "storage")
+	return true
 }
 
 // idMap tells which outer ID is 0 in this namespace, and how many IDs there are.

@@ -10,11 +10,14 @@ import (
 	"fmt"
 	"os"
 
+	"moss/config"
+	"moss/config/files"
 	"moss/rootless/event"
 	"moss/storage"
 	"moss/storage/archive"
 	"moss/storage/driver"
 	"moss/storage/image"
+	"moss/systemd/cgroup"
 )
 
 func main() {
@@ -78,7 +81,11 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 	if req.Mapped != nil {
 		return mapped(req.Root, req.Mapped)
 	}
-	store, err := storage.Open(req.Root, req.Run)
+	conf, err := config.Load(config.Here(), req.Run, func() (*config.Record, error) { return files.Read(config.Here(), cgroup.HostUID()) })
+	if err != nil {
+		return err
+	}
+	store, err := storage.Open(req.Root, req.Run, conf.Stores(cgroup.HostUID))
 	if err != nil {
 		return err
 	}
@@ -86,7 +93,9 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 	if d := store.Driver; d.Name == driver.VFS && req.Index == nil {
 		fmt.Fprintf(os.Stderr, "Warning: images are stored as full copies of every layer (vfs), slow and large: %s\n", d.Why)
 	}
-	h := &helper{store: store, images: image.Open(req.Root), events: event.At(req.Root)}
+	images := image.Open(req.Root)
+	images.Beside(conf.Stores(cgroup.HostUID))
+	h := &helper{store: store, images: images, events: event.Log(req.Events)}
 	if err := h.refresh(); err != nil {
 		return err
 	}

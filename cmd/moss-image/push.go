@@ -26,7 +26,7 @@ func (h *helper) push(ctx context.Context, req *image.PushRequest) error {
 	}
 	progress := registry.NewProgress(os.Stderr, req.Quiet)
 	digest, err := registry.Push(ctx, h.store, img, dest, registry.PushOptions{
-		Access: registry.Access{TLSVerify: req.TLSVerify, AuthFile: req.AuthFile, Creds: req.Creds, CertDir: req.CertDir},
+		Access: registry.Access{TLSVerify: req.TLSVerify, AuthFile: req.AuthFile, Creds: req.Creds, CertDir: req.CertDir, Parallel: req.Parallel},
 		Format: req.Format, Progress: progress,
 	})
 	progress.Wait()

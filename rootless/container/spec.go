@@ -178,6 +178,9 @@ type Network struct {
 	NoHostname bool     `json:",omitempty"` // the image's /etc/hostname stays
 	// HostsFile is what /etc/hosts begins with: "" or "none", "image", or a path.
 	HostsFile string `json:",omitempty"`
+	// HostIP is host-gateway's address in place of the network's: "none" leaves the
+	// host's names out of /etc/hosts.
+	HostIP string `json:",omitempty"`
 }
 
 // NetworkAttachment is one --network NAME[:ip=…,mac=…,alias=…].
@@ -191,8 +194,10 @@ type NetworkAttachment struct {
 
 // Security describes what the process may do.
 type Security struct {
-	Privileged      bool     `json:",omitempty"`
-	CapAdd          []string `json:",omitempty"` // without CAP_, upper case; ALL
+	Privileged bool     `json:",omitempty"`
+	CapAdd     []string `json:",omitempty"` // without CAP_, upper case; ALL
+	// CapDefault is what CapAdd and CapDrop begin with; nil means moss's default.
+	CapDefault      []string `json:",omitempty"`
 	CapDrop         []string `json:",omitempty"`
 	NoNewPrivileges bool     `json:",omitempty"`
 	// Seccomp is "" (the default profile), "unconfined", or a profile's path.
@@ -224,7 +229,10 @@ type Resources struct {
 	CPUShares         uint64  `json:",omitempty"`
 	CPUSetCPUs        string  `json:",omitempty"`
 	CPUSetMems        string  `json:",omitempty"`
-	PidsLimit         *int64  `json:",omitempty"` // nil: 2048 where delegated; 0 or -1: none
+	// DefaultPids is the limit of processes where that controller is delegated and
+	// PidsLimit is nil; nil means 2048.
+	DefaultPids *int64 `json:",omitempty"`
+	PidsLimit   *int64 `json:",omitempty"` // nil: 2048 where delegated; 0 or -1: none
 	// IOWeight is a relative weight as of cgroup v1: 10 to 1000.
 	IOWeight  uint16     `json:",omitempty"`
 	IODevices []IODevice `json:",omitempty"`
@@ -270,4 +278,7 @@ type Log struct {
 	// Options are max-size in bytes (-1: no limit), max-file, path, tag, and label:
 	// lines of FIELD=VALUE.
 	Options map[string]string `json:",omitempty"`
+	// Dir is the directory in which the log gets a directory of its own, named by the
+	// container's ID, in place of the record's.
+	Dir string `json:",omitempty"`
 }

@@ -234,6 +234,13 @@ var defaultCaps = []string{
 	"SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
 }
 
+// AreDefaultCapabilities says whether names are those that a container has when
+// nothing else is said.
+func AreDefaultCapabilities(names []string) bool {
+	missing := func(n string) bool { return !slices.Contains(names, n) }
+	return len(names) == len(defaultCaps) && !slices.ContainsFunc(defaultCaps, missing)
+}
+
 // Capabilities returns the bounding set and those of it that were added by
 // name, each with its CAP_ prefix.
 func Capabilities(c *container.Spec, kernel []string) (bounding, added []string, err error) {
@@ -243,7 +250,11 @@ func Capabilities(c *container.Spec, kernel []string) (bounding, added []string,
 			set[n] = true
 		}
 	} else {
-		for _, n := range defaultCaps {
+		names := defaultCaps
+		if c.Security.CapDefault != nil {
+			names = c.Security.CapDefault
+		}
+		for _, n := range names {
 			set["CAP_"+n] = true
 		}
 	}

@@ -139,7 +139,21 @@ type Images struct {
 	dir   string
 	index *Index
 	state StoreState
+	// others are the stores that the index must be of, beside ours; nil: any.
+	others []string
 }
+
+// Beside says which stores the index has to be of beside moss's own, by their
+// directories: where configuration names others, it is made anew.
+func (im *Images) Beside(stores []string) {
+	im.others = make([]string, 0, len(stores))
+	for _, dir := range stores {
+		im.others = append(im.others, StoreFile(dir))
+	}
+}
+
+// StoreFile is the file of a store that changes with its images.
+func StoreFile(dir string) string { return filepath.Join(dir, "overlay-images", "images.json") }
 
 // Open names the index below root; it reads nothing yet.
 func Open(root string) *Images { return &Images{root: root, dir: filepath.Join(root, "images")} }
@@ -149,6 +163,10 @@ func Open(root string) *Images { return &Images{root: root, dir: filepath.Join(r
 func (im *Images) Fresh() bool {
 	idx, err := im.load()
 	if err != nil || idx.Version != indexVersion || len(idx.Stores) == 0 {
+		return false
+	}
+	same := func(s StoreState, path string) bool { return s.Path == path }
+	if im.others != nil && !slices.EqualFunc(idx.Stores[1:], im.others, same) {
 		return false
 	}
 	for _, s := range idx.Stores {

@@ -10,6 +10,8 @@ type Request struct {
 	Root string // <root>: the store is <root>/storage
 	Run  string // <run>: the store's run directory is <run>/storage
 
+	Events string `json:",omitempty"` // where to record what is done; "" for nowhere
+
 	Index  *IndexRequest  `json:",omitempty"` // rewrite the index from the store, print nothing
 	Pull   *PullRequest   `json:",omitempty"`
 	Push   *PushRequest   `json:",omitempty"`
@@ -45,6 +47,7 @@ type PullRequest struct {
 	Retries  int // 0 is the default; less is none
 	// RetryDelay is the pause before each further try; 0 is the default.
 	RetryDelay time.Duration `json:",omitempty"`
+	Parallel   int           `json:",omitempty"` // how many blobs at once; 0: 6
 }
 
 // PushRequest sends an image to a registry.
@@ -56,6 +59,7 @@ type PushRequest struct {
 	Quiet              bool
 	DigestFile         string
 	Format             string // oci, docker; "" keeps the image's
+	Parallel           int    `json:",omitempty"` // as of a pull
 }
 
 // RemoveRequest untags or removes images and prints Untagged: and Deleted: lines.

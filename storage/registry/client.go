@@ -41,6 +41,8 @@ type Access struct {
 	Retries   int // 0: 3; less: none
 	// RetryDelay is the pause before each further try; 0 is half a second, doubled each time.
 	RetryDelay time.Duration
+	// Parallel is how many blobs are fetched or sent at once; 0: 6.
+	Parallel int
 }
 
 // insecure says whether plain HTTP and unknown certificates will do.
@@ -58,6 +60,8 @@ type client struct {
 	http    *http.Client
 	retries int
 	delay   time.Duration
+	// parallel is how many blobs are fetched or sent at once.
+	parallel int
 }
 
 // connect greets the registry of a source and logs in; actions are "pull" or
@@ -79,9 +83,12 @@ func connect(ctx context.Context, sys *types.SystemContext, src source, access A
 	if err != nil {
 		return nil, err
 	}
-	c := &client{ref: src.ref, repo: repo, retries: access.Retries, delay: access.RetryDelay}
+	c := &client{ref: src.ref, repo: repo, retries: access.Retries, delay: access.RetryDelay, parallel: access.Parallel}
 	if c.retries == 0 {
 		c.retries = 3
+	}
+	if c.parallel <= 0 {
+		c.parallel = 6
 	}
 	err = c.retry(ctx, func() error {
 		rt, err := transport.NewWithContext(ctx, repo.Registry, auth, base, []string{repo.Scope(actions)})

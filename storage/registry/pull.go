@@ -16,9 +16,6 @@ import (
 	"moss/storage/image"
 )
 
-// parallel is how many blobs are downloaded at once.
-const parallel = 6
-
 // PullOptions of Pull.
 type PullOptions struct {
 	Access
@@ -227,7 +224,7 @@ func pullLayers(ctx context.Context, client *client, store *storage.Store, img *
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	downloads, dctx := errgroup.WithContext(ctx)
-	downloads.SetLimit(parallel)
+	downloads.SetLimit(client.parallel)
 	group.Go(func() error { // queues the downloads; ends with the last of them
 		for _, l := range layers {
 			downloads.Go(func() error { return client.download(dctx, dir, store, l, progress) })

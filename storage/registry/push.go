@@ -74,7 +74,7 @@ func push(ctx context.Context, store *storage.Store, img *image.Image, dest stri
 		return "", err
 	}
 	p := &pusher{store: store, client: client, progress: o.Progress}
-	p.remote, err = remote.NewPusher(remote.WithTransport(client.http.Transport), remote.WithJobs(parallel))
+	p.remote, err = remote.NewPusher(remote.WithTransport(client.http.Transport), remote.WithJobs(client.parallel))
 	if err != nil {
 		return "", err
 	}
@@ -165,7 +165,7 @@ func (p *pusher) layers(ctx context.Context, img *image.Image) ([]imagespec.Desc
 	}
 	all := make([]imagespec.Descriptor, len(chain))
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(parallel)
+	group.SetLimit(p.client.parallel)
 	for n, layer := range chain {
 		group.Go(func() error {
 			var err error

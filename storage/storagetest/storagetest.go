@@ -57,7 +57,7 @@ func Open(t *testing.T) (*storage.Store, *image.Images) {
 	t.Setenv("HOME", dir)
 	t.Setenv("XDG_RUNTIME_DIR", os.TempDir()) // the library remembers the first
 	root := filepath.Join(dir, "root")
-	store, err := storage.Open(root, filepath.Join(dir, "run"))
+	store, err := storage.Open(root, filepath.Join(dir, "run"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

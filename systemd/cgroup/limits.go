@@ -27,7 +27,8 @@ type Resources struct {
 	CPUShares         uint64 // as of cgroup v1: 2 to 262144, 1024 is normal
 	CPUSetCPUs        string
 	CPUSetMems        string
-	PidsLimit         *int64 // nil: DefaultPids where delegated; 0 and -1: no limit
+	Pids              *int64 // in place of DefaultPids
+	PidsLimit         *int64 // nil: Pids, else DefaultPids, where delegated; 0 and -1: no limit
 	IOWeight          uint16 // as of cgroup v1: 10 to 1000
 	IODevices         []IODevice
 	Conf              map[string]string // control files and what to write into them, after all else
@@ -273,6 +274,9 @@ func ranges(s string) [][2]int {
 
 func (l *limits) pids(r Resources) {
 	limit := int64(DefaultPids)
+	if r.Pids != nil {
+		limit = *r.Pids
+	}
 	if r.PidsLimit != nil {
 		limit = *r.PidsLimit
 	}

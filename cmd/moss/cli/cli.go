@@ -18,6 +18,7 @@ import (
 	"moss/config"
 	"moss/rootless"
 	"moss/rootless/monitor/client"
+	"moss/systemd/cgroup"
 	"moss/userns"
 	"moss/userns/enter"
 )
@@ -148,6 +149,7 @@ func (c *call) open(ctx context.Context, g *Globals, host bool) (err error) {
 	}
 	c.Engine = rootless.New(c.Dirs)
 	c.Engine.Config = g.conf
+	c.Engine.Images.Beside(g.conf.Stores(cgroup.HostUID))
 	if g.Root+g.Runroot == "" {
 		ahead := new(client.Ahead)
 		ahead.Sock, ahead.PID, ahead.Home, ahead.ID = enter.Monitor()

@@ -48,8 +48,8 @@ var flagKeys = [...]struct{ key, commands, flag string }{
 	{"engine.image_volume_mode", "run create", "image-volume"},
 	{"engine.init_path", "run create", "init-path"},
 	{"engine.pull_policy", "run create", "pull"},
-	{"engine.retry", "run create pull push", "retry"},
-	{"engine.retry_delay", "run create pull push", "retry-delay"},
+	{"engine.retry", "run create pull", "retry"},
+	{"engine.retry_delay", "run create pull", "retry-delay"},
 	{"engine.runtime", "run create", "runtime"},
 	{"engine.stop_timeout", "run create", "stop-timeout"},
 }

@@ -195,7 +195,12 @@ func (c *call) create(ctx context.Context, spec *container.Spec, f *ContainerFla
 func (c *call) createOptions(spec *container.Spec, f *ContainerFlags) (opts rootless.CreateOptions, err error) {
 	spec.CreateCommand = c.Args
 	retries, delay := f.retries()
+	env, err := f.defaultEnvironment()
+	if err != nil {
+		return opts, err
+	}
 	return rootless.CreateOptions{
+		Env:  env,
 		Pull: f.Pull, Replace: f.Replace, Quiet: f.Quiet, TLSVerify: f.TLSVerify, AuthFile: f.Authfile,
 		Creds: f.Creds, CertDir: f.CertDir, Retries: retries, RetryDelay: delay,
 	}, c.mountVolumesFrom(spec, f.VolumesFrom)

@@ -47,6 +47,7 @@ func (f *ContainerFlags) Spec(args []string) (*container.Spec, error) {
 	r.first()
 	r.resources()
 	r.life()
+	r.defaults()
 	if r.err != nil {
 		return nil, r.err
 	}
@@ -108,15 +109,17 @@ func (r *specReader) runtime(name string) error {
 		return nil
 	}
 	if strings.Contains(name, "/") {
-		r.spec.Runtime = r.absolute(name)
-		info, err := os.Stat(r.spec.Runtime)
-		if err != nil || info.IsDir() || info.Mode()&0o111 == 0 {
+		if r.spec.Runtime = r.absolute(name); !isProgram(r.spec.Runtime) {
 			return fmt.Errorf("it is not a program")
 		}
 		return nil
 	}
+	if path, err := configuredRuntime(r.f.conf, name); path != "" || err != nil {
+		r.spec.Runtime = path
+		return err
+	}
 	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin") {
-		if info, err := os.Stat(filepath.Join(dir, name)); err == nil && !info.IsDir() && info.Mode()&0o111 != 0 {
+		if isProgram(filepath.Join(dir, name)) {
 			return nil
 		}
 	}

@@ -12,7 +12,7 @@ import (
 
 func (r *specReader) network() {
 	f, n := r.f, &r.spec.Network
-	mode, networks, err := syntax.Networks(f.Network)
+	mode, networks, err := syntax.Networks(r.networkNames())
 	if err != nil && r.err == nil {
 		r.err = networkError(r.flagValues, err)
 	}
@@ -37,6 +37,36 @@ func (r *specReader) network() {
 	shared := strings.HasPrefix(mode, "container:")
 	r.check(shared && len(f.DNS)+len(f.DNSSearch)+len(f.DNSOption) > 0, "--dns, --dns-search and --dns-option cannot be combined with --network %s", mode)
 	n.DNS, n.DNSSearch, n.DNSOptions = f.DNS, f.DNSSearch, f.DNSOption
+}
+
+// networkNames are the values of --network, with those words replaced that stand
+// for what is configured.
+func (r *specReader) networkNames() []string {
+	values := r.f.Network
+	if r.f.conf == nil {
+		return values
+	}
+	out := make([]string, 0, len(values)+1)
+	name := r.f.conf.String("network.default_network")
+	if name == "podman" { // what podman calls its own
+		name = ""
+	}
+	if name != "" && len(values) == 0 {
+		return append(out, name)
+	}
+	for _, v := range values {
+		word, options, _ := strings.Cut(v, ":")
+		switch {
+		case name != "" && (word == "bridge" || word == "default"):
+			v = strings.TrimSuffix(name+":"+options, ":")
+		case v == "private":
+			if program := r.f.conf.String("network.default_rootless_network_cmd"); program != "" {
+				v = program
+			}
+		}
+		out = append(out, v)
+	}
+	return out
 }
 
 func networkError(v flagValues, err error) error {
