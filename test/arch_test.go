@@ -26,7 +26,7 @@ var layers = []struct {
 	{"ground", []string{"record"}, true},
 	{"host", []string{"userns", "systemd", "config"}, true},
 	{"resources", []string{"storage", "slirp"}, true},
-	{"parts", []string{"rootless/container", "rootless/pod", "rootless/event", "rootless/logs", "rootless/oci", "rootless/monitor", "rootless/runtime"}, false},
+	{"parts", []string{"rootless/container", "rootless/pod", "rootless/event", "rootless/logs", "rootless/tree", "rootless/oci", "rootless/monitor", "rootless/runtime"}, false},
 	{"engine", []string{"rootless"}, false},
 	{"front doors", []string{"completions", "cmd/moss/kube", "cmd/moss/dockerapi"}, false},
 	{"programs", []string{"cmd"}, false},

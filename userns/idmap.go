@@ -63,6 +63,15 @@ func lookup(maps []IDMap, id int) (int, bool) {
 	return 0, false
 }
 
+// inverse translates from the outside to the inside.
+func inverse(maps []IDMap) []IDMap {
+	out := make([]IDMap, len(maps))
+	for i, m := range maps {
+		out[i] = IDMap{Container: m.Host, Host: m.Container, Size: m.Size}
+	}
+	return out
+}
+
 func total(maps []IDMap) int {
 	n := 0
 	for _, m := range maps {

@@ -24,6 +24,17 @@ func (m *Mapping) Host(uid, gid int) (hostUID, hostGID int, ok bool) {
 	return hostUID, hostGID, okUID && okGID
 }
 
+// Container translates an owner in the kept namespace into the container's; false
+// if the container has no such ID.
+func (m *Mapping) Container(uid, gid int) (containerUID, containerGID int, ok bool) {
+	if m == nil {
+		return uid, gid, true
+	}
+	containerUID, okUID := lookup(inverse(m.UID), uid)
+	containerGID, okGID := lookup(inverse(m.GID), gid)
+	return containerUID, containerGID, okUID && okGID
+}
+
 // Outer describes the kept namespace for Parse.
 type Outer struct {
 	// UID and GID are the user's IDs on the host.

@@ -3,6 +3,7 @@ package runtime
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 
@@ -22,6 +23,18 @@ type identity struct {
 // identify finds the user. Names are those of the container: the caller has
 // entered its root filesystem. Numbers need no entry; see passwd(5), group(5).
 func identify(p *specs.Process, user string, groups []string, home bool) (identity, error) {
+	return identifyIn(unix.AT_FDCWD, p, user, groups, home)
+}
+
+// UserIn finds USER[:GROUP], as identify does for a program, in the root file
+// system that is open as root.
+func UserIn(root *os.File, user string) (uid, gid int, err error) {
+	who, err := identifyIn(int(root.Fd()), &specs.Process{}, user, nil, false)
+	return who.uid, who.gid, err
+}
+
+// identifyIn finds the user in the root file system root: AT_FDCWD is the caller's.
+func identifyIn(root int, p *specs.Process, user string, groups []string, home bool) (identity, error) {
 	who := identity{uid: int(p.User.UID), gid: int(p.User.GID), home: "/"}
 	for _, g := range p.User.AdditionalGids {
 		who.groups = append(who.groups, int(g))
@@ -29,7 +42,7 @@ func identify(p *specs.Process, user string, groups []string, home bool) (identi
 	if user == "" && len(groups) == 0 && !home {
 		return who, nil
 	}
-	passwd, err := readTable("/etc/passwd")
+	passwd, err := readTable(root, "/etc/passwd")
 	if err != nil {
 		return who, err
 	}
@@ -61,7 +74,7 @@ func identify(p *specs.Process, user string, groups []string, home bool) (identi
 		}
 	}
 
-	table, err := readTable("/etc/group")
+	table, err := readTable(root, "/etc/group")
 	if err != nil {
 		return who, err
 	}
@@ -98,8 +111,15 @@ type table [][]string
 
 // readTable reads /etc/passwd or /etc/group of the container; without one there
 // are no names.
-func readTable(name string) (table, error) {
-	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+func readTable(root int, name string) (table, error) {
+	const flags = unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY
+	var fd int
+	var err error
+	if root == unix.AT_FDCWD {
+		fd, err = unix.Open(name, flags, 0)
+	} else {
+		fd, err = openIn(root, name, flags, 0)
+	}
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
 		return nil, nil
 	}

@@ -14,6 +14,7 @@ var filePrograms = []program{
 	{"write", "FILE TEXT…: write a line", write},
 	{"append", "FILE TEXT…: append a line", appendLine},
 	{"mkdir", "DIR…: with parents", mkdir},
+	{"link", "TARGET NAME: a symbolic link", symlink},
 	{"chown", "UID:GID FILE", chown},
 	{"ls", "[DIR]: names", ls},
 	{"stat", "FILE…: owner, mode and kind", stat},
@@ -65,6 +66,16 @@ func mkdir(args []string) int {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fail("%v", err)
 		}
+	}
+	return 0
+}
+
+func symlink(args []string) int {
+	if len(args) != 2 {
+		return fail("link: TARGET NAME")
+	}
+	if err := os.Symlink(args[0], args[1]); err != nil {
+		return fail("%v", err)
 	}
 	return 0
 }

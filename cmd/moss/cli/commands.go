@@ -77,6 +77,9 @@ var commands = [...]entry{
 		Help: "Give a container another name", New: func() command { return new(RenameCmd) }},
 	{Name: "healthcheck run", Usage: "CONTAINER", Group: groupContainers,
 		Help: "Check the health of a container now", New: func() command { return new(HealthcheckRunCmd) }, Text: textHealthcheck},
+	{Name: "cp", Aliases: []string{"container cp"}, Usage: "[CONTAINER:]SOURCE [CONTAINER:]DEST", Group: groupContainers, Streams: true,
+		Help: "Copy files between a container and the host, or another container", New: func() command { return new(CpCmd) }, Text: textCp,
+		Example: "moss cp site/. web:/usr/share/nginx/html\nmoss cp web:/etc/nginx/nginx.conf .\nmoss cp web:/var/log - | tar t"},
 	{Name: "container exists", Usage: "CONTAINER", Hidden: true,
 		Help: "Say by the exit code whether a container exists", New: func() command { return &ExistsCmd{kind: "container"} }},
 
@@ -167,6 +170,15 @@ key are alternatives, keys must all match.
 
 Fields of --format are ID, Image, ImageID, Command, CreatedAt, RunningFor, Status, State, Ports, Names, Labels,
 Networks, Mounts, Pid, ExitCode, ExitedAt, StartedAt, Restarts and Size; "json" prints everything.`
+
+	textCp = `The container may run or not. A path of a container that is not absolute begins in its working directory; its
+volumes and bind mounts are seen as its processes see them, and its symbolic links lead nowhere else.
+
+A file is copied into a directory that is there under its name, in place of a file that is there, or under a new
+name. A directory is copied into a directory that is there under its name, or under a new name; with "/." at its end,
+what is in it is. The directory that the copy is put in must be there. Files are replaced whole: an interrupted copy
+leaves no half file. Extended attributes, holes and hard links stay; devices are left out on the host, and sockets
+everywhere. What the kernel shows in /proc and /sys is copied only when it is asked for by its own path.`
 
 	textImages = `Filters are reference, id, label, dangling, before, since and readonly.
 
