@@ -190,6 +190,14 @@ func (e *Engine) sweep() {
 			}
 		}
 	}
+	if entries, err := os.ReadDir(e.Paths.Mounts()); err == nil {
+		for _, entry := range entries {
+			of := strings.TrimPrefix(entry.Name(), "lower-")
+			if len(of) == 12 && !slices.ContainsFunc(ids, func(id string) bool { return strings.HasPrefix(id, of) }) {
+				e.dropMount(of)
+			}
+		}
+	}
 	for _, id := range ids {
 		if dir := e.Paths.Container(id); e.halfMade(id) && olderThan(dir, staleAge) {
 			os.RemoveAll(dir)

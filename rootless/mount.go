@@ -79,6 +79,11 @@ func (l *launch) root(ctx context.Context, doc *runtime.Document, in *oci.Input)
 		in.Root = spec.Rootfs.Path
 		return nil
 	}
+	// Two overlays of one upper directory would not know of each other's changes.
+	if point := l.e.Paths.Mounted(spec.ID); isMounted(point) {
+		in.Root = point
+		return nil
+	}
 	img, err := l.e.imageOf(ctx, spec)
 	if err != nil {
 		return err

@@ -42,7 +42,10 @@ func (e *Engine) overlayDriver(l *launch, doc *runtime.Document, in *oci.Input) 
 }
 
 func mountFuse(o *runtime.Overlay, target string) error {
-	opts := "lowerdir=" + strings.Join(o.Lower, ":") + ",upperdir=" + o.Upper + ",workdir=" + o.Work
+	opts := "lowerdir=" + strings.Join(o.Lower, ":")
+	if o.Upper != "" {
+		opts += ",upperdir=" + o.Upper + ",workdir=" + o.Work
+	}
 	cmd := exec.Command("fuse-overlayfs", "-o", opts, target)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

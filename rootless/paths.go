@@ -23,8 +23,12 @@ func (p Paths) SeccompCache() string       { return filepath.Join(p.Root, "cache
 func (p Paths) RunContainers() string         { return filepath.Join(p.Run, "c") }
 func (p Paths) RunContainer(id string) string { return filepath.Join(p.Run, "c", id[:12]) }
 func (p Paths) Swept() string                 { return filepath.Join(p.Run, "swept") }
+func (p Paths) Mounts() string                { return filepath.Join(p.Run, "mounts") }
 func (p Paths) Mounted(id string) string      { return filepath.Join(p.Run, "mounts", id[:12]) }
-func (p Paths) Net() string                   { return filepath.Join(p.Run, "net") }
+func (p Paths) MountedLower(id string) string {
+	return filepath.Join(p.Run, "mounts", "lower-"+id[:12])
+}
+func (p Paths) Net() string { return filepath.Join(p.Run, "net") }
 
 // Helper is the path of a helper program: beside moss in a build tree, else in
 // ../libexec/moss; MOSS_LIBEXEC overrides both.

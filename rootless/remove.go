@@ -67,6 +67,7 @@ func (e *Engine) discard(c *container.Container) error {
 		return err
 	}
 	unmountBelow(c.RunDir)
+	e.dropMount(c.Spec.ID)
 	trash := filepath.Join(e.Paths.Trash(), c.Spec.ID)
 	if err := os.Rename(c.Dir, trash); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -121,23 +121,13 @@ func onThread(do func() error) error {
 
 // lookStopped mounts the container. The caller holds its lock.
 func (e *Engine) lookStopped(ctx context.Context, c *container.Container, volumes bool) (*view, error) {
-	point := filepath.Join(e.Paths.Run, "view") // something is mounted on it in namespaces of one's own only
-	if err := os.MkdirAll(point, 0o700); err != nil {
+	point, scratch, err := e.points()
+	if err != nil {
 		return nil, err
 	}
 	v := &view{}
-	var namespace *os.File // holds the mounts when the thread has ended
-	err := onThread(func() (err error) {
-		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-			return fmt.Errorf("cannot make a mount namespace: %w", err)
-		}
-		if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
-			return fmt.Errorf("cannot make a mount namespace: %w", err)
-		}
-		if namespace, err = os.Open("/proc/thread-self/ns/mnt"); err != nil {
-			return err
-		}
-		if v.dir, err = e.mountRoot(ctx, c, point); err != nil || !volumes {
+	namespace, err := inPrivate(func() (err error) {
+		if v.dir, err = e.mountRoot(ctx, c, point, scratch); err != nil || !volumes {
 			return err
 		}
 		return e.mountVolumes(ctx, c, v)
@@ -156,12 +146,37 @@ func (e *Engine) lookStopped(ctx context.Context, c *container.Container, volume
 	return v, nil
 }
 
+// points are two empty directories on which something is mounted in namespaces of
+// one's own only.
+func (e *Engine) points() (point, scratch string, err error) {
+	point, scratch = filepath.Join(e.Paths.Run, "view", "root"), filepath.Join(e.Paths.Run, "view", "scratch")
+	return point, scratch, errors.Join(os.MkdirAll(point, 0o700), os.MkdirAll(scratch, 0o700))
+}
+
+// inPrivate does something in a mount namespace of its own, whose mounts stay as
+// long as the file that it returns is open.
+func inPrivate(do func() error) (namespace *os.File, err error) {
+	err = onThread(func() (err error) {
+		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+			return fmt.Errorf("cannot make a mount namespace: %w", err)
+		}
+		if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
+			return fmt.Errorf("cannot make a mount namespace: %w", err)
+		}
+		if namespace, err = os.Open("/proc/thread-self/ns/mnt"); err != nil {
+			return err
+		}
+		return do()
+	})
+	return namespace, err
+}
+
 // mountRoot mounts the layers at point, in the caller's mount namespace, or what
 // is mounted for the user already.
-func (e *Engine) mountRoot(ctx context.Context, c *container.Container, point string) (*os.File, error) {
+func (e *Engine) mountRoot(ctx context.Context, c *container.Container, point, scratch string) (*os.File, error) {
 	source := e.Paths.Mounted(c.Spec.ID)
 	if !isMounted(source) {
-		l := &launch{e: e, c: c}
+		l := &launch{e: e, c: &container.Container{Spec: c.Spec, Dir: c.Dir, RunDir: scratch}}
 		in, doc := oci.Input{Root: point}, &containerruntime.Document{}
 		if err := l.root(ctx, doc, &in); err != nil {
 			return nil, err

@@ -281,6 +281,11 @@ func (c *Config) discard() (trash []string, errs []error) {
 		return nil, []error{fmt.Errorf("cannot remove container %q: %w", c.Name, err)}
 	}
 	names := c.names()
+	// Where 'moss mount' has mounted it; most have not been.
+	point := filepath.Join(filepath.Dir(filepath.Dir(c.RunDir)), "mounts", filepath.Base(c.RunDir))
+	if unix.Unmount(point, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH) == nil {
+		unix.Rmdir(point)
+	}
 	for i, dir := range append([]string{c.Dir}, c.Volumes...) {
 		to := filepath.Join(c.Trash, c.ID)
 		if i > 0 {

@@ -38,6 +38,7 @@
 
 int moss_enter_joined;
 int moss_enter_lost_cwd;
+int moss_enter_below;
 int moss_enter_monitor = -1, moss_enter_monitor_pid;
 char moss_enter_monitor_home[PATH_MAX], moss_enter_monitor_id[65];
 
@@ -255,7 +256,7 @@ static void auto_join(int argc, char **argv)
 		    !join(fd, CLONE_NEWUSER | CLONE_NEWNS, 1))
 			moss_enter_joined = 1;
 		else if (geteuid() == 0 && same_user_namespace(n[pid]))
-			moss_enter_joined = 1; // below "moss unshare"
+			moss_enter_joined = moss_enter_below = 1; // below "moss unshare"
 	}
 	close(fd);
 	if (moss_enter_joined && argc > 1 && is_one_of(argv[1], starting))

@@ -19,6 +19,10 @@ func Joined() bool { return C.moss_enter_joined != 0 }
 // namespace (someone is in a mount namespace of his own): it is / now.
 func LostDir() bool { return C.moss_enter_lost_cwd != 0 }
 
+// Below says that whoever started this process is inside the kept namespaces too,
+// as "moss unshare" brings programs there: what is mounted there is seen by both.
+func Below() bool { return C.moss_enter_below != 0 }
+
 // Monitor is the moss-monitor that the constructor has started ahead, for a
 // command that will want one: the start socket (-1 if there is none), its PID, the
 // cgroup that it was born in, "" for our own, and the ID of the container that it

@@ -7,6 +7,7 @@ enum { MOSS_ENTER_PROTOCOL = 1 };
 
 extern int moss_enter_joined;   // this process is inside the kept namespaces
 extern int moss_enter_lost_cwd; // … and its working directory is not there: it is /
+extern int moss_enter_below;    // … because who started it was there already
 
 // The monitor that was started ahead: its start socket (-1: there is none), its
 // PID, the cgroup that it was born in, and the ID of the container that it has

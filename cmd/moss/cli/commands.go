@@ -80,6 +80,20 @@ var commands = [...]entry{
 	{Name: "cp", Aliases: []string{"container cp"}, Usage: "[CONTAINER:]SOURCE [CONTAINER:]DEST", Group: groupContainers, Streams: true,
 		Help: "Copy files between a container and the host, or another container", New: func() command { return new(CpCmd) }, Text: textCp,
 		Example: "moss cp site/. web:/usr/share/nginx/html\nmoss cp web:/etc/nginx/nginx.conf .\nmoss cp web:/var/log - | tar t"},
+	{Name: "diff", Usage: "CONTAINER|IMAGE [CONTAINER|IMAGE]", Group: groupContainers,
+		Help: "List what a container has changed about its image, or an image about the one below", New: func() command { return new(DiffCmd) }, Text: textDiff},
+	{Name: "container diff", Usage: "CONTAINER", Hidden: true,
+		Help: "List what a container has changed about its image", New: func() command { return &DiffCmd{kind: "container"} }, Text: textDiff},
+	{Name: "image diff", Usage: "IMAGE [IMAGE]", Hidden: true,
+		Help: "List what an image changes about the one below, or another", New: func() command { return &DiffCmd{kind: "image"} }, Text: textDiff},
+	{Name: "export", Aliases: []string{"container export"}, Usage: "CONTAINER", Group: groupContainers, Streams: true,
+		Help: "Write the root file system of a container as a tar archive", New: func() command { return new(ExportCmd) },
+		Text: "What is in volumes and other mounts is left out. The container may run or not.", Example: "moss export --output web.tar web\nmoss export web | moss import - web:flat"},
+	{Name: "mount", Aliases: []string{"container mount"}, Usage: "[CONTAINER...]", Group: groupContainers,
+		Help: "Mount the root file systems of containers, or list those that are", New: func() command { return new(MountCmd) }, Text: textMount,
+		Example: "moss unshare sh -c 'ls \"$(moss mount web)\"; moss unmount web'"},
+	{Name: "unmount", Aliases: []string{"umount", "container unmount", "container umount"}, Usage: "CONTAINER...", Group: groupContainers,
+		Help: "Undo moss mount", New: func() command { return new(UnmountCmd) }},
 	{Name: "container exists", Usage: "CONTAINER", Hidden: true,
 		Help: "Say by the exit code whether a container exists", New: func() command { return &ExistsCmd{kind: "container"} }},
 
@@ -179,6 +193,14 @@ name. A directory is copied into a directory that is there under its name, or un
 what is in it is. The directory that the copy is put in must be there. Files are replaced whole: an interrupted copy
 leaves no half file. Extended attributes, holes and hard links stay; devices are left out on the host, and sockets
 everywhere. What the kernel shows in /proc and /sys is copied only when it is asked for by its own path.`
+
+	textDiff = `Each line is A for what is new, C for what is changed and D for what is deleted, and a path. A directory counts as
+changed when something in it is. What moss itself mounts things on, such as /etc/hosts, is left out. An image is
+compared with the layers below its uppermost one; with a second argument the first is compared with that.`
+
+	textMount = `The mount is made in the user's namespaces: 'moss unshare' starts a program there. It shows what the container has
+written, and what is written there is the container's; its volumes are not in it. It stays when the container stops
+and starts, until 'moss unmount', the container's removal or a reboot.`
 
 	textImages = `Filters are reference, id, label, dangling, before, since and readonly.
 
