@@ -179,11 +179,13 @@ The exit code is that of the program in the container.`
 
 The exit code is that of the program.`
 
-	textPs = `Filters are id, name, label, status, exited, ancestor, before, since, volume, network, health and until. Values of one
-key are alternatives, keys must all match.
+	textPs = `Filters are id, name, label, label!, status, exited, ancestor, before, since, volume, network, until, pod, health,
+restart-policy, command and should-start-on-boot. Values of one key are alternatives, keys must all match. name and command are
+regular expressions; command is compared with the first word.
 
-Fields of --format are ID, Image, ImageID, Command, CreatedAt, RunningFor, Status, State, Ports, Names, Labels,
-Networks, Mounts, Pid, ExitCode, ExitedAt, StartedAt, Restarts and Size; "json" prints everything.`
+Fields of --format are ID, Image, ImageID, Command, Created, CreatedAt, RunningFor, Status, State, Ports, ExposedPorts, Names,
+Labels, Label, Networks, Mounts, Pid, Exited, ExitCode, ExitedAt, StartedAt, Restarts, AutoRemove, CIDFile, Size, Pod, PodName
+and those of --ns; "json" prints everything.`
 
 	textCp = `The container may run or not. A path of a container that is not absolute begins in its working directory; its
 volumes and bind mounts are seen as its processes see them, and its symbolic links lead nowhere else.
