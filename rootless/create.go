@@ -179,6 +179,9 @@ func (e *Engine) complete(spec *container.Spec, img *image.Image, env []string) 
 	if p.Dir == "" {
 		p.Dir = "/"
 	}
+	if err := chooseAs(spec, img); err != nil {
+		return err
+	}
 	if p.User == "" {
 		p.User = keepUser(spec.Namespaces.User)
 	}

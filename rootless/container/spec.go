@@ -144,7 +144,8 @@ type Mount struct {
 // Namespaces says for each kind: "" or "private", "host", "container:ID", or
 // "ns:PATH".
 type Namespaces struct {
-	// User is "" or "host" (the user's kept namespace), "keep-id[:uid=,gid=,size=]",
+	// User is "as:" with the value of --as before create, which turns it into one
+	// of the others: "" or "host" (the user's kept namespace), "keep-id[:uid=,gid=,size=]",
 	// "nomap", "auto[:size=]", "container:ID", or "map" (UIDMap, GIDMap).
 	User   string   `json:",omitempty"`
 	UIDMap []string `json:",omitempty"` // container:intermediate:size

@@ -23,18 +23,38 @@ type identity struct {
 // identify finds the user. Names are those of the container: the caller has
 // entered its root filesystem. Numbers need no entry; see passwd(5), group(5).
 func identify(p *specs.Process, user string, groups []string, home bool) (identity, error) {
-	return identifyIn(unix.AT_FDCWD, p, user, groups, home)
+	return identifyIn(readerIn(unix.AT_FDCWD), p, user, groups, home)
 }
 
 // UserIn finds USER[:GROUP], as identify does for a program, in the root file
 // system that is open as root.
 func UserIn(root *os.File, user string) (uid, gid int, err error) {
-	who, err := identifyIn(int(root.Fd()), &specs.Process{}, user, nil, false)
+	who, err := identifyIn(readerIn(int(root.Fd())), &specs.Process{}, user, nil, false)
 	return who.uid, who.gid, err
 }
 
-// identifyIn finds the user in the root file system root: AT_FDCWD is the caller's.
-func identifyIn(root int, p *specs.Process, user string, groups []string, home bool) (identity, error) {
+// readerIn reads the tables of the root file system root: AT_FDCWD is the caller's.
+func readerIn(root int) func(string) (table, error) {
+	return func(name string) (table, error) { return readTable(root, name) }
+}
+
+// Identify finds a user, USER[:GROUP] by name or number, and its supplementary
+// groups likewise, where passwd and group hold what the files of a container do.
+func Identify(passwd, group []byte, user string, groups []string) (uid, gid int, more []int, err error) {
+	if user == "" {
+		user = "0"
+	}
+	read := func(name string) (table, error) {
+		if name == "/etc/passwd" {
+			return tableOf(passwd), nil
+		}
+		return tableOf(group), nil
+	}
+	who, err := identifyIn(read, &specs.Process{}, user, groups, true)
+	return who.uid, who.gid, who.groups, err
+}
+
+func identifyIn(read func(string) (table, error), p *specs.Process, user string, groups []string, home bool) (identity, error) {
 	who := identity{uid: int(p.User.UID), gid: int(p.User.GID), home: "/"}
 	for _, g := range p.User.AdditionalGids {
 		who.groups = append(who.groups, int(g))
@@ -42,7 +62,7 @@ func identifyIn(root int, p *specs.Process, user string, groups []string, home b
 	if user == "" && len(groups) == 0 && !home {
 		return who, nil
 	}
-	passwd, err := readTable(root, "/etc/passwd")
+	passwd, err := read("/etc/passwd")
 	if err != nil {
 		return who, err
 	}
@@ -74,7 +94,7 @@ func identifyIn(root int, p *specs.Process, user string, groups []string, home b
 		}
 	}
 
-	table, err := readTable(root, "/etc/group")
+	table, err := read("/etc/group")
 	if err != nil {
 		return who, err
 	}
@@ -141,14 +161,17 @@ func parseTable(fd int, name string) (table, int64, error) {
 	if err != nil {
 		return nil, -1, fmt.Errorf("cannot read %q of the container: %w", name, err)
 	}
-	var t table
+	return tableOf(data), int64(len(data)), nil
+}
+
+func tableOf(data []byte) (t table) {
 	for line := range strings.Lines(string(data)) {
 		line = strings.TrimSpace(line)
 		if line != "" && line[0] != '#' {
 			t = append(t, strings.Split(line, ":"))
 		}
 	}
-	return t, int64(len(data)), nil
+	return t
 }
 
 // find returns the first line with that value in a column, nil if there is none.

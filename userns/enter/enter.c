@@ -464,7 +464,7 @@ static int new_id(char *id)
 // streams. A wrong guess costs time: the monitor is told what is wanted.
 static int is_usual(int argc, char **argv)
 {
-	static const char *const unusual[] = {"--net", "--pid", "--ipc", "--uts", "--user", "--uid", "--gid", "--cgroup",
+	static const char *const unusual[] = {"--net", "--pid", "--ipc", "--uts", "--user", "--uid", "--gid", "--as", "--cgroup",
 					      "--runtime", "--rootfs", "--log-d", "--int", "--tty", "--att", NULL};
 	for (int i = 2; i < argc; i++) {
 		const char *arg = argv[i];

@@ -71,6 +71,7 @@ type ContainerFlags struct {
 	GIDMap     []string `name:"gidmap" sep:"none" help:"Map group IDs." placeholder:"CONTAINER:INTERMEDIATE[:SIZE]" group:"Namespaces"`
 	SubUIDName string   `name:"subuidname" help:"Map the user IDs that /etc/subuid gives to this name, which must be your own." placeholder:"NAME" group:"Namespaces"`
 	SubGIDName string   `name:"subgidname" help:"Map the group IDs that /etc/subgid gives to this name, which must be your own." placeholder:"NAME" group:"Namespaces"`
+	As         string   `words:"me root image" help:"User of the container that is you on the host, and runs the program: me, by the same number; root; image, the image's; or UID[:GID]." placeholder:"USER" group:"Namespaces"`
 	PID        string   `words:"private host" name:"pid" help:"PID namespace: private, host, container:ID or ns:PATH." placeholder:"MODE" group:"Namespaces"`
 	IPC        string   `words:"private shareable none host" name:"ipc" help:"IPC namespace: private, shareable, none, host, container:ID or ns:PATH." placeholder:"MODE" group:"Namespaces"`
 	UTS        string   `words:"private host" name:"uts" help:"UTS namespace: private, host, container:ID or ns:PATH." placeholder:"MODE" group:"Namespaces"`

@@ -107,6 +107,7 @@ func (cmd *RunCmd) Run(ctx context.Context, c *call) error {
 		ctr, _, err := c.runContainer(ctx, cmd.spec, &cmd.ContainerFlags, nil)
 		if err == nil {
 			fmt.Fprintln(c.Out, ctr.Spec.ID)
+			c.explainDenied(ctx, ctr, false)
 		}
 		return err
 	}
@@ -155,11 +156,27 @@ func (c *call) stay(ctx context.Context, s *rootless.Streams, raw func() error, 
 	if err != nil {
 		return err
 	}
+	told := c.explainDenied(ctx, target(), false)
 	begin()
 	if err := raw(); err != nil {
 		return err
 	}
-	return c.waitSession(ctx, session)
+	err = c.waitSession(ctx, session)
+	var exit *exitError
+	if !told && errors.As(err, &exit) && exit.code < 128 {
+		c.explainDenied(ctx, target(), true)
+	}
+	return err
+}
+
+// explainDenied warns of a host path that the container's user may not read. Of one
+// that it may not write to it warns when the program has failed: most do not want to.
+func (c *call) explainDenied(ctx context.Context, ctr *container.Container, write bool) bool {
+	why := c.Engine.Denied(ctx, &ctr.Spec, write)
+	if why != "" {
+		slog.Warn(why)
+	}
+	return why != ""
 }
 
 func (c *call) waitSession(ctx context.Context, session *rootless.Session) error {

@@ -158,6 +158,12 @@ func (r *specReader) namespaces() {
 	}
 	r.each("uidmap", f.UIDMap, maps(&ns.UIDMap))
 	r.each("gidmap", f.GIDMap, maps(&ns.GIDMap))
+	r.one("as", f.As, syntax.As)
+	if f.As != "" {
+		r.check(f.Userns+f.SubUIDName+f.SubGIDName != "" || len(ns.UIDMap)+len(ns.GIDMap) > 0, "--as cannot be combined with --userns, --uidmap, --gidmap, --subuidname or --subgidname")
+		r.check(f.As == "image" && f.Rootfs, "--as image cannot be combined with --rootfs")
+		ns.User = "as:" + f.As
+	}
 	if f.SubUIDName+f.SubGIDName != "" {
 		r.check(len(ns.UIDMap)+len(ns.GIDMap) > 0 || f.Userns != "", "--subuidname and --subgidname cannot be combined with --userns, --uidmap or --gidmap")
 		ns.SubUIDName, ns.SubGIDName = or(f.SubUIDName, f.SubGIDName), or(f.SubGIDName, f.SubUIDName)

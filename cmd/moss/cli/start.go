@@ -68,6 +68,7 @@ func (cmd *StartCmd) Run(ctx context.Context, c *call) error {
 			continue
 		}
 		fmt.Fprintln(c.Out, nameGiven(cmd.Container)(ctr))
+		c.explainDenied(ctx, ctr, false)
 	}
 	return errors.Join(errs...)
 }

@@ -172,6 +172,23 @@ func Namespace(s string, more ...string) error {
 	return nil
 }
 
+// As checks --as: me, root, image or UID[:GID].
+func As(s string) error {
+	switch s {
+	case "me", "root", "image":
+		return nil
+	}
+	uid, gid, hasGID := strings.Cut(s, ":")
+	_, err := strconv.ParseUint(uid, 10, 31)
+	if hasGID && err == nil {
+		_, err = strconv.ParseUint(gid, 10, 31)
+	}
+	if err != nil {
+		return fmt.Errorf("want me, root, image or UID[:GID]")
+	}
+	return nil
+}
+
 // UserNamespace checks --userns.
 func UserNamespace(s string) error {
 	mode, options, hasOptions := strings.Cut(s, ":")
