@@ -40,6 +40,9 @@ func (e *Engine) joins(spec *container.Spec) (map[specs.LinuxNamespaceType]strin
 		if err != nil {
 			return nil, fmt.Errorf("cannot join the %s namespace: %w", ns.file, err)
 		}
+		if err := joinable(ns.file, &other.Spec); err != nil {
+			return nil, err
+		}
 		v := other.Look()
 		if v.Live == nil {
 			return nil, fmt.Errorf("cannot join the %s namespace of container %q: it is %s: %w", ns.file, other.Spec.Name, v.Status, errdefs.ErrFailedPrecondition)
@@ -47,6 +50,14 @@ func (e *Engine) joins(spec *container.Spec) (map[specs.LinuxNamespaceType]strin
 		out[ns.kind] = fmt.Sprintf("/proc/%d/ns/%s", v.Live.PID, ns.file)
 	}
 	return out, nil
+}
+
+// joinable says why a namespace of a container is not to be joined.
+func joinable(kind string, other *container.Spec) error {
+	if mode := other.Namespaces.IPC; kind == "ipc" && (mode == "private" || mode == "none") {
+		return fmt.Errorf("cannot join the ipc namespace of container %q: it is %s; start that container with --ipc shareable: %w", other.Name, mode, errdefs.ErrFailedPrecondition)
+	}
+	return nil
 }
 
 // mapping is the container's own user namespace; nil when it runs in the user's.

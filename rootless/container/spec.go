@@ -116,7 +116,7 @@ type Rootfs struct {
 	Path     string  `json:",omitempty"`
 	ReadOnly bool    `json:",omitempty"`
 	Mounts   []Mount `json:",omitempty"`
-	ShmSize  int64   `json:",omitempty"` // bytes of /dev/shm; 0 means 64 MiB
+	ShmSize  int64   `json:",omitempty"` // bytes of /dev/shm; 0 means 64 MiB, -1 no limit
 	// NoReadOnlyTmpfs is --read-only-tmpfs=false.
 	NoReadOnlyTmpfs bool `json:",omitempty"`
 	// ImageVolumes is what is done with the image's VOLUMEs: "anonymous" (""),

@@ -102,8 +102,19 @@ func ipc(c *container.Spec, in Input) []specs.Mount {
 		return out
 	}
 	size := c.Rootfs.ShmSize
-	if size == 0 {
+	switch {
+	case size == 0:
 		size = 64 << 20
+	case size < 0:
+		size = 0 // no limit; tmpfs(5)
+	}
+	if other, ok := strings.CutSuffix(in.Join[specs.IPCNamespace], "/ns/ipc"); ok && strings.HasPrefix(c.Namespaces.IPC, "container:") {
+		// POSIX shared memory, semaphores and queues are files there; see shm_overview(7).
+		var out []specs.Mount
+		for _, dir := range []string{"/dev/shm", "/dev/mqueue"} {
+			out = append(out, specs.Mount{Destination: dir, Type: "bind", Source: other + "/root" + dir, Options: []string{"bind", "rprivate", "nosuid", "noexec", "nodev"}})
+		}
+		return out
 	}
 	out := []specs.Mount{{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}}}
 	if c.Namespaces.IPC == "none" {

@@ -192,7 +192,8 @@ func (s *stage) cloneTree(source string, recursive bool) (int, error) {
 		flags |= unix.AT_RECURSIVE
 	}
 	fd, err := unix.OpenTree(unix.AT_FDCWD, source, flags)
-	if err == unix.EACCES {
+	// EINVAL: what another container has mounted; see birth.
+	if err == unix.EACCES || err == unix.EINVAL && strings.HasPrefix(source, "/proc/") {
 		if fd, asked := s.fromCaller(birth.Message{Stage: "open", Path: source, Recursive: recursive}); asked == nil {
 			return fd, nil
 		}

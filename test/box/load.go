@@ -14,7 +14,7 @@ var loadPrograms = []program{
 	{"measure", "PROGRAM ARG…: run it, then print the time and the peak memory it took", measure},
 	{"alloc", "MEBIBYTES: use memory, then say so", alloc},
 	{"forks", "N: start N processes, say how many could be", forks},
-	{"burn", "SECONDS: use CPUs for so long, print the CPU seconds got", burn},
+	{"burn", "SECONDS: use CPUs for so long, print the CPU seconds got, and the share of the time", burn},
 	{"disk", "read|write FILE MEBIBYTES: past the page cache; print the seconds it took", disk},
 }
 
@@ -74,7 +74,8 @@ func burn(args []string) int {
 	if err != nil {
 		return fail("burn: %v", err)
 	}
-	end := time.Now().Add(d)
+	start := time.Now()
+	end := start.Add(d)
 	for range 2 {
 		go func() {
 			for time.Now().Before(end) {
@@ -87,7 +88,8 @@ func burn(args []string) int {
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		return fail("burn: %v", err)
 	}
-	fmt.Printf("cpu %.2f\n", float64(u.Utime.Nano()+u.Stime.Nano())/1e9)
+	got := float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
+	fmt.Printf("cpu %.2f share %.2f\n", got, got/time.Since(start).Seconds())
 	return 0
 }
 

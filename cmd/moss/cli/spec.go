@@ -272,10 +272,12 @@ func (r *specReader) files() {
 	}
 	r.one("shm-size", f.ShmSize, func(v string) (err error) {
 		if fs.ShmSize, err = syntax.Size(v); err == nil && fs.ShmSize == 0 {
-			return fmt.Errorf("a size of nothing; there is no unlimited /dev/shm")
+			fs.ShmSize = -1
 		}
 		return err
 	})
+	shares := f.IPC == "host" || f.IPC == "none" || strings.HasPrefix(f.IPC, "container:")
+	r.check(f.ShmSize != "" && shares, "--shm-size cannot be combined with --ipc %s", f.IPC)
 	r.each("device", f.Device, syntax.Device)
 	r.spec.Security.Devices = f.Device
 }

@@ -66,7 +66,7 @@ var badValues = map[string][]string{
 	"tmpfs":         {"x", "/x:nonsense"},
 	"volumes-from":  {":ro", "a:nonsense"},
 	"image-volume":  {"x"},
-	"shm-size":      {"x", "0", "-1"},
+	"shm-size":      {"x", "-1"},
 	"device":        {"/no/such", "x", "/dev/null:q"},
 	"network":       {"a b", "none:x", "container:"},
 	"publish":       {"x", "80:x", "80:80/ftp", "1.2:80:80"},

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -22,7 +23,11 @@ func (p *Process) lend(m Message) error {
 		if m.Recursive {
 			flags |= unix.AT_RECURSIVE
 		}
-		if fd, err = unix.OpenTree(unix.AT_FDCWD, m.Path, flags); err != nil {
+		fd, err = unix.OpenTree(unix.AT_FDCWD, m.Path, flags)
+		if pid, path, ok := inContainer(m.Path); ok && err == unix.EINVAL {
+			fd, err = foreignTree(pid, path, flags)
+		}
+		if err != nil {
 			err = fmt.Errorf("cannot open %q: %w", m.Path, err)
 		}
 	case m.Overlay != nil:
@@ -35,6 +40,53 @@ func (p *Process) lend(m Message) error {
 	}
 	defer unix.Close(fd)
 	return unix.Sendmsg(p.sync, []byte{'f'}, unix.UnixRights(fd), nil, unix.MSG_NOSIGNAL)
+}
+
+// inContainer splits a path in the root directory of another process.
+func inContainer(path string) (pid, inside string, ok bool) {
+	rest, ok := strings.CutPrefix(path, "/proc/")
+	if !ok {
+		return "", "", false
+	}
+	pid, inside, ok = strings.Cut(rest, "/root/")
+	return pid, "/" + inside, ok && strings.Trim(pid, "0123456789") == ""
+}
+
+// foreignTree clones what a process in another mount namespace has mounted at a
+// path: a mount can be cloned from inside of its namespace only, open_tree(2). The
+// thread that goes there is of no other use, and ends.
+func foreignTree(pid, path string, flags uint) (int, error) {
+	type result struct {
+		fd  int
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked
+		fd, err := func() (int, error) {
+			ns, err := unix.Open("/proc/"+pid+"/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+			if err != nil {
+				return -1, err
+			}
+			defer unix.Close(ns)
+			// setns(2) wants a thread that shares its root directory with no other.
+			if err := unix.Unshare(unix.CLONE_FS); err != nil {
+				return -1, err
+			}
+			if err := unix.Setns(ns, unix.CLONE_NEWNS); err != nil {
+				return -1, err
+			}
+			at, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
+			if err != nil {
+				return -1, err
+			}
+			defer unix.Close(at)
+			return unix.OpenTree(at, "", flags|unix.AT_EMPTY_PATH)
+		}()
+		done <- result{fd, err}
+	}()
+	r := <-done
+	return r.fd, r.err
 }
 
 // idmap gives a mount the ID map of a user namespace made for the purpose; see
