@@ -238,21 +238,26 @@ func (e *Engine) Export(ctx context.Context, c *container.Container, w io.Writer
 }
 
 func (e *Engine) export(ctx context.Context, c *container.Container, w io.Writer) error {
+	ids, err := e.idsOf(&c.Spec)
+	if err != nil {
+		return err
+	}
+	return e.writeRoot(ctx, c, w, tree.Options{Owner: containerOwner(ids)})
+}
+
+// writeRoot writes an archive of the whole root file system.
+func (e *Engine) writeRoot(ctx context.Context, c *container.Container, w io.Writer, o tree.Options) error {
 	v, err := e.look(ctx, c, false)
 	if err != nil {
 		return err
 	}
 	defer v.close()
-	ids, err := e.idsOf(&c.Spec)
-	if err != nil {
-		return err
-	}
 	root, err := v.root().Entry("/")
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	return writeTree(ctx, w, root, "", tree.Options{Owner: containerOwner(ids)})
+	return writeTree(ctx, w, root, "", o)
 }
 
 // Mount mounts a container's root file system for the user, in the kept mount

@@ -240,10 +240,13 @@ func keepUser(mode string) string {
 	return uid + ":" + gid
 }
 
+// defaultPath is where programs are looked for if the image does not say.
+const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 // environment lays the user's variables over the image's over the configured ones
 // over moss's own.
 func environment(spec *container.Spec, configured, imageEnv []string) []string {
-	own := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "container=oci"}
+	own := []string{defaultPath, "container=oci"}
 	if spec.Process.TTY {
 		own = append(own, "TERM=xterm")
 	}

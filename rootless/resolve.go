@@ -24,6 +24,10 @@ func (e *HelperError) Error() string {
 // ImageHelper runs moss-image with one request. Its output goes to out, or to
 // our own standard output when out is nil; its progress and errors to stderr.
 func (e *Engine) ImageHelper(ctx context.Context, req image.Request, out io.Writer) error {
+	return e.imageHelper(ctx, req, os.Stdin, out)
+}
+
+func (e *Engine) imageHelper(ctx context.Context, req image.Request, in *os.File, out io.Writer) error {
 	e.configure(&req)
 	doc, err := record.Encode(req)
 	if err != nil {
@@ -36,7 +40,7 @@ func (e *Engine) ImageHelper(ctx context.Context, req image.Request, out io.Writ
 	defer r.Close()
 	cmd := exec.CommandContext(ctx, Helper("moss-image"))
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, os.Stdout, os.Stderr
 	if out != nil {
 		cmd.Stdout = out
 	}

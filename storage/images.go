@@ -124,6 +124,15 @@ func (s *Store) adopt(id string) error {
 	return err
 }
 
+// Adopt makes sure that an image is in our own store, so that more layers can be
+// put on its own.
+func (s *Store) Adopt(id string) error {
+	if err := s.adopt(id); err != nil {
+		return fmt.Errorf("cannot copy image %q: %w", id, err)
+	}
+	return nil
+}
+
 // find returns an image, and the store that has it: ours, or podman's.
 func (s *Store) find(id string) (cs.Store, *cs.Image, error) {
 	var all error

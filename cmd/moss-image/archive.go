@@ -81,6 +81,29 @@ func (h *helper) save(req *image.SaveRequest) error {
 	return nil
 }
 
+// commit makes an image of what moss writes of a container.
+func (h *helper) commit(req *image.CommitRequest) error {
+	name := ""
+	if req.Name != "" {
+		var err error
+		if name, err = image.NormalizeLocal(req.Name); err != nil {
+			return fmt.Errorf("cannot commit: %w", err)
+		}
+	}
+	base, err := h.images.Lookup(req.Base)
+	if err != nil {
+		return fmt.Errorf("cannot commit: %w", err)
+	}
+	progress := registry.NewProgress(os.Stderr, req.Quiet)
+	id, err := archive.Commit(h.store, base, os.Stdin, name, req, progress)
+	progress.Wait()
+	if err != nil {
+		return err
+	}
+	fmt.Println(id)
+	return nil
+}
+
 // importRoot makes an image of a root filesystem's tar file.
 func (h *helper) importRoot(req *image.ImportRequest) error {
 	o := archive.ImportOptions{Message: req.Message, Changes: req.Changes}

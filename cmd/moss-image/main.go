@@ -120,6 +120,8 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 		return h.load(req.Load)
 	case req.Import != nil:
 		return h.importRoot(req.Import)
+	case req.Commit != nil:
+		return h.commit(req.Commit)
 	case req.Builtin != nil:
 		return h.builtin(req.Builtin)
 	}

@@ -3,15 +3,19 @@ package archive
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
+	"time"
 
-	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
+	"moss/storage/image"
 )
 
-// apply lays Containerfile instructions over a configuration: CMD, ENTRYPOINT,
-// ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR. Both "CMD x" and
+// instructions are those that apply knows.
+const instructions = "CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, SHELL, STOPSIGNAL, USER, VOLUME, WORKDIR"
+
+// apply lays Containerfile instructions over a configuration. Both "CMD x" and
 // "CMD=x" are understood.
-func apply(config *imagespec.ImageConfig, changes []string) error {
+func apply(config *image.Config, changes []string) error {
 	for _, change := range changes {
 		i := strings.IndexAny(change, " \t=")
 		if i < 0 {
@@ -25,7 +29,7 @@ func apply(config *imagespec.ImageConfig, changes []string) error {
 	return nil
 }
 
-func applyOne(config *imagespec.ImageConfig, word, rest string) error {
+func applyOne(config *image.Config, word, rest string) error {
 	if rest == "" && word != "CMD" && word != "ENTRYPOINT" {
 		return fmt.Errorf("%s needs a value", word)
 	}
@@ -63,10 +67,62 @@ func applyOne(config *imagespec.ImageConfig, word, rest string) error {
 		config.User = rest
 	case "WORKDIR":
 		config.WorkingDir = rest
+	case "ONBUILD":
+		config.OnBuild = append(config.OnBuild, rest)
+	case "SHELL":
+		if json.Unmarshal([]byte(rest), &config.Shell) != nil {
+			return fmt.Errorf("SHELL wants a list in JSON")
+		}
+	case "HEALTHCHECK":
+		check, err := healthcheck(rest)
+		if err == nil {
+			config.Healthcheck = check
+		}
+		return err
 	default:
-		return fmt.Errorf("unknown instruction %q (CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR)", word)
+		return fmt.Errorf("unknown instruction %q (%s)", word, instructions)
 	}
 	return nil
+}
+
+// healthcheck reads NONE, or flags and CMD.
+func healthcheck(s string) (*image.Healthcheck, error) {
+	check := &image.Healthcheck{}
+	for strings.HasPrefix(s, "--") {
+		flag, rest, _ := strings.Cut(s, " ")
+		name, value, _ := strings.Cut(flag, "=")
+		var err error
+		switch name {
+		case "--interval":
+			check.Interval, err = time.ParseDuration(value)
+		case "--timeout":
+			check.Timeout, err = time.ParseDuration(value)
+		case "--start-period":
+			check.StartPeriod, err = time.ParseDuration(value)
+		case "--start-interval":
+			check.StartInterval, err = time.ParseDuration(value)
+		case "--retries":
+			check.Retries, err = strconv.Atoi(value)
+		default:
+			err = fmt.Errorf("unknown flag %q", name)
+		}
+		if err != nil {
+			return nil, err
+		}
+		s = strings.TrimSpace(rest)
+	}
+	word, rest, _ := strings.Cut(s, " ")
+	switch rest = strings.TrimSpace(rest); {
+	case strings.EqualFold(word, "NONE") && rest == "":
+		check.Test = []string{"NONE"}
+	case strings.EqualFold(word, "CMD") && json.Unmarshal([]byte(rest), &check.Test) == nil:
+		check.Test = append([]string{"CMD"}, check.Test...)
+	case strings.EqualFold(word, "CMD") && rest != "":
+		check.Test = []string{"CMD-SHELL", rest}
+	default:
+		return nil, fmt.Errorf("HEALTHCHECK wants NONE or CMD")
+	}
+	return check, nil
 }
 
 func set[V any](m *map[string]V, key string, value V) {

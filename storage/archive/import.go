@@ -29,7 +29,7 @@ type ImportOptions struct {
 // Import makes an image with one layer of a tar file of a root filesystem, which
 // may be compressed, and returns its ID.
 func Import(store *storage.Store, input *os.File, o ImportOptions, progress *registry.Progress) (string, error) {
-	var config imagespec.ImageConfig
+	var config image.Config
 	if err := apply(&config, o.Changes); err != nil {
 		return "", fmt.Errorf("cannot import %q: %w", input.Name(), err)
 	}
@@ -40,27 +40,18 @@ func Import(store *storage.Store, input *os.File, o ImportOptions, progress *reg
 	return id, nil
 }
 
-func importLayer(store *storage.Store, input *os.File, config imagespec.ImageConfig, o ImportOptions, progress *registry.Progress) (string, error) {
-	file, diffID, size, err := measure(store, input)
+func importLayer(store *storage.Store, input *os.File, config image.Config, o ImportOptions, progress *registry.Progress) (string, error) {
+	layer, diffID, size, err := putStream(store, "", input, false, progress)
 	if err != nil {
 		return "", err
 	}
-	defer file.Close()
-	bar := progress.Blob("blob", diffID, size)
-	layer, err := store.PutLayer("", diffID, "", 0, io.TeeReader(file, bar))
-	if err != nil {
-		bar.Abort()
-		return "", err
-	}
-	bar.Done()
-
 	now := time.Now().UTC()
 	host := image.HostPlatform()
 	comment := o.Message
 	if comment == "" {
 		comment = "imported from " + input.Name()
 	}
-	spec, err := json.Marshal(imagespec.Image{
+	spec, err := json.Marshal(configuration{
 		Created:  &now,
 		Platform: imagespec.Platform{OS: host.OS, Architecture: host.Arch, Variant: host.Variant},
 		Config:   config,
@@ -85,6 +76,39 @@ func importLayer(store *storage.Store, input *os.File, config imagespec.ImageCon
 		record.Names = []string{o.Name}
 	}
 	return store.AddImage(record)
+}
+
+// configuration is an image's, in OCI's words and Docker's further ones.
+type configuration struct {
+	Created *time.Time `json:"created,omitempty"`
+	Author  string     `json:"author,omitempty"`
+	imagespec.Platform
+	Config  image.Config        `json:"config"`
+	RootFS  imagespec.RootFS    `json:"rootfs"`
+	History []imagespec.History `json:"history,omitempty"`
+}
+
+// putStream makes a layer on top of parent of a tar stream, which may be
+// compressed. With complete, one that does not end as tar files should is refused.
+func putStream(store *storage.Store, parent string, input *os.File, complete bool, progress *registry.Progress) (layer string, diffID digest.Digest, size int64, err error) {
+	file, diffID, size, err := measure(store, input)
+	if err != nil {
+		return "", "", 0, err
+	}
+	defer file.Close()
+	if complete {
+		if err := checkEnd(file, size); err != nil {
+			return "", "", 0, err
+		}
+	}
+	bar := progress.Blob("blob", diffID, size)
+	layer, err = store.PutLayer(parent, diffID, "", 0, io.TeeReader(file, bar))
+	if err != nil {
+		bar.Abort()
+		return "", "", 0, err
+	}
+	bar.Done()
+	return layer, diffID, size, nil
 }
 
 // measure returns the input decompressed in a temporary file, at its start, and

@@ -21,6 +21,7 @@ type Request struct {
 	Save   *SaveRequest   `json:",omitempty"`
 	Load   *LoadRequest   `json:",omitempty"`
 	Import *ImportRequest `json:",omitempty"`
+	Commit *CommitRequest `json:",omitempty"`
 	// Builtin loads the image that moss carries itself as localhost/moss/box:latest.
 	Builtin *IndexRequest `json:",omitempty"`
 	// Mapped makes (or finds) a tree of an image's merged layers whose owners
@@ -60,6 +61,22 @@ type PushRequest struct {
 	DigestFile         string
 	Format             string // oci, docker; "" keeps the image's
 	Parallel           int    `json:",omitempty"` // as of a pull
+}
+
+// CommitRequest makes an image of a base and a tar stream on standard input, and
+// prints its ID. The stream is a layer on top of the base's, or, with Squash, the
+// whole root file system. It must be complete: one that was cut makes no image.
+type CommitRequest struct {
+	Base      string // image ID
+	Squash    bool
+	Name      string // as the user gave it, or ""
+	Author    string // "" keeps the base's
+	Message   string
+	CreatedBy string
+	Format    string // oci, docker; "" is oci
+	Config    Config // what the image says, before Changes
+	Changes   []string
+	Quiet     bool
 }
 
 // RemoveRequest untags or removes images and prints Untagged: and Deleted: lines.

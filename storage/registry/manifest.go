@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -19,6 +20,15 @@ const (
 	dockerLayer    = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 	dockerSchema1  = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 )
+
+// Types of an image in one of the two forms: of its manifest, its configuration,
+// and of a layer that is not compressed.
+func Types(docker bool) (manifest, config, layer string) {
+	if docker {
+		return dockerManifest, dockerConfig, strings.TrimSuffix(dockerLayer, ".gzip")
+	}
+	return imagespec.MediaTypeImageManifest, imagespec.MediaTypeImageConfig, imagespec.MediaTypeImageLayer
+}
 
 var manifestTypes = []string{
 	imagespec.MediaTypeImageManifest, imagespec.MediaTypeImageIndex, dockerManifest, dockerIndex,

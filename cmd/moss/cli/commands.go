@@ -83,6 +83,9 @@ var commands = [...]entry{
 	{Name: "cp", Aliases: []string{"container cp"}, Usage: "[CONTAINER:]SOURCE [CONTAINER:]DEST", Group: groupContainers, Streams: true,
 		Help: "Copy files between a container and the host, or another container", New: func() command { return new(CpCmd) }, Text: textCp,
 		Example: "moss cp site/. web:/usr/share/nginx/html\nmoss cp web:/etc/nginx/nginx.conf .\nmoss cp web:/var/log - | tar t"},
+	{Name: "commit", Aliases: []string{"container commit"}, Usage: "CONTAINER [IMAGE]", Group: groupContainers,
+		Help: "Make an image of a container", New: func() command { return new(CommitCmd) }, Text: textCommit,
+		Example: "moss commit --change 'CMD [\"nginx\"]' web localhost/web:new"},
 	{Name: "diff", Usage: "CONTAINER|IMAGE [CONTAINER|IMAGE]", Group: groupContainers,
 		Help: "List what a container has changed about its image, or an image about the one below", New: func() command { return new(DiffCmd) }, Text: textDiff},
 	{Name: "container diff", Usage: "CONTAINER", Hidden: true,
@@ -198,6 +201,11 @@ name. A directory is copied into a directory that is there under its name, or un
 what is in it is. The directory that the copy is put in must be there. Files are replaced whole: an interrupted copy
 leaves no half file. Extended attributes, holes and hard links stay; devices are left out on the host, and sockets
 everywhere. What the kernel shows in /proc and /sys is copied only when it is asked for by its own path.`
+
+	textCommit = `The image has the layers of the container's image and one of what the container has changed; what is in volumes
+is left out. It says what the container was created with: environment, command, user, working directory, labels,
+ports, volumes, stop signal and health check. Instructions of --change are CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK,
+LABEL, ONBUILD, SHELL, STOPSIGNAL, USER, VOLUME and WORKDIR.`
 
 	textDiff = `Each line is A for what is new, C for what is changed and D for what is deleted, and a path. A directory counts as
 changed when something in it is. What moss itself mounts things on, such as /etc/hosts, is left out. An image is
