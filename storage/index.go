@@ -87,9 +87,13 @@ func (s *Store) states() []image.StoreState {
 	return states
 }
 
+// recordVersion changes when records tell more than they did, so that those of
+// older programs are made again.
+const recordVersion = 2
+
 func (s *Store) stamp(img *cs.Image) string {
 	h := sha256.New()
-	json.NewEncoder(h).Encode([]any{img.ID, img.Names, digests(img), img.TopLayer, img.ReadOnly, s.Driver.Name, s.SingleID})
+	json.NewEncoder(h).Encode([]any{recordVersion, img.ID, img.Names, digests(img), img.TopLayer, img.ReadOnly, s.Driver.Name, s.SingleID})
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
@@ -105,6 +109,20 @@ func digests(img *cs.Image) []string {
 		add(d)
 	}
 	return all
+}
+
+// manifest adds what the manifest says about itself. Images of other programs may
+// have none.
+func (s *Store) manifest(i *image.Image) {
+	raw, err := s.bigData(i.ID, cs.ImageDigestBigDataKey)
+	var m imagespec.Manifest
+	if err != nil || json.Unmarshal(raw, &m) != nil {
+		return
+	}
+	i.ManifestType, i.Annotations = m.MediaType, m.Annotations
+	if i.ManifestType == "" { // image-spec manifest.md: it may be left out
+		i.ManifestType = imagespec.MediaTypeImageManifest
+	}
 }
 
 // describe makes the record of one image.
@@ -137,6 +155,7 @@ func (s *Store) describe(img *cs.Image) (*image.Image, error) {
 	if config.Created != nil {
 		i.Created = *config.Created
 	}
+	s.manifest(i)
 	for _, d := range config.RootFS.DiffIDs {
 		i.DiffIDs = append(i.DiffIDs, d.String())
 	}

@@ -7,10 +7,12 @@ import "time"
 // Image is an immutable view of one image in the store: the record
 // <root>/images/<id>.json.
 type Image struct {
-	ID                string   // hexadecimal config digest
-	Digest            string   `json:",omitempty"` // of the manifest, "sha256:…"
-	Digests           []string `json:",omitempty"`
-	Names             []string `json:",omitempty"` // fully qualified references
+	ID                string            // hexadecimal config digest
+	Digest            string            `json:",omitempty"` // of the manifest, "sha256:…"
+	Digests           []string          `json:",omitempty"`
+	Names             []string          `json:",omitempty"` // fully qualified references
+	ManifestType      string            `json:",omitempty"` // the manifest's media type
+	Annotations       map[string]string `json:",omitempty"` // the manifest's
 	Created           time.Time
 	Size              int64  // bytes of all layers, unpacked
 	OS, Arch, Variant string `json:",omitempty"`

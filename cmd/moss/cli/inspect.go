@@ -6,9 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
 	"reflect"
 	"strings"
+	"text/tabwriter"
 
 	"github.com/containerd/errdefs"
 
@@ -101,6 +104,9 @@ func (c *call) inspectVolume(name string) (any, error) {
 		return nil, err
 	}
 	v := newVolumeView(vol)
+	if entries, err := os.ReadDir(vol.Mountpoint); err == nil && len(entries) == 0 {
+		v.NeedsCopyUp, v.NeedsChown = true, true
+	}
 	if all, err := c.Engine.All(); err == nil {
 		for _, ctr := range usersOf(all, vol.Name) {
 			if ctr.Look().Live != nil {
@@ -115,18 +121,25 @@ func (cmd *InspectCmd) print(c *call, found []any) error {
 	if cmd.Format == "" || cmd.Format == "json" {
 		return format.JSON(c.Out, found)
 	}
-	tmpl, err := format.Parse(cmd.Format)
+	body, isTable := strings.CutPrefix(cmd.Format, "table ")
+	tmpl, err := format.Parse(body)
 	if err != nil {
 		return err
 	}
+	var out io.Writer = c.Out
+	if isTable { // without a heading, as podman's
+		aligned := tabwriter.NewWriter(c.Out, 12, 2, 2, ' ', 0)
+		defer aligned.Flush()
+		out = aligned
+	}
 	for _, v := range found {
-		err := format.Execute(c.Out, tmpl, v)
+		err := format.Execute(out, tmpl, v)
 		if err != nil { // a name as it is in the JSON, which may not be the field's
 			var generic any
-			if generic, err = asGeneric(v); err == nil && fieldsExist(generic, cmd.Format) {
-				err = format.Execute(c.Out, tmpl, generic)
+			if generic, err = asGeneric(v); err == nil && fieldsExist(generic, body) {
+				err = format.Execute(out, tmpl, generic)
 			} else {
-				err = format.Execute(c.Out, tmpl, v)
+				err = format.Execute(out, tmpl, v)
 			}
 		}
 		if err != nil {
@@ -149,21 +162,29 @@ func asGeneric(v any) (any, error) {
 	return out, err
 }
 
-// fieldsExist says whether the first names of a template's fields are in v: a
-// template over a map would take any name.
+// fieldsExist says whether the fields that a template names are in v: a template
+// over a map would take any name.
 func fieldsExist(v any, tmpl string) bool {
-	m, ok := v.(map[string]any)
-	if !ok {
-		return false
-	}
 	for _, action := range strings.Split(tmpl, "{{")[1:] {
 		action, _, _ = strings.Cut(action, "}}")
 		for _, word := range strings.FieldsFunc(action, func(r rune) bool { return strings.ContainsRune(" ()|\t", r) }) {
-			name, isField := strings.CutPrefix(word, ".")
-			name, _, _ = strings.Cut(name, ".")
-			if _, known := m[name]; isField && name != "" && !known {
+			path, isField := strings.CutPrefix(word, ".")
+			if isField && path != "" && !hasPath(v, strings.Split(path, ".")) {
 				return false
 			}
+		}
+	}
+	return true
+}
+
+func hasPath(v any, path []string) bool {
+	for _, name := range path {
+		m, ok := v.(map[string]any)
+		if !ok {
+			return false
+		}
+		if v, ok = m[name]; !ok {
+			return false
 		}
 	}
 	return true

@@ -51,33 +51,47 @@ type containerView struct {
 	NetworkSettings networkSettings
 	Namespace       string
 	IsInfra         bool
-	Config          configView
-	HostConfig      hostConfig
+	IsService       bool
+	// KubeExitCodePropagation and lockNumber are of podman's insides: "invalid", and 0.
+	KubeExitCodePropagation string
+	LockNumber              uint32 `json:"lockNumber"`
+	Config                  configView
+	HostConfig              hostConfig
+	UseImageHosts           bool
+	UseImageHostname        bool
 }
 
 // ID lets templates of podman's own field name work.
 func (v containerView) ID() string { return v.Id }
 
 type stateView struct {
-	OciVersion    string
-	Status        string
-	Running       bool
-	Paused        bool
-	Restarting    bool
-	OOMKilled     bool
-	Dead          bool
-	Pid           int
-	ConmonPid     int `json:",omitempty"`
-	ExitCode      int
-	Error         string
-	StartedAt     time.Time
-	FinishedAt    time.Time
-	CgroupPath    string
-	Checkpointed  bool
-	Restored      bool
-	StoppedByUser bool
-	Health        *container.HealthState `json:",omitempty"`
+	OciVersion     string
+	Status         string
+	Running        bool
+	Paused         bool
+	Restarting     bool
+	OOMKilled      bool
+	Dead           bool
+	Pid            int
+	ConmonPid      int `json:",omitempty"`
+	ExitCode       int
+	Error          string
+	StartedAt      time.Time
+	FinishedAt     time.Time
+	Health         *container.HealthState `json:",omitempty"`
+	CgroupPath     string                 `json:",omitempty"`
+	Checkpointed   bool                   `json:",omitempty"`
+	CheckpointedAt time.Time
+	RestoredAt     time.Time
+	Restored       bool   `json:",omitempty"`
+	CheckpointLog  string `json:",omitempty"`
+	CheckpointPath string `json:",omitempty"`
+	RestoreLog     string `json:",omitempty"`
+	StoppedByUser  bool   `json:",omitempty"`
 }
+
+// Healthcheck is what Health was called once.
+func (v stateView) Healthcheck() *container.HealthState { return v.Health }
 
 type driverView struct {
 	Name string
@@ -117,6 +131,9 @@ type networkSettings struct {
 
 type hostPort struct{ HostIp, HostPort string }
 
+// HostIP lets templates of podman's own field name work.
+func (p hostPort) HostIP() string { return p.HostIp }
+
 type endpointView struct {
 	EndpointID          string
 	Gateway             string
@@ -146,28 +163,31 @@ type configView struct {
 	Env           []string
 	Cmd           []string
 	Image         string
-	Volumes       map[string]struct{} `json:",omitempty"`
+	Volumes       map[string]struct{}
 	WorkingDir    string
 	Entrypoint    []string
+	OnBuild       *string
 	Labels        map[string]string
 	Annotations   map[string]string
 	StopSignal    string
-	CreateCommand []string `json:",omitempty"`
-	Umask         string   `json:",omitempty"`
+	CreateCommand []string     `json:",omitempty"`
+	Timezone      string       `json:",omitempty"`
+	SystemdMode   bool         `json:",omitempty"`
+	Umask         string       `json:",omitempty"`
+	Secrets       []secretView `json:",omitempty"`
+	Timeout       int          // seconds
 	StopTimeout   int
 	Passwd        bool
-	SystemdMode   bool                `json:",omitempty"`
-	Timezone      string              `json:",omitempty"`
 	ChrootDirs    []string            `json:",omitempty"`
+	SdNotifyMode  string              `json:"sdNotifyMode,omitempty"`
 	ExposedPorts  map[string]struct{} `json:",omitempty"`
-	Timeout       int                 // seconds
 
 	Healthcheck                *healthView  `json:",omitempty"`
 	StartupHealthCheck         *startupView `json:",omitempty"`
 	HealthcheckOnFailureAction string       `json:",omitempty"`
 	HealthLogDestination       string       `json:",omitempty"`
-	HealthMaxLogCount          int          `json:",omitempty"`
-	HealthMaxLogSize           int          `json:",omitempty"`
+	HealthMaxLogCount          int          `json:"HealthcheckMaxLogCount,omitempty"`
+	HealthMaxLogSize           int          `json:"HealthcheckMaxLogSize,omitempty"`
 }
 
 // healthView is a health check; durations are nanoseconds.
@@ -184,6 +204,13 @@ type startupView struct {
 	Successes int `json:",omitempty"`
 }
 
+// secretView is a secret that the container is given.
+type secretView struct {
+	Name, ID string
+	UID, GID uint32
+	Mode     uint32
+}
+
 // inspectContainer looks at one container, once.
 func (c *call) inspectContainer(name string, size bool) (any, error) {
 	ctr, err := c.Engine.Find(name)
@@ -198,7 +225,7 @@ func (c *call) inspectContainer(name string, size bool) (any, error) {
 		Rootfs: s.Rootfs.Path, Pod: s.Pod, StaticDir: ctr.Dir, OCIRuntime: s.Runtime, PidFile: s.Lifecycle.PIDFile,
 		Name: s.Name, RestartCount: r.Restarts(), Driver: "overlay", AppArmorProfile: s.Security.AppArmor, ExecIDs: []string{},
 		Mounts: c.mountViews(s), Dependencies: rootless.Dependencies(s), NetworkSettings: r.networkSettings(), Config: r.config(),
-		HostConfig: r.hostConfig(),
+		HostConfig: r.hostConfig(), KubeExitCodePropagation: "invalid", UseImageHosts: s.Network.NoHosts, UseImageHostname: s.Network.NoHostname,
 	}
 	if v.OCIRuntime == "" {
 		v.OCIRuntime = "moss-runtime"
@@ -354,6 +381,13 @@ func (r psRow) config() configView {
 		OpenStdin: p.Stdin, Env: p.Env, Cmd: r.command(), Image: r.Image(), WorkingDir: p.Dir, Entrypoint: entrypointOf(s, r.images.get),
 		Labels: s.Labels, Annotations: s.Annotations, StopSignal: stopSignalName(s), CreateCommand: s.CreateCommand, Umask: "0022",
 		StopTimeout: 10, Passwd: !p.NoPasswd, SystemdMode: p.Systemd, Timezone: p.TimeZone, ChrootDirs: s.Rootfs.ChrootDirs,
+		SdNotifyMode: "container",
+	}
+	if v.Annotations == nil {
+		v.Annotations = map[string]string{}
+	}
+	if v.Labels == nil {
+		v.Labels = map[string]string{}
 	}
 	v.health(s.Health)
 	v.Timeout = int(s.Lifecycle.Timeout / time.Second)

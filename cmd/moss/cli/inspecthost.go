@@ -8,12 +8,13 @@ import (
 
 	"moss/rootless/container"
 	"moss/rootless/oci"
+	"moss/slirp"
 )
 
 // hostConfig is what the flags asked for, as podman names it.
 type hostConfig struct {
 	Binds           []string
-	CgroupManager   string `json:",omitempty"`
+	CgroupManager   string
 	CgroupMode      string
 	ContainerIDFile string
 	LogConfig       logConfig
@@ -21,6 +22,7 @@ type hostConfig struct {
 	PortBindings    map[string][]hostPort
 	RestartPolicy   restartPolicy
 	AutoRemove      bool
+	AutoRemoveImage bool
 	Annotations     map[string]string `json:",omitempty"`
 	VolumeDriver    string
 	VolumesFrom     []string
@@ -30,6 +32,7 @@ type hostConfig struct {
 	DnsOptions      []string
 	DnsSearch       []string
 	ExtraHosts      []string
+	HostsFile       string
 	GroupAdd        []string
 	IpcMode         string
 	Cgroup          string
@@ -82,11 +85,11 @@ type ulimitView struct {
 func (r psRow) hostConfig() hostConfig {
 	s := &r.container.Spec
 	h := hostConfig{
-		Binds: []string{}, CgroupMode: or(s.Namespaces.Cgroup, "private"), ContainerIDFile: s.Lifecycle.CIDFile,
-		NetworkMode: networkMode(s), PortBindings: portBindings(s), AutoRemove: s.Lifecycle.AutoRemove, Annotations: s.Annotations,
+		Binds: []string{}, CgroupManager: "cgroupfs", CgroupMode: or(s.Namespaces.Cgroup, "private"), ContainerIDFile: s.Lifecycle.CIDFile,
+		NetworkMode: networkMode(s), PortBindings: portBindings(r.ports()), AutoRemove: s.Lifecycle.AutoRemove, Annotations: s.Annotations,
 		RestartPolicy: restartPolicy{or(s.Lifecycle.Restart, "no"), s.Lifecycle.RestartMax},
 		CapAdd:        prefixed(s.Security.CapAdd), CapDrop: prefixed(s.Security.CapDrop), Dns: list(s.Network.DNS),
-		DnsOptions: list(s.Network.DNSOptions), DnsSearch: list(s.Network.DNSSearch), ExtraHosts: list(s.Network.AddHosts),
+		DnsOptions: list(s.Network.DNSOptions), DnsSearch: list(s.Network.DNSSearch), ExtraHosts: list(s.Network.AddHosts), HostsFile: s.Network.HostsFile,
 		GroupAdd: list(s.Process.Groups), IpcMode: or(s.Namespaces.IPC, "shareable"), Cgroups: or(s.Resources.CgroupsMode, "default"),
 		PidMode: or(s.Namespaces.PID, "private"), Privileged: s.Security.Privileged, PublishAllPorts: s.Network.PublishAll,
 		ReadonlyRootfs: s.Rootfs.ReadOnly, SecurityOpt: securityOptions(&s.Security), Tmpfs: map[string]string{},
@@ -114,9 +117,12 @@ func (r psRow) hostConfig() hostConfig {
 	}
 	for _, m := range s.Rootfs.Mounts {
 		options := append([]string{access(m)}, m.Options...)
-		if m.Type == "tmpfs" {
-			h.Tmpfs[m.Target] = strings.Join(options, ",")
+		switch m.Type {
+		case "tmpfs":
+			h.Tmpfs[m.Target] = strings.Join(append(options, "rprivate", "nosuid", "nodev", "tmpcopyup"), ",")
 			continue
+		case "volume":
+			options = append(options, "nosuid", "nodev")
 		}
 		h.Binds = append(h.Binds, m.Source+":"+m.Target+":"+strings.Join(append(options, "rprivate", "rbind"), ","))
 	}
@@ -158,10 +164,11 @@ func networkMode(s *container.Spec) string {
 	return s.Network.Mode
 }
 
-// portBindings are the published ports as asked for.
-func portBindings(s *container.Spec) map[string][]hostPort {
+// portBindings are the published ports: with the host ports that were chosen, once
+// it runs.
+func portBindings(ports []slirp.Port) map[string][]hostPort {
 	out := map[string][]hostPort{}
-	for _, p := range s.Network.Ports {
+	for _, p := range ports {
 		eachPort(p, func(inside, host string) {
 			i := strings.LastIndexByte(host, ':')
 			h := hostPort{strings.Trim(host[:i], "[]"), host[i+1:]}

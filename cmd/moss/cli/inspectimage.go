@@ -29,6 +29,8 @@ type imageView struct {
 	GraphDriver  driverView
 	RootFS       rootFSView
 	Labels       map[string]string
+	Annotations  map[string]string
+	ManifestType string
 	User         string
 	History      []historyView
 	NamesHistory []string
@@ -80,7 +82,10 @@ func (c *call) inspectImage(ctx context.Context, name string) (any, error) {
 			WorkingDir: g.WorkingDir, Labels: g.Labels, StopSignal: g.StopSignal, OnBuild: g.OnBuild, Shell: g.Shell, Healthcheck: g.Healthcheck,
 		},
 		GraphDriver: driverView{Name: "overlay", Data: map[string]string{}}, RootFS: rootFSView{"layers", list(img.DiffIDs)},
-		Labels: g.Labels, User: g.User, NamesHistory: list(img.Names), History: []historyView{},
+		Labels: g.Labels, Annotations: img.Annotations, ManifestType: img.ManifestType, User: g.User, NamesHistory: list(img.Names), History: []historyView{},
+	}
+	if v.Annotations == nil {
+		v.Annotations = map[string]string{}
 	}
 	if len(img.Lower) > 0 {
 		v.GraphDriver.Data["UpperDir"] = img.Lower[0]

@@ -142,6 +142,11 @@ type volumeView struct {
 	Options    map[string]string
 	Anonymous  bool `json:",omitempty"`
 	MountCount uint
+	// NeedsCopyUp and NeedsChown say that it is still empty: the first container gives
+	// it what its image has there.
+	NeedsCopyUp bool   `json:",omitempty"`
+	NeedsChown  bool   `json:",omitempty"`
+	LockNumber  uint32 // of podman's insides
 }
 
 func newVolumeView(v *volume.Volume) volumeView {
