@@ -2,6 +2,8 @@
 package rootless
 
 import (
+	"context"
+	"io"
 	"sync"
 
 	"moss/config"
@@ -29,9 +31,13 @@ type Engine struct {
 
 // New makes the engine of the user whose files are in dirs.
 func New(dirs userns.Dirs) *Engine {
-	return &Engine{
+	e := &Engine{
 		Paths:   Paths{dirs},
 		Images:  image.Open(dirs.Root),
 		Volumes: volume.Open(dirs.Root),
 	}
+	e.Images.Remake = func() error {
+		return e.ImageHelper(context.Background(), image.Request{Index: &image.IndexRequest{}}, io.Discard)
+	}
+	return e
 }

@@ -35,6 +35,9 @@ func (e *Engine) Exec(ctx context.Context, c *container.Container, o ExecOptions
 	if v.Status != container.StatusRunning {
 		return 0, fmt.Errorf("cannot exec in container %q: it is %s: %w", c.Spec.Name, v.Status, errdefs.ErrFailedPrecondition)
 	}
+	if err := c.Whole(); err != nil {
+		return 0, fmt.Errorf("cannot exec in container %q: %w", c.Spec.Name, err)
+	}
 	doc, err := e.execDocument(c, v.Live, o)
 	if err != nil {
 		return 0, fmt.Errorf("cannot exec in container %q: %w", c.Spec.Name, err)

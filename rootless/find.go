@@ -1,9 +1,11 @@
 package rootless
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +17,8 @@ import (
 
 	"moss/record"
 	"moss/rootless/container"
+	"moss/rootless/monitor"
+	"moss/rootless/monitor/client"
 )
 
 // staleAge is how old a half-made record must be before a sweep takes it for a
@@ -39,10 +43,28 @@ func (e *Engine) Find(nameOrID string) (*container.Container, error) {
 		}
 	}
 	id, err := e.findID(strings.ToLower(nameOrID))
+	if errors.Is(err, errdefs.ErrNotFound) {
+		if c := e.named(nameOrID); c != nil {
+			return c, nil
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
 	return e.load(id)
+}
+
+// named finds a container whose file in names/ was lost or damaged, and makes the file again.
+func (e *Engine) named(name string) *container.Container {
+	all, err := e.All()
+	i := slices.IndexFunc(all, func(c *container.Container) bool { return c.Spec.Name == name })
+	if err != nil || i < 0 {
+		return nil
+	}
+	if err := record.Replace(e.Paths.Name(name), []byte(all[i].Spec.ID), 0o600, false); err != nil {
+		slog.Debug("cannot make name again", "name", name, "err", err)
+	}
+	return all[i]
 }
 
 func (e *Engine) findID(prefix string) (string, error) {
@@ -67,10 +89,10 @@ func (e *Engine) findID(prefix string) (string, error) {
 }
 
 // halfMade says whether create has not written the record yet, or never will:
-// only the whole ID names such a container.
+// only the whole ID names such a container. One that has run had a record.
 func (e *Engine) halfMade(id string) bool {
-	_, err := os.Stat(filepath.Join(e.Paths.Container(id), container.SpecFile))
-	return errors.Is(err, fs.ErrNotExist)
+	dir := e.Paths.Container(id)
+	return !lexists(filepath.Join(dir, container.SpecFile)) && !container.HasRun(dir, e.Paths.RunContainer(id))
 }
 
 // ids lists the directories that hold a record.
@@ -88,12 +110,46 @@ func (e *Engine) ids() ([]string, error) {
 	return out, nil
 }
 
+// load reads a record. One that is there and cannot be read makes a damaged container.
 func (e *Engine) load(id string) (*container.Container, error) {
-	return container.Load(e.Paths.Container(id), e.Paths.RunContainer(id))
+	dir, runDir := e.Paths.Container(id), e.Paths.RunContainer(id)
+	c, err := container.Load(dir, runDir)
+	if err == nil {
+		c.Announce = func() error { return e.announce(runDir) }
+	}
+	if err == nil || errors.Is(err, fs.ErrNotExist) && e.halfMade(id) {
+		return c, err
+	}
+	info, statErr := os.Stat(dir)
+	if statErr != nil {
+		return nil, err
+	}
+	c = &container.Container{Dir: dir, RunDir: runDir, Damaged: err, Announce: func() error { return e.announce(runDir) }}
+	c.Spec.Version, c.Spec.ID, c.Spec.Created = container.SpecVersion, id, info.ModTime()
+	c.Spec.Name = e.nameOf(id)
+	slog.Warn("the record of a container is damaged: it can be stopped and removed, no more", "container", c.Spec.Name, "err", err)
+	return c, nil
 }
 
-// All returns every container, oldest first. A record that cannot be read is
-// left out: it is half-made, or Remove by its ID clears it away.
+// announce asks a monitor to write live.json again.
+func (e *Engine) announce(runDir string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return client.Control(ctx, runDir, monitor.ControlRequest{Op: "announce"})
+}
+
+// nameOf finds a container's name by its file in names/.
+func (e *Engine) nameOf(id string) string {
+	entries, _ := os.ReadDir(e.Paths.Names())
+	for _, entry := range entries {
+		if holder, err := record.ReadFile(e.Paths.Name(entry.Name())); err == nil && string(holder) == id {
+			return entry.Name()
+		}
+	}
+	return id[:12]
+}
+
+// All returns every container, oldest first. A record that is half-made is left out.
 func (e *Engine) All() ([]*container.Container, error) {
 	ids, err := e.ids()
 	if err != nil {

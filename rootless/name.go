@@ -9,10 +9,7 @@ import (
 	"io/fs"
 	mathrand "math/rand/v2"
 	"os"
-	"path/filepath"
 	"strings"
-
-	"moss/rootless/container"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -105,10 +102,13 @@ func (e *Engine) takeOver(name string) error {
 		return err
 	}
 	id := string(text)
-	if len(id) != 64 { // never written by moss
+	if len(id) != 64 { // damaged
+		if c := e.named(name); c != nil {
+			return &NameInUseError{Name: name, ID: c.Spec.ID}
+		}
 		return os.Remove(e.Paths.Name(name))
 	}
-	if _, err := os.Stat(filepath.Join(e.Paths.Container(id), container.SpecFile)); err == nil {
+	if lexists(e.Paths.Container(id)) && !e.halfMade(id) {
 		return &NameInUseError{Name: name, ID: id}
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {

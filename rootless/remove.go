@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"moss/record"
 	"moss/rootless/container"
 	"moss/rootless/event"
+	"moss/rootless/monitor"
 	"moss/slirp"
 	"moss/storage/volume"
 	"moss/systemd/cgroup"
@@ -66,6 +68,7 @@ func (e *Engine) discard(c *container.Container) error {
 	if err := os.MkdirAll(e.Paths.Trash(), 0o700); err != nil {
 		return err
 	}
+	e.killStray(c)
 	unmountBelow(c.RunDir)
 	e.dropMount(c.Spec.ID)
 	trash := filepath.Join(e.Paths.Trash(), c.Spec.ID)
@@ -77,6 +80,21 @@ func (e *Engine) discard(c *container.Container) error {
 		os.Remove(name)
 	}
 	return errors.Join(record.RemoveTree(c.RunDir), record.RemoveTree(trash))
+}
+
+// killStray ends what still runs in the cgroup of a container that has neither a
+// monitor nor a live.json that would tell of it.
+func (e *Engine) killStray(c *container.Container) {
+	if !lexists(filepath.Join(c.RunDir, monitor.ControlSocket)) {
+		return // a monitor that ends by itself takes its sockets away
+	}
+	var cfg struct{ Cgroup string }
+	if found, err := record.Read(filepath.Join(c.RunDir, monitor.ConfigFile), &cfg); err != nil || !found || cfg.Cgroup == "" || !lexists(cfg.Cgroup) {
+		return
+	}
+	if err := errors.Join(cgroup.Kill(cfg.Cgroup), cgroup.Remove(cfg.Cgroup)); err != nil {
+		slog.Warn("something of a container may still run", "container", c.Spec.Name, "err", err)
+	}
 }
 
 func (e *Engine) removeVolumes(c *container.Container) error {
@@ -175,6 +193,9 @@ func (e *Engine) Rename(ctx context.Context, c *container.Container, name string
 	if err := CheckName(name); err != nil || name == c.Spec.Name {
 		return err
 	}
+	if err := c.Whole(); err != nil {
+		return fmt.Errorf("cannot rename container %q: %w", c.Spec.Name, err)
+	}
 	unlock, err := c.Lock(ctx)
 	if err != nil {
 		return fmt.Errorf("cannot rename container %q: %w", c.Spec.Name, err)
@@ -191,8 +212,7 @@ func (e *Engine) Rename(ctx context.Context, c *container.Container, name string
 		return errors.Join(err, os.Remove(e.Paths.Name(name)))
 	}
 	e.note(c, event.Rename)
-	err = e.tell(ctx, c)
-	return errors.Join(err, os.Remove(e.Paths.Name(old)))
+	return os.Remove(e.Paths.Name(old))
 }
 
 // Ports are the published ports of a running container, with the host ports

@@ -22,6 +22,9 @@ import (
 // ARCHITECTURE.md. With streams it attaches before the program runs; without, the
 // session it returns is nil. If a stage fails, the stages before it are undone.
 func (e *Engine) Start(ctx context.Context, c *container.Container, s *Streams) (*Session, error) {
+	if err := c.Whole(); err != nil {
+		return nil, fmt.Errorf("cannot start container %q: %w", c.Spec.Name, err)
+	}
 	if err := e.startRequired(ctx, &c.Spec); err != nil {
 		return nil, err
 	}

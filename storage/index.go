@@ -39,6 +39,11 @@ func (s *Store) Index() error {
 	var images []cs.Image
 	for _, lib := range s.all() {
 		some, err := lib.Images()
+		if err == nil {
+			// What is wrong with all layers is no fault of one image, which the
+			// index would then leave out.
+			_, err = lib.Layers()
+		}
 		if err != nil {
 			return fmt.Errorf("cannot list images: %w", err)
 		}

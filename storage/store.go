@@ -4,6 +4,7 @@ package storage
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -74,6 +75,7 @@ func Open(root, run string, others []string) (*Store, error) {
 
 	s := &Store{Root: root, Driver: drv, SingleID: count == 1, others: others}
 	options := s.options(filepath.Join(root, "storage"), filepath.Join(run, "storage"))
+	dropDamaged(filepath.Join(options.RunRoot, options.GraphDriverName+"-layers", "mountpoints.json"))
 	if s.lib, err = cs.GetStore(options); err != nil {
 		return nil, fmt.Errorf("cannot open image store %q: %w", options.GraphRoot, err)
 	}
@@ -93,6 +95,15 @@ func Open(root, run string, others []string) (*Store, error) {
 		}
 	}
 	return s, nil
+}
+
+// dropDamaged removes a file that the library keeps in the run directory and would
+// not open the store for if it were damaged. What is mounted is mounted all the same.
+func dropDamaged(path string) {
+	if data, err := os.ReadFile(path); err == nil && !json.Valid(data) {
+		slog.Warn("a damaged list of mounts is made anew", "file", path)
+		os.Remove(path)
+	}
 }
 
 // options are the library's, for this machine's driver.

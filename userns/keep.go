@@ -182,16 +182,17 @@ func findSurvivor(dirs Dirs) *survivor {
 	return found
 }
 
-// netProcess is moss-net; its file holds the PID, maybe the start time.
+// netProcess is moss-net; its file holds the PID, maybe the start time. Where the
+// file is lost, the kernel says who listens.
 func netProcess(dirs Dirs) *process {
-	data, err := os.ReadFile(filepath.Join(dirs.Run, "net", "moss-net.pid"))
-	if err != nil {
-		return nil
-	}
+	dir := filepath.Join(dirs.Run, "net")
+	data, _ := os.ReadFile(filepath.Join(dir, "moss-net.pid"))
 	var pid int
 	var start uint64
 	if n, _ := fmt.Sscan(string(data), &pid, &start); n == 0 {
-		return nil
+		if pid = listener(filepath.Join(dir, "net.sock")); pid == 0 {
+			return nil
+		}
 	}
 	p := openProcess(pid, start)
 	if p == nil {
@@ -243,4 +244,22 @@ func dupPidfd(p *process) *survivor {
 		return nil
 	}
 	return &survivor{fd: os.NewFile(uintptr(fd), "pidfd"), flags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS}
+}
+
+// listener is the process that listens at a socket of type SOCK_SEQPACKET, see
+// SO_PEERCRED in unix(7); 0 if nobody does.
+func listener(path string) int {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0
+	}
+	defer unix.Close(fd)
+	if unix.Connect(fd, &unix.SockaddrUnix{Name: path}) != nil {
+		return 0
+	}
+	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return 0
+	}
+	return int(cred.Pid)
 }

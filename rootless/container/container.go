@@ -1,6 +1,7 @@
 package container
 
 import (
+	"fmt"
 	"time"
 
 	"moss/slirp"
@@ -11,6 +12,20 @@ type Container struct {
 	Spec   Spec
 	Dir    string // <root>/containers/<id>
 	RunDir string // <run>/c/<id12>
+	// Damaged says why the record could not be read: the Spec then holds no more
+	// than ID, name and time. Such a container can be seen, stopped and removed.
+	Damaged error
+	// Announce, if it is set, asks the container's monitor to write live.json
+	// again, which was lost.
+	Announce func() error
+}
+
+// Whole is an error when the record is damaged: what needs more of it than that it is there asks first.
+func (c *Container) Whole() error {
+	if c.Damaged == nil {
+		return nil
+	}
+	return fmt.Errorf("its record is damaged (%w); it can only be stopped and removed", c.Damaged)
 }
 
 // Live is what is true while the container runs: <run>/c/<id12>/live.json,

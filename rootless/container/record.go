@@ -20,6 +20,8 @@ const (
 	lastName = "last.json"
 	liveName = "live.json"
 	exitName = "exit.json"
+	// controlName is the monitor's socket.
+	controlName = "ctl.sock"
 )
 
 // Load reads the record in dir. runDir need not exist. The error is
@@ -40,6 +42,16 @@ func Load(dir, runDir string) (*Container, error) {
 		return nil, fmt.Errorf("cannot load container: %q has no ID", filepath.Join(dir, SpecFile))
 	}
 	return c, nil
+}
+
+// HasRun says whether a container has been started at least once.
+func HasRun(dir, runDir string) bool {
+	for _, path := range []string{filepath.Join(dir, lastName), filepath.Join(runDir, liveName)} {
+		if unix.Access(path, unix.F_OK) == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // Save writes the Spec. With sync it also survives a power failure. After create

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"moss/record"
 )
 
@@ -89,7 +91,7 @@ func (c *Container) Look() View {
 	v.Last = last
 
 	// The order matters: the monitor writes last.json before it removes live.json.
-	if live, err := ReadLive(c.RunDir); err == nil && live != nil {
+	if live := c.live(); live != nil {
 		v.monitor = Alive(live.Monitor, live.MonitorStart)
 		// A living monitor answers for its container.
 		process := v.monitor && !live.Restarting || Alive(live.PID, live.PIDStart)
@@ -122,6 +124,23 @@ func (c *Container) Look() View {
 		v.Status = StatusRemoving
 	}
 	return v
+}
+
+// live reads live.json. Where there is none that can be read, but a monitor may
+// still be there, the monitor is asked for it.
+func (c *Container) live() *Live {
+	live, err := ReadLive(c.RunDir)
+	if live != nil || c.Announce == nil || unix.Access(filepath.Join(c.RunDir, controlName), unix.F_OK) != nil {
+		return live
+	}
+	// Without live.json and without an end: the start or the end is under way.
+	if last, lastErr := ReadLast(c.Dir); err == nil && (lastErr == nil && (last == nil || !last.Finished.IsZero())) {
+		return nil
+	}
+	if c.Announce() == nil {
+		live, _ = ReadLive(c.RunDir)
+	}
+	return live
 }
 
 // unfinished completes a record that nobody has: from exit.json, when only the

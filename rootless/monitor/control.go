@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"moss/record"
+	"moss/rootless/container"
 )
 
 // The sockets in the run directory.
@@ -133,30 +134,21 @@ func (m *monitor) checkNow(r *request) error {
 	return m.health.begin(r)
 }
 
-// reload takes over what update and rename have changed in the configuration.
-func (m *monitor) reload() error {
-	was := m.cfg
-	m.cfg = nil
-	c, err := m.config()
-	p := policy{}
-	if err == nil {
-		p = policy{name: c.Restart, max: c.RestartMax}
-		err = p.check()
-	}
-	if err != nil {
-		m.cfg = was
-		return err
-	}
-	m.policy = p
-	m.changeHealth(c.Health)
-	return nil
-}
-
 // control does what was asked for.
 func (m *monitor) control(r ControlRequest) error {
 	switch r.Op {
 	case "ping":
 		return nil
+	case "announce": // live.json was lost
+		if m.pid == 0 || m.ended {
+			return errors.New("its process has ended")
+		}
+		live, err := m.describe()
+		if err != nil {
+			return err
+		}
+		live.Started = m.started
+		return container.WriteLive(m.runDir, live)
 	case "stop":
 		m.stopped = true
 		if !m.restartAt.IsZero() { // it waits to start again: it ends here instead
@@ -170,8 +162,13 @@ func (m *monitor) control(r ControlRequest) error {
 		return nil
 	case "reopen-log":
 		return m.log.reopen()
-	case "reload":
-		return m.reload()
+	case "restart-policy":
+		p := policy{name: r.Policy, max: r.Max}
+		if err := p.check(); err != nil {
+			return err
+		}
+		m.policy = p
+		return nil
 	}
 	return fmt.Errorf("cannot do %q: no such request", r.Op)
 }

@@ -135,10 +135,15 @@ func list(s string) []string {
 // Images is the index of one user, read when first needed and again whenever
 // its file has changed.
 type Images struct {
-	root  string
-	dir   string
-	index *Index
-	state StoreState
+	// Remake, if it is set, makes the index and its records again: a record that
+	// cannot be read is only a copy of what the store says.
+	Remake func() error
+
+	remade bool
+	root   string
+	dir    string
+	index  *Index
+	state  StoreState
 	// others are the stores that the index must be of, beside ours; nil: any.
 	others []string
 }
@@ -201,15 +206,39 @@ func (im *Images) load() (*Index, error) {
 
 // read returns the record of one image.
 func (im *Images) read(id string) (*Image, error) {
-	data, err := record.ReadFile(filepath.Join(im.dir, id+".json"))
+	i, err := im.readOnce(id)
+	if err == nil || im.Remake == nil || im.remade {
+		return i, err
+	}
+	im.remade = true
+	if lost := errors.Join(remove(im.path(id)), remove(filepath.Join(im.dir, "index")), im.Remake()); lost != nil {
+		return nil, errors.Join(err, lost)
+	}
+	return im.readOnce(id)
+}
+
+func (im *Images) readOnce(id string) (*Image, error) {
+	data, err := record.ReadFile(im.path(id))
 	if err != nil {
 		return nil, fmt.Errorf("cannot read image %q: %w", id, err)
 	}
 	i := new(Image)
-	if err := record.Decode(data, i); err != nil {
+	if err = record.Decode(data, i); err == nil && i.ID != id {
+		err = fmt.Errorf("it is of image %q", i.ID)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("cannot read image %q: %w", id, err)
 	}
 	return i, nil
+}
+
+func (im *Images) path(id string) string { return filepath.Join(im.dir, id+".json") }
+
+func remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // List returns every image, newest first.
