@@ -34,6 +34,7 @@ type CreateOptions struct {
 	Retries    int
 	RetryDelay time.Duration
 	Env        []string // NAME=value, below the image's
+	ImageUser  bool     // the image's user, with keep-id too
 }
 
 // Create resolves the image (pulling it by opts.Pull), completes spec and
@@ -65,7 +66,7 @@ func (e *Engine) create(ctx context.Context, spec *container.Spec, opts CreateOp
 	if spec.ID == "" {
 		spec.ID = newID()
 	}
-	if err := e.complete(spec, img, opts.Env); err != nil {
+	if err := e.complete(spec, img, opts); err != nil {
 		return nil, err
 	}
 	if err := fixSubIDs(spec); err != nil {
@@ -155,7 +156,7 @@ func (e *Engine) reserve(spec *container.Spec, undo *rollback) (hold *os.File, e
 }
 
 // complete fills in what the user left to the image and to the defaults.
-func (e *Engine) complete(spec *container.Spec, img *image.Image, env []string) error {
+func (e *Engine) complete(spec *container.Spec, img *image.Image, opts CreateOptions) error {
 	var config image.Config
 	if img != nil {
 		config = img.Config
@@ -182,7 +183,7 @@ func (e *Engine) complete(spec *container.Spec, img *image.Image, env []string) 
 	if err := chooseAs(spec, img); err != nil {
 		return err
 	}
-	if p.User == "" {
+	if p.User == "" && !opts.ImageUser {
 		p.User = keepUser(spec.Namespaces.User)
 	}
 	if p.User == "" {
@@ -195,7 +196,7 @@ func (e *Engine) complete(spec *container.Spec, img *image.Image, env []string) 
 		spec.Network.Hostname = e.hostname(spec)
 	}
 	chooseSystemd(spec)
-	p.Env = environment(spec, env, config.Env)
+	p.Env = environment(spec, opts.Env, config.Env)
 	spec.Labels = merge(config.Labels, spec.Labels)
 	if spec.Network.Mode == "" {
 		spec.Network.Mode = "bridge"

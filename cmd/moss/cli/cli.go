@@ -90,6 +90,11 @@ func (c *call) run(ctx context.Context) error {
 	if err := setLog(g.LogLevel); err != nil {
 		return err
 	}
+	if f, ok := cmd.(interface{ containerFlags() *ContainerFlags }); ok {
+		if err := g.dropEmpty(f.containerFlags(), rest); err != nil {
+			return err
+		}
+	}
 	if !entry.Host {
 		if err := c.configure(ctx, g, entry.Name, cmd); err != nil {
 			return err

@@ -99,7 +99,8 @@ type ContainerFlags struct {
 
 	HealthFlags
 
-	conf *config.Config // what the configuration files set
+	conf  *config.Config // what the configuration files set
+	given []string       // the names of the flags that were given
 }
 
 func (f *ContainerFlags) containerFlags() *ContainerFlags { return f }

@@ -217,7 +217,7 @@ func (c *call) createOptions(spec *container.Spec, f *ContainerFlags) (opts root
 		return opts, err
 	}
 	return rootless.CreateOptions{
-		Env:  env,
+		Env: env, ImageUser: f.User == "" && slices.Contains(f.given, "user"),
 		Pull: f.Pull, Replace: f.Replace, Quiet: f.Quiet, TLSVerify: f.TLSVerify, AuthFile: f.Authfile,
 		Creds: f.Creds, CertDir: f.CertDir, Retries: retries, RetryDelay: delay,
 	}, c.mountVolumesFrom(spec, f.VolumesFrom)
