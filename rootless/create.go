@@ -30,6 +30,9 @@ type CreateOptions struct {
 	AuthFile  string
 	Creds     string // USER[:PASSWORD]
 	CertDir   string
+	// Preserve are the descriptors that a container that is started at once inherits
+	// from 3 on; nil is none.
+	Preserve []*os.File
 	// Retries and RetryDelay are as in image.PullRequest.
 	Retries    int
 	RetryDelay time.Duration

@@ -12,7 +12,6 @@ import (
 
 	"moss/record"
 	"moss/rootless/container"
-	"moss/rootless/event"
 	"moss/rootless/oci"
 	"moss/rootless/runtime"
 	"moss/rootless/runtime/birth"
@@ -24,42 +23,49 @@ type ExecOptions struct {
 	Env                            []string
 	Dir, User                      string
 	TTY, Stdin, Detach, Privileged bool
-	PreserveFDs                    int
-	Streams                        *Streams
+	// NoSession keeps the process out of the list of Sessions, and of the events.
+	NoSession bool
+	// Preserve are the descriptors that the process inherits from 3 on; nil is none.
+	Preserve []*os.File
+	Streams  *Streams
+	// Started is called with the ID of the session when the program runs.
+	Started func(session string)
 }
 
 // Exec runs one more process in a running container and returns its exit code.
-// The process is our own child: a join and an exec, with nothing in between.
+// The process is our own child: a join and an exec, with nothing in between; one
+// that is detached is the monitor's.
 func (e *Engine) Exec(ctx context.Context, c *container.Container, o ExecOptions) (code int, err error) {
+	wrap := func(err error) error { return fmt.Errorf("cannot exec in container %q: %w", c.Spec.Name, err) }
 	v := c.Look()
 	if v.Status != container.StatusRunning {
-		return 0, fmt.Errorf("cannot exec in container %q: it is %s: %w", c.Spec.Name, v.Status, errdefs.ErrFailedPrecondition)
+		return 0, wrap(fmt.Errorf("it is %s: %w", v.Status, errdefs.ErrFailedPrecondition))
 	}
 	if err := c.Whole(); err != nil {
 		return 0, fmt.Errorf("cannot exec in container %q: %w", c.Spec.Name, err)
 	}
 	doc, err := e.execDocument(c, v.Live, o)
 	if err != nil {
-		return 0, fmt.Errorf("cannot exec in container %q: %w", c.Spec.Name, err)
+		return 0, wrap(err)
 	}
+	doc.Bound = !o.TTY && !o.Detach
 	data, err := record.Encode(doc)
 	if err != nil {
 		return 0, err
+	}
+	s := &session{e: e, c: c, o: o, id: newID()}
+	if o.Detach {
+		return 0, s.detached(ctx, data)
 	}
 	stdio, err := execStdio(o)
 	if err != nil {
 		return 0, err
 	}
-	request := birth.ExecRequest{Runtime: Helper("moss-runtime"), Data: data, PreserveFDs: o.PreserveFDs}
-	p, err := birth.Exec(request, stdio, preserved(o.PreserveFDs))
-	if err != nil {
-		return 0, fmt.Errorf("cannot exec in container %q: %w", c.Spec.Name, err)
+	request := birth.ExecRequest{Runtime: Helper("moss-runtime"), Data: data, PreserveFDs: len(o.Preserve)}
+	if s.p, err = birth.Exec(request, stdio, o.Preserve); err != nil {
+		return 0, wrap(err)
 	}
-	e.note(c, event.Exec)
-	if code, err = e.followExec(ctx, p, o); err == nil && !o.Detach {
-		e.note(c, event.ExecDied, withCode(code))
-	}
-	return code, err
+	return s.follow(ctx)
 }
 
 // execDocument describes the process: what the container's own process may do,
@@ -96,7 +102,7 @@ func (e *Engine) execDocument(c *container.Container, live *container.Live, o Ex
 	}
 	doc.Process.User.Umask, doc.Personality = spec.Process.Umask, oci.Personality(&spec)
 	for _, g := range spec.Process.Groups {
-		if g != "keep-groups" {
+		if g != "keep-groups" && o.User == "" { // podman: the groups go with the user
 			doc.Groups = append(doc.Groups, g)
 		}
 	}
@@ -121,16 +127,8 @@ func execStdio(o ExecOptions) ([3]*os.File, error) {
 	if o.Stdin && !o.TTY {
 		stdio[0] = os.Stdin
 	}
-	if o.Detach || o.TTY {
+	if o.TTY {
 		stdio[1], stdio[2] = null, null
 	}
 	return stdio, nil
-}
-
-func preserved(n int) []*os.File {
-	var out []*os.File
-	for fd := 3; fd < 3+n; fd++ {
-		out = append(out, os.NewFile(uintptr(fd), "preserved"))
-	}
-	return out
 }

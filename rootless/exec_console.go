@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"moss/rootless/monitor/client"
-	"moss/rootless/runtime/birth"
 )
 
 // execConsole connects the terminal of one exec with the user's.
@@ -100,42 +99,6 @@ func (c *execConsole) wait(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// followExec starts the program and stays with it.
-func (e *Engine) followExec(ctx context.Context, p *birth.Process, o ExecOptions) (int, error) {
-	master, err := p.Ready()
-	if err == nil {
-		err = p.Go()
-	}
-	if err != nil {
-		p.Kill()
-		return 0, err
-	}
-	if o.Detach {
-		return 0, nil
-	}
-	if master != nil {
-		console := newExecConsole(master, o.Streams)
-		defer console.close()
-		if err := console.wait(ctx); err != nil {
-			return 0, err
-		}
-	} else if o.Streams != nil && o.Streams.SigProxy {
-		defer forwardSignals(p.PID)()
-	}
-	return waitExec(p)
-}
-
-func waitExec(p *birth.Process) (int, error) {
-	status, err := p.Wait()
-	if err != nil {
-		return 0, err
-	}
-	if status.Signaled() {
-		return 128 + int(status.Signal()), nil
-	}
-	return status.ExitStatus(), nil
 }
 
 // forwardSignals passes the signals that would end moss to a process.

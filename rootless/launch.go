@@ -122,6 +122,7 @@ func (l *launch) request(namespaces []specs.LinuxNamespace) birth.Request {
 	b := birth.Request{
 		Runtime: Helper("moss-runtime"), Stage: Helper("moss-stage"), Document: filepath.Join(l.c.RunDir, "init.json"), Cgroup: l.cfg.Cgroup,
 	}
+	l.inherit(&b)
 	for _, ns := range namespaces {
 		if ns.Path == "" {
 			b.Flags |= namespaceFlags[ns.Type]
@@ -130,6 +131,16 @@ func (l *launch) request(namespaces []specs.LinuxNamespace) birth.Request {
 		}
 	}
 	return b
+}
+
+// inherit says which descriptors the container inherits.
+func (l *launch) inherit(b *birth.Request) {
+	b.PreserveFDs = len(l.preserve)
+	for i, f := range l.preserve {
+		if f == nil {
+			b.Holes = append(b.Holes, i)
+		}
+	}
 }
 
 func idMaps(maps []specs.LinuxIDMapping) []birth.IDMap {
@@ -168,6 +179,7 @@ func (l *launch) external(name string, doc *runtime.Document) error {
 	if err != nil {
 		return err
 	}
+	l.inherit(&l.cfg.Birth)
 	l.cfg.Runtime = &monitor.Runtime{Path: path, Args: []string{"--root", filepath.Join(l.e.Paths.Run, "oci", filepath.Base(path))}}
 	return os.WriteFile(filepath.Join(bundle, "config.json"), config, 0o600)
 }

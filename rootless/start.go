@@ -45,7 +45,7 @@ func (e *Engine) Start(ctx context.Context, c *container.Container, s *Streams) 
 // the record is still being made. If only the start has failed, the container is
 // returned too.
 func (e *Engine) Run(ctx context.Context, spec *container.Spec, opts CreateOptions, s *Streams) (c *container.Container, session *Session, err error) {
-	l := &launch{e: e}
+	l := &launch{e: e, preserve: opts.Preserve}
 	defer l.undo.onError(&err)
 	c, err = e.create(ctx, spec, opts, func(c *container.Container) error {
 		l.c = c
@@ -90,6 +90,8 @@ type launch struct {
 	conn *client.Conn // the monitor, if it was started early
 	undo rollback
 	done bool // begin has been called
+
+	preserve []*os.File // what the container inherits from 3 on
 }
 
 // start is everything but the lock.
@@ -222,6 +224,12 @@ func (l *launch) spawn(ctx context.Context, s *Streams, early bool) error {
 	stdio, err := inherited(&l.c.Spec)
 	if err != nil {
 		return err
+	}
+	if len(l.preserve) > 0 {
+		if stdio == nil {
+			stdio = make([]*os.File, 3)
+		}
+		stdio = append(stdio, l.preserve...)
 	}
 	if early && stdio == nil {
 		l.conn = l.e.Ahead.Take(l.cfg)

@@ -65,6 +65,7 @@ func (e *Engine) Stop(ctx context.Context, c *container.Container, timeout *time
 	if err := e.killAll(v.Live); err != nil {
 		return fmt.Errorf("cannot kill container %q: %w", c.Spec.Name, err)
 	}
+	wakeCallers(c)
 	gone, err := e.ended(ctx, c, v, time.Minute)
 	if err == nil && !gone {
 		err = fmt.Errorf("cannot stop container %q: it does not end, even after SIGKILL (a process may hang in the kernel)", c.Spec.Name)

@@ -400,6 +400,8 @@ func condition(word string) (bool, error) {
 		return againstPodman(), nil
 	case "systemd":
 		return exists("/run/systemd/system") && exists(filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "bus")), nil
+	case "journal": // systemd's
+		return exists("/run/systemd/journal/socket"), nil
 	case "cgroup": // a cgroup of our own to manage
 		return own() != "" && syscall.Access(filepath.Join(own(), "cgroup.procs"), 2) == nil, nil
 	case "limits": // with the controllers that limits need

@@ -86,6 +86,9 @@ type Event struct {
 	Attributes map[string]string
 }
 
+// SessionAttribute is the attribute of exec and exec_died that holds the session's ID.
+const SessionAttribute = "execID"
+
 // appendTo appends the event as the log has it: a line, with a newline before it.
 func (e *Event) appendTo(b []byte, now time.Time) []byte {
 	at := e.Time

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -149,9 +150,17 @@ func (s *journald) run(ctx context.Context, args []string, toEnd bool, yield fun
 		cancel()
 	}
 	if werr := cmd.Wait(); err == nil && werr != nil {
-		err = fmt.Errorf("cannot read the journal: journalctl: %w: %s", werr, strings.TrimSpace(said.String()))
+		err = unreadable(werr, said.String())
 	}
 	return err
+}
+
+// unreadable says why journalctl has failed.
+func unreadable(err error, said string) error {
+	if strings.Contains(said, "insufficient permissions") {
+		return fmt.Errorf("the journal has no file of yours: only a persistent one has (Storage= in journald.conf(5)), or else the group systemd-journal reads it: %w", fs.ErrPermission)
+	}
+	return fmt.Errorf("cannot read the journal: journalctl: %w: %s", err, strings.TrimSpace(said))
 }
 
 func (s *journald) read(r *bufio.Reader, toEnd bool, yield func(Entry) error) error {

@@ -3,6 +3,7 @@ package monitor
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -88,25 +89,40 @@ type request struct {
 
 func (r *request) ready(events uint32) {
 	var data [4096]byte
-	n, err := retry(func() (int, error) { return unix.Read(r.fd, data[:]) })
+	var oob [1024]byte
+	var files []*os.File
+	n, err := retry(func() (int, error) {
+		n, oobn, _, _, err := unix.Recvmsg(r.fd, data[:], oob[:], unix.MSG_CMSG_CLOEXEC)
+		files = received(oob[:max(oobn, 0)])
+		return n, err
+	})
 	if err == unix.EAGAIN {
 		return
 	}
+	defer func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}()
 	if n <= 0 {
 		r.m.loop.close(r.fd)
 		return
 	}
 	var asked ControlRequest
+	var reply ControlReply
 	err = record.Decode(data[:n], &asked)
-	if err == nil && asked.Op == "health" {
+	switch {
+	case err != nil:
+	case asked.Op == "health":
 		if err = r.m.checkNow(r); err == nil {
 			r.m.loop.watch(r.fd, 0, nil) // until there is an answer
 			return
 		}
-	} else if err == nil {
-		err = r.m.control(asked)
+	case asked.Op == "exec":
+		reply.PID, err = r.m.execute(asked, files)
+	default:
+		err = r.m.control(asked, files)
 	}
-	var reply ControlReply
 	if err != nil {
 		reply.Error = err.Error()
 	}
@@ -134,8 +150,25 @@ func (m *monitor) checkNow(r *request) error {
 	return m.health.begin(r)
 }
 
+// received are the descriptors that came with a packet.
+func received(oob []byte) (files []*os.File) {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil
+	}
+	for _, message := range messages {
+		fds, err := unix.ParseUnixRights(&message)
+		for _, fd := range fds {
+			if err == nil {
+				files = append(files, os.NewFile(uintptr(fd), "received"))
+			}
+		}
+	}
+	return files
+}
+
 // control does what was asked for.
-func (m *monitor) control(r ControlRequest) error {
+func (m *monitor) control(r ControlRequest, files []*os.File) error {
 	switch r.Op {
 	case "ping":
 		return nil
@@ -160,6 +193,8 @@ func (m *monitor) control(r ControlRequest) error {
 			return fmt.Errorf("cannot resize terminal: %w", err)
 		}
 		return nil
+	case "keep":
+		return m.keep(r, files)
 	case "reopen-log":
 		return m.log.reopen()
 	case "restart-policy":

@@ -147,6 +147,9 @@ func (x *external) run(args []string, stdio [3]*os.File, extra []*os.File) error
 		}
 	}
 	for _, f := range extra {
+		if f == nil { // the runtime closes none of them
+			f = null
+		}
 		files = append(files, f.Fd())
 	}
 	attr := &syscall.ProcAttr{Env: runtimeEnv(), Files: files, Sys: &syscall.SysProcAttr{}}

@@ -80,6 +80,7 @@ func (m *monitor) endRun() {
 	m.drainAt = time.Time{}
 	exit := m.exit()
 	var errs []error
+	m.endExecutions()
 	if m.external {
 		errs = append(errs, m.endRuntime())
 	}

@@ -56,6 +56,7 @@ type monitor struct {
 	early     bool          // moss has not written the whole configuration yet
 	born      *native       // a first process that was made ahead
 	bornIn    unix.Stat_t   // its cgroup
+	executed  []*execution  // programs that nobody stays with
 	preserved int           // descriptors from extraFD on that the container inherits
 
 	// The end of a run.
@@ -367,6 +368,12 @@ func (m *monitor) reap() {
 		}
 		if pid == m.pid && !m.ended {
 			m.died(status)
+		}
+		for _, e := range m.executed {
+			if e.child && e.pid == pid {
+				e.end(status)
+				break
+			}
 		}
 	}
 }

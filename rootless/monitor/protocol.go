@@ -97,12 +97,16 @@ type Exit struct {
 // ControlRequest is the packet on the control socket. Op is "stop" (a stop was
 // asked for: do not restart; the caller sends the signals itself), "resize"
 // (Rows, Cols), "reopen-log", "restart-policy" (Policy, Max), "health" (check it now;
-// the answer comes when that is done), "ping".
+// the answer comes when that is done), "exec" and "keep" (see execution), "ping".
 type ControlRequest struct {
 	Op         string
 	Rows, Cols uint16 `json:",omitempty"`
 	Policy     string `json:",omitempty"`
 	Max        int    `json:",omitempty"`
+	Session    string `json:",omitempty"`
+	Runtime    string `json:",omitempty"`
+	PID        int    `json:",omitempty"`
+	Preserve   []int  `json:",omitempty"` // the numbers of what comes after the socket
 }
 
 // ControlReply answers a ControlRequest; Error is "" when it was done.
@@ -110,4 +114,5 @@ type ControlReply struct {
 	Error  string
 	Health string `json:",omitempty"` // of health: what it is after the check
 	Failed bool   `json:",omitempty"` // of health: this check
+	PID    int    `json:",omitempty"` // of exec: the process
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -116,7 +117,7 @@ func (m *monitor) bear(ahead bool) (pid int, err error) {
 	}
 	defer closeFiles(stdio)
 	m.program = m.newProgram()
-	return m.program.create(stdio, extraFiles(m.cfg.Birth.PreserveFDs))
+	return m.program.create(stdio, extraFiles(m.cfg.Birth))
 }
 
 // awaitPrepared waits until moss has written the whole configuration, and takes
@@ -388,12 +389,17 @@ func closeFiles(files [3]*os.File) {
 	}
 }
 
-// extraFiles are the descriptors that the container inherits from 3 on.
-func extraFiles(n int) []*os.File {
+// extraFiles are the descriptors that the container inherits from 3 on; nil is one
+// that it does not have.
+func extraFiles(b birth.Request) []*os.File {
 	var files []*os.File
-	for i := range n {
+	for i := range b.PreserveFDs {
 		unix.CloseOnExec(extraFD + i)
-		files = append(files, os.NewFile(uintptr(extraFD+i), "extra "+strconv.Itoa(i)))
+		var f *os.File
+		if !slices.Contains(b.Holes, i) {
+			f = os.NewFile(uintptr(extraFD+i), "extra "+strconv.Itoa(i))
+		}
+		files = append(files, f)
 	}
 	return files
 }

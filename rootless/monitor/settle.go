@@ -105,6 +105,11 @@ func (m *monitor) descriptors() int {
 	if m.lease != nil && m.lease.fd >= 0 {
 		n++
 	}
+	for _, e := range m.executed {
+		if n++; e.master >= 0 {
+			n++
+		}
+	}
 	return n
 }
 
@@ -155,6 +160,7 @@ func (m *monitor) save() (string, []int) {
 	for i := range m.preserved {
 		w.fds = append(w.fds, extraFD+i)
 	}
+	m.saveExecutions(&w)
 	w.number(int64(len(m.clients)))
 	for _, c := range m.clients {
 		w.descriptor(c.fd)
@@ -201,6 +207,7 @@ func (m *monitor) restore(state string) error {
 	for i := range m.preserved {
 		unix.CloseOnExec(extraFD + i)
 	}
+	m.restoreExecutions(&r)
 	clients := make([]*conn, r.number())
 	for i := range clients {
 		clients[i] = &conn{m: m, fd: r.descriptor(), streams: r.flag()}
@@ -216,6 +223,11 @@ func (m *monitor) restore(state string) error {
 	m.loop.watch(m.attach.fd, unix.EPOLLIN, m.attach)
 	m.loop.watch(m.ctl.fd, unix.EPOLLIN, m.ctl)
 	m.loop.watch(m.pidfd, unix.EPOLLIN, (*process)(m))
+	restored := m.executed
+	m.executed = nil
+	for _, e := range restored {
+		m.keepExecution(e)
+	}
 	m.lease.watch()
 	m.throttle()
 	if m.stdin.fd >= 0 && m.stdin.eof { // all of it was written: it is closed by now

@@ -89,6 +89,8 @@ type ExecDocument struct {
 	Seccomp    *specs.LinuxSeccomp `json:",omitempty"`
 	Cgroup     string              `json:",omitempty"`
 	Console    bool                `json:",omitempty"`
+	// Bound: the program is killed when its caller is.
+	Bound bool `json:",omitempty"`
 	// Personality of the container.
 	Personality *specs.LinuxPersonality `json:",omitempty"`
 }

@@ -49,6 +49,7 @@ func (s *stage) exec(doc *ExecDocument) error {
 	// What the stages look at is the same as for a first process.
 	s.spec = &specs.Spec{Process: doc.Process, Linux: &specs.Linux{Seccomp: doc.Seccomp, Personality: doc.Personality}}
 	s.doc = &Document{Spec: s.spec, User: doc.User, Groups: doc.Groups, SetHome: doc.SetHome, Console: doc.Console}
+	s.bound = doc.Bound
 	if err := s.loadFilter(doc.SeccompBPF, doc.Seccomp); err != nil {
 		return err
 	}

@@ -21,10 +21,11 @@ type stage struct {
 	spec *specs.Spec
 	doc  *Document
 
-	sync  int // SOCK_SEQPACKET to the caller; see birth.Process
-	extra int // descriptors that the program inherits from 3 on
-	root  int // the root filesystem, O_PATH; valid until pivot_root
-	proc  int // the caller's /proc: no image had a hand in it
+	sync  int  // SOCK_SEQPACKET to the caller; see birth.Process
+	bound bool // the program is killed with its caller
+	extra int  // descriptors that the program inherits from 3 on
+	root  int  // the root filesystem, O_PATH; valid until pivot_root
+	proc  int  // the caller's /proc: no image had a hand in it
 
 	filter   []byte // BPF
 	flags    uint   // of seccomp(2)

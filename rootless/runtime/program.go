@@ -3,7 +3,10 @@ package runtime
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -178,6 +181,11 @@ func (s *stage) execute() error {
 	if err := s.become(); err != nil {
 		return err
 	}
+	if s.bound {
+		if err := s.dieWithCaller(); err != nil {
+			return err
+		}
+	}
 	if s.filter != nil {
 		fd, err := seccomp.Load(s.filter, s.flags)
 		if err != nil {
@@ -197,6 +205,19 @@ func (s *stage) execute() error {
 	return execFailure(p.Args[0], syscall.Exec(s.path, p.Args, p.Env))
 }
 
+// dieWithCaller has the program killed when the caller is: a change of credentials
+// would take that back, see PR_SET_PDEATHSIG(2const). The caller may have died already.
+func (s *stage) dieWithCaller() error {
+	if _, _, errno := unix.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0); errno != 0 {
+		return fmt.Errorf("cannot bind program to its caller: %w", errno)
+	}
+	fds := []unix.PollFd{{Fd: int32(s.sync), Events: unix.POLLRDHUP}}
+	if n, _ := unix.Poll(fds, 0); n > 0 && fds[0].Revents&(unix.POLLRDHUP|unix.POLLHUP) != 0 {
+		return errors.New("cannot run program: the caller has left")
+	}
+	return nil
+}
+
 // execFailure explains what execve(2) says.
 func execFailure(name string, err error) error {
 	switch err {
@@ -211,7 +232,12 @@ func execFailure(name string, err error) error {
 // arrangeDescriptors moves the inherited descriptors to 3 and up, and has execve
 // close everything else: what the program inherits is what was asked for.
 func (s *stage) arrangeDescriptors() error {
+	holes := strings.Fields(os.Getenv("_MOSS_HOLES"))
 	for i := range s.extra {
+		if slices.Contains(holes, strconv.Itoa(i)) {
+			unix.Close(3 + i)
+			continue
+		}
 		if err := unix.Dup3(4+i, 3+i, 0); err != nil {
 			return fmt.Errorf("cannot pass on descriptor %d: %w", 3+i, err)
 		}

@@ -4,6 +4,7 @@
 //
 //   _MOSS_JOIN=<fd>:<hex setns flags>[:cwd][:fork:<fd>]   join what fd refers to
 //   _MOSS_PAUSE=1                                         become the pause process
+//   _MOSS_TERMINAL=1                                      keep a terminal's settings
 //   neither, and not moss-runtime                         join through <run>/pause,
 //                                                         and start a monitor ahead
 //
@@ -21,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
@@ -381,6 +383,30 @@ static void become_pause(int joined)
 	_exit(0);
 }
 
+// keep_terminal gives a terminal back its settings when moss, which has changed them,
+// is killed: it is told both, and then waits for the end of the pipe or for a byte that
+// says that moss has done so itself. If somebody else has changed them since, such as
+// the shell that moss was killed from, they are left alone.
+static void keep_terminal(void)
+{
+	enum { tty = 0, from_moss = 3, size = 64, told = 36 /* struct termios of the kernel */ };
+	unsigned char was[size], raw[size], now[size];
+	static const int ignored[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGPIPE};
+
+	setsid(); // it is no job of the shell's
+	for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
+		signal(ignored[i], SIG_IGN);
+	prctl(PR_SET_NAME, "moss-terminal", 0, 0, 0);
+	syscall(SYS_close_range, from_moss + 1, ~0U, 0);
+	char byte;
+	if (read(from_moss, was, size) != size || read(from_moss, raw, size) != size ||
+	    read(from_moss, &byte, 1) != 0)
+		_exit(0);
+	if (!ioctl(tty, TCGETS, now) && !memcmp(now, raw, told))
+		ioctl(tty, TCSETS, was);
+	_exit(0);
+}
+
 // own_path is the path of this program, "" if it is not to be had.
 static const char *own_path(void)
 {
@@ -465,7 +491,7 @@ static int new_id(char *id)
 static int is_usual(int argc, char **argv)
 {
 	static const char *const unusual[] = {"--net", "--pid", "--ipc", "--uts", "--user", "--uid", "--gid", "--as", "--cgroup",
-					      "--runtime", "--rootfs", "--log-d", "--int", "--tty", "--att", NULL};
+					      "--runtime", "--rootfs", "--log-d", "--int", "--tty", "--att", "--pres", NULL};
 	for (int i = 2; i < argc; i++) {
 		const char *arg = argv[i];
 		if (arg[0] != '-')
@@ -575,6 +601,8 @@ __attribute__((constructor)) static void moss_enter(int argc, char **argv)
 #endif
 	// See userns/slack.
 	prctl(PR_SET_TIMERSLACK, 4000000UL, 0, 0, 0);
+	if (take("_MOSS_TERMINAL"))
+		keep_terminal();
 	const char *how = take("_MOSS_JOIN");
 	int pausing = take("_MOSS_PAUSE") != NULL;
 	if (how || pausing) {

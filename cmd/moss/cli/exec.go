@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"os"
 	"reflect"
 	"strings"
@@ -11,12 +13,13 @@ import (
 
 	"moss/cmd/moss/cli/syntax"
 	"moss/rootless"
+	"moss/rootless/container"
 )
 
 // ExecCmd is "moss exec".
 type ExecCmd struct {
 	Globals
-	Detach      bool     `short:"d" help:"Return at once; the program goes on."`
+	Detach      bool     `short:"d" help:"Print the ID of the session and return at once; the program goes on."`
 	DetachKeys  *string  `help:"Keys that detach; ctrl-p,ctrl-q by default." placeholder:"KEYS"`
 	Env         []string `short:"e" sep:"none" help:"Environment variable; NAME alone passes moss's own on." placeholder:"NAME[=VALUE]"`
 	EnvFile     []string `sep:"none" help:"File of environment variables, one a line." placeholder:"FILE"`
@@ -25,9 +28,11 @@ type ExecCmd struct {
 	User        string   `short:"u" help:"User, and group, of the program; the container's by default." placeholder:"USER[:GROUP]"`
 	Workdir     string   `short:"w" help:"Working directory; the container's by default." placeholder:"DIR"`
 	Privileged  bool     `help:"Give the program every capability."`
-	PreserveFDs int      `name:"preserve-fds" help:"Pass on this many file descriptors after standard error." placeholder:"N"`
-	Latest      bool     `short:"l" help:"The container that was created last."`
-	Args        []string `arg:"" optional:"" passthrough:"partial" name:"container" help:"The container, and the command to run in it."`
+	PreserveFlags
+	Cidfile   string   `help:"Read the container's ID from this file." placeholder:"FILE"`
+	NoSession bool     `help:"Keep no session: it is neither listed nor in the events."`
+	Latest    bool     `short:"l" help:"The container that was created last."`
+	Args      []string `arg:"" optional:"" passthrough:"partial" name:"container" help:"The container, and the command to run in it."`
 
 	options rootless.ExecOptions
 	target  string
@@ -35,7 +40,10 @@ type ExecCmd struct {
 
 func (cmd *ExecCmd) prepare() error {
 	args := withoutDashes(cmd.Args)
-	if !cmd.Latest {
+	if cmd.Latest && cmd.Cidfile != "" {
+		return usagef("--latest cannot be combined with --cidfile")
+	}
+	if !cmd.Latest && cmd.Cidfile == "" {
 		if len(args) == 0 {
 			return usagef("the name or ID of a container is missing")
 		}
@@ -46,12 +54,12 @@ func (cmd *ExecCmd) prepare() error {
 	}
 	v := &flagValues{grammar: reflect.TypeFor[ExecCmd]()}
 	keys := (&AttachFlags{DetachKeys: cmd.DetachKeys}).keys(v)
-	v.check(cmd.PreserveFDs < 0, "invalid value \"%d\" for flag --preserve-fds: it is negative", cmd.PreserveFDs)
+	preserve := cmd.preserve(v)
 	v.one("user", cmd.User, syntax.User)
 	v.check(cmd.Workdir != "" && !strings.HasPrefix(cmd.Workdir, "/"), "invalid value %q for flag -w, --workdir: it is not an absolute path", cmd.Workdir)
 	cmd.options = rootless.ExecOptions{
 		Args: args, Dir: cmd.Workdir, User: cmd.User, TTY: cmd.TTY, Stdin: cmd.Interactive,
-		Detach: cmd.Detach, Privileged: cmd.Privileged, PreserveFDs: cmd.PreserveFDs,
+		Detach: cmd.Detach, Privileged: cmd.Privileged, NoSession: cmd.NoSession, Preserve: preserve,
 	}
 	environ := os.Environ()
 	v.each("env-file", cmd.EnvFile, func(path string) error {
@@ -70,15 +78,30 @@ func (cmd *ExecCmd) prepare() error {
 	return v.err
 }
 
+func (cmd *ExecCmd) container(c *call) (*container.Container, error) {
+	if cmd.Cidfile == "" {
+		return c.one(cmd.target, cmd.Latest)
+	}
+	list, err := c.findAll(nil, []string{cmd.Cidfile}, false, false)
+	if err != nil {
+		return nil, err
+	}
+	return list[0], nil
+}
+
 // Run ends with the exit code of the program.
 func (cmd *ExecCmd) Run(ctx context.Context, c *call) error {
-	ctr, err := c.one(cmd.target, cmd.Latest)
+	ctr, err := cmd.container(c)
 	if err != nil {
 		return err
+	}
+	if cmd.TTY && cmd.Interactive && !cmd.Detach && !isTerminal(c.In) {
+		slog.Warn(noTerminal)
 	}
 	raw := func() error { return nil }
 	if cmd.Detach {
 		cmd.options.Streams = nil
+		cmd.options.Started = func(session string) { fmt.Fprintln(c.Out, session) }
 	} else {
 		cmd.options.Streams, raw = c.streams(which{cmd.Interactive, true, true}, cmd.TTY, cmd.options.Streams.DetachKeys, false)
 	}

@@ -223,7 +223,7 @@ func (c *call) inspectContainer(name string, size bool) (any, error) {
 	v := containerView{
 		Id: s.ID, Created: s.Created, State: r.stateView(), Image: s.Image.ID, ImageDigest: s.Image.Digest, ImageName: r.Image(),
 		Rootfs: s.Rootfs.Path, Pod: s.Pod, StaticDir: ctr.Dir, OCIRuntime: s.Runtime, PidFile: s.Lifecycle.PIDFile,
-		Name: s.Name, RestartCount: r.Restarts(), Driver: "overlay", AppArmorProfile: s.Security.AppArmor, ExecIDs: []string{},
+		Name: s.Name, RestartCount: r.Restarts(), Driver: "overlay", AppArmorProfile: s.Security.AppArmor, ExecIDs: c.Engine.Sessions(ctr),
 		Mounts: c.mountViews(s), Dependencies: rootless.Dependencies(s), NetworkSettings: r.networkSettings(), Config: r.config(),
 		HostConfig: r.hostConfig(), KubeExitCodePropagation: "invalid", UseImageHosts: s.Network.NoHosts, UseImageHostname: s.Network.NoHostname,
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -43,6 +44,7 @@ type RunCmd struct {
 	Globals
 	ContainerFlags
 	AttachFlags
+	PreserveFlags
 
 	Detach bool     `short:"d" help:"Print the ID and return instead of staying attached." group:"Terminal"`
 	Attach []string `short:"a" sep:"none" help:"Attach only stdin, stdout or stderr." placeholder:"STREAM" group:"Terminal"`
@@ -52,6 +54,7 @@ type RunCmd struct {
 	spec       *container.Spec
 	which      which
 	detachKeys []byte
+	preserved  []*os.File
 }
 
 // prepare is stage 1: argv becomes a Spec, or an error before anything is made.
@@ -66,10 +69,12 @@ func (cmd *RunCmd) prepare() (err error) {
 	v.check(cmd.RMI && cmd.Detach, "--rmi cannot be combined with --detach: nobody is there to remove the image")
 	v.check(cmd.RMI && cmd.Rootfs, "--rmi cannot be combined with --rootfs: there is no image")
 	cmd.detachKeys = cmd.keys(v)
+	cmd.preserved = cmd.preserve(v)
 	cmd.which = which{in: cmd.Interactive, out: true, err: true}
 	if len(cmd.Attach) > 0 {
 		v.check(cmd.Detach, "--attach cannot be combined with --detach")
 		cmd.which = which{}
+		v.check(cmd.LogDriver == "passthrough" || cmd.LogDriver == "passthrough-tty", "--attach cannot be combined with --log-driver %s", cmd.LogDriver)
 		v.each("attach", cmd.Attach, cmd.which.add)
 		cmd.spec.Process.Stdin = cmd.spec.Process.Stdin || cmd.which.in
 	}
@@ -101,10 +106,10 @@ func (w *which) add(stream string) error {
 // Run follows the stages of ARCHITECTURE.md; stages 1 and 2 have been done.
 func (cmd *RunCmd) Run(ctx context.Context, c *call) error {
 	if cmd.TTY && cmd.which.in && !cmd.Detach && !isTerminal(c.In) {
-		slog.Warn("the input is not a terminal: --tty gives the container one all the same")
+		slog.Warn(noTerminal)
 	}
 	if cmd.Detach {
-		ctr, _, err := c.runContainer(ctx, cmd.spec, &cmd.ContainerFlags, nil)
+		ctr, _, err := c.runContainer(ctx, cmd, nil)
 		if err == nil {
 			fmt.Fprintln(c.Out, ctr.Spec.ID)
 			c.explainDenied(ctx, ctr, false)
@@ -114,7 +119,7 @@ func (cmd *RunCmd) Run(ctx context.Context, c *call) error {
 	streams, raw := c.streams(cmd.which, cmd.TTY, cmd.detachKeys, cmd.sigProxy())
 	var ctr *container.Container
 	err := c.stay(ctx, streams, raw, func() *container.Container { return ctr }, func() (session *rootless.Session, err error) {
-		ctr, session, err = c.runContainer(ctx, cmd.spec, &cmd.ContainerFlags, streams)
+		ctr, session, err = c.runContainer(ctx, cmd, streams)
 		return session, err
 	})
 	if cmd.RMI && ctr != nil {
@@ -136,11 +141,13 @@ func (c *call) removeImageOf(ctx context.Context, ctr *container.Container) {
 }
 
 // runContainer is stages 3 to 8.
-func (c *call) runContainer(ctx context.Context, spec *container.Spec, f *ContainerFlags, s *rootless.Streams) (*container.Container, *rootless.Session, error) {
-	opts, err := c.createOptions(spec, f)
+func (c *call) runContainer(ctx context.Context, cmd *RunCmd, s *rootless.Streams) (*container.Container, *rootless.Session, error) {
+	spec := cmd.spec
+	opts, err := c.createOptions(spec, &cmd.ContainerFlags)
 	if err != nil {
 		return nil, nil, err
 	}
+	opts.Preserve = cmd.preserved
 	ctr, session, err := c.Engine.Run(ctx, spec, opts, s)
 	if err != nil && ctr != nil {
 		err = c.startFailed(ctx, ctr, err)

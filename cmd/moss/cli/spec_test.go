@@ -118,9 +118,9 @@ var badValues = map[string][]string{
 	"health-startup-retries": {"x", "-1"}, "health-startup-success": {"x", "0"}, "health-on-failure": {"explode"},
 	"health-log-destination": {"/no/such"}, "health-max-log-count": {"x", "-1"}, "health-max-log-size": {"x", "-1"},
 
-	"detach-keys": {"xx", "ctrl-"},
-	"attach":      {"x"},
-	"sig-proxy":   {"maybe"},
+	"detach-keys": {"xx", "ctrl-"}, "preserve-fd": {"x", "2", "250"}, "preserve-fds": {"x", "-1", "250"},
+	"attach":    {"x"},
+	"sig-proxy": {"maybe"},
 }
 
 // freeValues are flags whose value may be any text, and the flags that are

@@ -2,10 +2,8 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/signal"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,47 +13,8 @@ import (
 	"moss/rootless/container"
 )
 
-// saved is the state of the terminal before it was made raw: whoever ends moss
-// must give it back.
-var saved struct {
-	sync.Mutex
-	fd    int
-	state *term.State
-}
-
-// restoreTerminal undoes rawTerminal. It may be called any number of times.
-func restoreTerminal() {
-	saved.Lock()
-	defer saved.Unlock()
-	if saved.state != nil {
-		_ = term.Restore(saved.fd, saved.state) // the terminal may be gone
-		saved.state = nil
-	}
-}
-
-// rawTerminal makes the terminal raw, until restoreTerminal or a signal that
-// ends moss.
-func rawTerminal(f *os.File) error {
-	fd := int(f.Fd())
-	state, err := term.MakeRaw(fd)
-	if err != nil {
-		return fmt.Errorf("cannot make the terminal raw: %w", err)
-	}
-	saved.Lock()
-	saved.fd, saved.state = fd, state
-	saved.Unlock()
-
-	// The goroutine lives as long as moss: it ends it.
-	c := make(chan os.Signal, 1)
-	signal.Notify(c, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGINT)
-	go func() {
-		s := (<-c).(unix.Signal)
-		restoreTerminal()
-		signal.Reset(s)
-		_ = unix.Kill(os.Getpid(), s)
-	}()
-	return nil
-}
+// noTerminal is podman's warning where a terminal is asked for and moss has none.
+const noTerminal = "The input device is not a TTY. The --tty and --interactive flags might not work properly"
 
 func isTerminal(f *os.File) bool { return f != nil && term.IsTerminal(int(f.Fd())) }
 

@@ -122,6 +122,8 @@ func start(program string, args []string, sock int, stdio []*os.File, home strin
 	files := []uintptr{uintptr(null), uintptr(null), uintptr(null), uintptr(sock)}
 	for i, f := range stdio {
 		switch {
+		case i >= 3 && f == nil: // a number that is left out
+			files = append(files, uintptr(null))
 		case i >= 3:
 			files = append(files, f.Fd())
 		case f != nil:
@@ -294,8 +296,8 @@ func Control(ctx context.Context, runDir string, r monitor.ControlRequest) error
 	return err
 }
 
-// Ask is Control for what has an answer.
-func Ask(ctx context.Context, runDir string, r monitor.ControlRequest) (reply monitor.ControlReply, err error) {
+// Ask is Control for what has an answer. Files are handed over with the request.
+func Ask(ctx context.Context, runDir string, r monitor.ControlRequest, files ...*os.File) (reply monitor.ControlReply, err error) {
 	fd, err := dial(ctx, runDir, monitor.ControlSocket)
 	if err != nil {
 		return reply, err
@@ -307,7 +309,15 @@ func Ask(ctx context.Context, runDir string, r monitor.ControlRequest) (reply mo
 	if err != nil {
 		return reply, err
 	}
-	if err := unix.Sendto(fd, request, unix.MSG_NOSIGNAL, nil); err != nil {
+	var rights []byte
+	if len(files) > 0 {
+		var fds []int
+		for _, f := range files {
+			fds = append(fds, int(f.Fd()))
+		}
+		rights = unix.UnixRights(fds...)
+	}
+	if err := unix.Sendmsg(fd, request, rights, nil, unix.MSG_NOSIGNAL); err != nil {
 		return reply, gone(err)
 	}
 	var data [4096]byte

@@ -43,6 +43,8 @@ type Request struct {
 	// PreserveFDs is how many descriptors from 3 on the program inherits: the
 	// first ones of extra. More of extra is for the init stage only, at 4 and up.
 	PreserveFDs int `json:",omitempty"`
+	// Holes are those of extra, by index, that it does not inherit, and that are nil.
+	Holes []int `json:",omitempty"`
 	// Later: the process is not to read its document before Proceed.
 	Later bool `json:",omitempty"`
 
@@ -176,6 +178,8 @@ type clone struct {
 	attr    syscall.SysProcAttr
 	// preserve is how many of extra the program inherits.
 	preserve int
+	// sync is the child's end of a sync socket that the caller has made.
+	sync *os.File
 }
 
 // syncFD is the sync socket's descriptor in the child; extra and hidden follow.
@@ -185,7 +189,9 @@ const syncFD = 3
 func (c *clone) start() (*Process, error) {
 	p := &Process{sync: -1, pidfd: -1}
 	childSync := syncFD // the bridge hands on its own
-	if !c.handOn {
+	if c.sync != nil {
+		childSync = int(c.sync.Fd())
+	} else if !c.handOn {
 		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			return nil, fmt.Errorf("cannot make sync socket: %w", err)
@@ -217,6 +223,12 @@ func (c *clone) start() (*Process, error) {
 		return nil, err
 	}
 	defer image.Close()
+	if c.preserve > 0 {
+		if err := image.above(files); err != nil {
+			p.Close()
+			return nil, err
+		}
+	}
 
 	c.attr.PidFD = &p.pidfd
 	env := append([]string{
@@ -228,6 +240,9 @@ func (c *clone) start() (*Process, error) {
 		"GOMAXPROCS=1",
 		"GOGC=off", // it lives for milliseconds
 	}, c.env...)
+	if holes := c.holes(); holes != "" {
+		env = append(env, "_MOSS_HOLES="+holes)
+	}
 	argv := append([]string{"moss-runtime"}, c.args...)
 	pid, _, err := syscall.StartProcess(image.path, argv, &syscall.ProcAttr{Env: env, Files: files, Sys: &c.attr})
 	runtime.KeepAlive(c)
@@ -256,9 +271,24 @@ func (c *clone) files(sync int) (files []uintptr, null int, err error) {
 	}
 	files = append(files, uintptr(sync))
 	for _, f := range append(c.extra[:len(c.extra):len(c.extra)], c.hidden...) {
+		if f == nil { // a hole: see holes
+			f = os.Stdin
+		}
 		files = append(files, f.Fd())
 	}
 	return files, null, nil
+}
+
+// holes are the numbers in extra that the program is not to have, in the words of
+// _MOSS_HOLES. The init stage closes them late: what it opens must not take their place.
+func (c *clone) holes() string {
+	var out []byte
+	for i, f := range c.extra[:c.preserve] {
+		if f == nil {
+			out = append(strconv.AppendInt(out, int64(i), 10), ' ')
+		}
+	}
+	return string(out)
 }
 
 // explain says what a refused clone was about.

@@ -17,10 +17,15 @@ type ExecRequest struct {
 	// Document is the path of the JSON of a runtime.ExecDocument. It and what it
 	// names are read before the container's mount namespace is joined.
 	Document string
+	// File is the document itself, open.
+	File *os.File `json:"-"`
 	// Data is the document itself, in place of the file.
 	Data []byte `json:",omitempty"`
 	// PreserveFDs as in Request.
 	PreserveFDs int `json:",omitempty"`
+	// Sync is the child's end of a sync socket whose other end somebody else has, who
+	// leads the conversation. nil: the Process has it.
+	Sync *os.File `json:"-"`
 	// Leave are the namespaces (CLONE_NEW* flags) of the container that are
 	// not joined.
 	Leave uintptr `json:",omitempty"`
@@ -32,11 +37,13 @@ func Exec(r ExecRequest, stdio [3]*os.File, extra []*os.File) (*Process, error) 
 	if len(extra) < r.PreserveFDs {
 		return nil, fmt.Errorf("cannot execute in container: %d descriptors to preserve, %d given", r.PreserveFDs, len(extra))
 	}
-	doc, err := openDocument(r)
-	if err != nil {
-		return nil, err
+	doc, err := r.File, error(nil)
+	if doc == nil {
+		if doc, err = openDocument(r); err != nil {
+			return nil, err
+		}
+		defer doc.Close()
 	}
-	defer doc.Close()
 	var head struct {
 		PID    int
 		Cgroup string
@@ -64,6 +71,7 @@ func Exec(r ExecRequest, stdio [3]*os.File, extra []*os.File) (*Process, error) 
 	c := clone{
 		runtime: r.Runtime, args: []string{"exec-init", strconv.Itoa(at + 2)},
 		cgroup: head.Cgroup, stdio: stdio, extra: extra, preserve: r.PreserveFDs, hidden: []*os.File{target, target, doc},
+		sync: r.Sync,
 	}
 	// The init stage reads its files before it joins the mount namespace itself.
 	c.env = append(c.env, fmt.Sprintf("_MOSS_MOUNTS=%d:%x", at+1, flags&unix.CLONE_NEWNS))
@@ -87,12 +95,17 @@ func openDocument(r ExecRequest) (*os.File, error) {
 		}
 		return f, nil
 	}
+	return Document(r.Data)
+}
+
+// Document is a document in memory: an ExecRequest's File.
+func Document(data []byte) (*os.File, error) {
 	fd, err := unix.MemfdCreate("document", unix.MFD_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make document: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), "document")
-	if _, err := f.Write(r.Data); err != nil {
+	if _, err := f.Write(data); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("cannot make document: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -84,6 +85,23 @@ func sealedCopy(path string) (*image, error) {
 		return nil, fmt.Errorf("cannot seal copy of runtime %q: %w", path, err)
 	}
 	return &image{path: "/proc/self/fd/" + strconv.Itoa(fd), mount: fd}, nil
+}
+
+// above moves the image's descriptor out of the way of those that the child gets: the
+// child puts them in their places before it executes the path.
+func (i *image) above(files []uintptr) error {
+	highest := len(files)
+	for _, f := range files {
+		highest = max(highest, int(f))
+	}
+	fd, err := unix.FcntlInt(uintptr(i.mount), unix.F_DUPFD_CLOEXEC, highest+len(files)+1)
+	if err != nil {
+		return fmt.Errorf("cannot prepare runtime: %w", err)
+	}
+	i.path = strings.Replace(i.path, "/fd/"+strconv.Itoa(i.mount), "/fd/"+strconv.Itoa(fd), 1)
+	unix.Close(i.mount)
+	i.mount = fd
+	return nil
 }
 
 // Close releases the mount or the copy; a process that executes it keeps it.
