@@ -17,7 +17,6 @@ import (
 	"moss/rootless/oci"
 	"moss/slirp"
 	"moss/storage/image"
-	"moss/storage/volume"
 	"moss/userns"
 )
 
@@ -68,6 +67,9 @@ func (e *Engine) create(ctx context.Context, spec *container.Spec, opts CreateOp
 	}
 	if spec.ID == "" {
 		spec.ID = newID()
+	}
+	if err := e.completeMounts(ctx, spec); err != nil {
+		return nil, err
 	}
 	if err := e.complete(spec, img, opts); err != nil {
 		return nil, err
@@ -334,27 +336,6 @@ func publishAll(spec *container.Spec) error {
 	return nil
 }
 
-// imageVolumes mounts the image's VOLUMEs where the user mounted nothing.
-func imageVolumes(spec *container.Spec, config image.Config) {
-	var targets []string
-	for target := range config.Volumes {
-		targets = append(targets, target)
-	}
-	slices.Sort(targets)
-	for _, target := range targets {
-		taken := slices.ContainsFunc(spec.Rootfs.Mounts, func(m container.Mount) bool { return filepath.Clean(m.Target) == filepath.Clean(target) })
-		if taken {
-			continue
-		}
-		switch spec.Rootfs.ImageVolumes {
-		case "", "anonymous", "bind":
-			spec.Rootfs.Mounts = append(spec.Rootfs.Mounts, container.Mount{Type: "volume", Target: target, Anonymous: true})
-		case "tmpfs":
-			spec.Rootfs.Mounts = append(spec.Rootfs.Mounts, container.Mount{Type: "tmpfs", Target: target})
-		}
-	}
-}
-
 // check refuses, before anything is made, what could never start.
 func (e *Engine) check(ctx context.Context, spec *container.Spec) error {
 	kernel, err := oci.KernelCapabilities()
@@ -374,7 +355,7 @@ func (e *Engine) check(ctx context.Context, spec *container.Spec) error {
 	}
 	for _, m := range spec.Rootfs.Mounts {
 		if m.Type == "bind" {
-			if _, err := os.Stat(m.Source); err != nil {
+			if _, err := os.Lstat(m.Source); err != nil {
 				return fmt.Errorf("cannot mount %q: %w", m.Source, err)
 			}
 		}
@@ -400,29 +381,6 @@ func (e *Engine) check(ctx context.Context, spec *container.Spec) error {
 	return err
 }
 
-// makeVolumes makes the named and anonymous volumes that are not there yet.
-func (e *Engine) makeVolumes(spec *container.Spec, undo *rollback) error {
-	for i := range spec.Rootfs.Mounts {
-		m := &spec.Rootfs.Mounts[i]
-		if m.Type != "volume" {
-			continue
-		}
-		if m.Source == "" {
-			m.Source, m.Anonymous = newID(), true
-			spec.Lifecycle.Volumes = append(spec.Lifecycle.Volumes, m.Source)
-		} else if _, err := e.Volumes.Get(m.Source); err == nil {
-			continue
-		}
-		name := m.Source
-		if _, err := e.Volumes.Create(name, volume.Options{Anonymous: m.Anonymous}); err != nil {
-			return err
-		}
-		e.noteVolumes(event.Create, name)
-		undo.add(func() error { return e.RemoveVolume(name) })
-	}
-	return nil
-}
-
 // makeDir makes the record's directory: the layer first, spec.json last, so that
 // a directory with spec.json is whole. With sync it survives a power failure, but
 // for --rm, which is not meant to.
@@ -443,6 +401,9 @@ func (e *Engine) makeDir(ctx context.Context, spec *container.Spec, img *image.I
 		if err := e.makeLayer(ctx, spec, img, dir); err != nil {
 			return err
 		}
+	}
+	if err := e.copySecrets(spec, dir); err != nil {
+		return err
 	}
 	return record.Write(filepath.Join(dir, container.SpecFile), spec, sync && !spec.Lifecycle.AutoRemove)
 }

@@ -9,6 +9,7 @@ import (
 	"moss/config"
 	"moss/rootless/monitor/client"
 	"moss/storage/image"
+	"moss/storage/secret"
 	"moss/storage/volume"
 	"moss/systemd/cgroup"
 	"moss/userns"
@@ -21,7 +22,8 @@ type Engine struct {
 	Images  *image.Images
 	Volumes *volume.Volumes
 	// Config is what the configuration files set; nil for nothing.
-	Config *config.Config
+	Config  *config.Config
+	Secrets *secret.Secrets
 	// Ahead is a monitor that waits for a container to start; nil for none.
 	Ahead *client.Ahead
 
@@ -35,6 +37,7 @@ func New(dirs userns.Dirs) *Engine {
 		Paths:   Paths{dirs},
 		Images:  image.Open(dirs.Root),
 		Volumes: volume.Open(dirs.Root),
+		Secrets: secret.Open(dirs.Root),
 	}
 	e.Images.Remake = func() error {
 		return e.ImageHelper(context.Background(), image.Request{Index: &image.IndexRequest{}}, io.Discard)

@@ -88,6 +88,11 @@ func (e *Engine) execDocument(c *container.Container, live *container.Live, o Ex
 	if o.TTY && !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "TERM=") }) {
 		env = append(env, "TERM=xterm")
 	}
+	secrets, err := secretVariables(c)
+	if err != nil {
+		return nil, err
+	}
+	env = override(env, secrets)
 	dir := o.Dir
 	if dir == "" {
 		dir = spec.Process.Dir

@@ -19,7 +19,6 @@ import (
 	"moss/rootless/event"
 	"moss/rootless/monitor"
 	"moss/slirp"
-	"moss/storage/volume"
 	"moss/systemd/cgroup"
 )
 
@@ -97,34 +96,6 @@ func (e *Engine) killStray(c *container.Container) {
 	}
 }
 
-func (e *Engine) removeVolumes(c *container.Container) error {
-	var errs []error
-	for _, name := range c.Spec.Lifecycle.Volumes {
-		if err := e.RemoveVolume(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// RemoveVolume removes a volume that nobody uses.
-func (e *Engine) RemoveVolume(name string) error {
-	err := e.Volumes.Remove(name)
-	if err == nil {
-		e.noteVolumes(event.Remove, name)
-	}
-	return err
-}
-
-// CreateVolume makes a volume; name "" makes an anonymous one.
-func (e *Engine) CreateVolume(name string, o volume.Options) (*volume.Volume, error) {
-	vol, err := e.Volumes.Create(name, o)
-	if err == nil {
-		e.noteVolumes(event.Create, vol.Name)
-	}
-	return vol, err
-}
-
 // RemoveBroken removes what is left of a container whose record cannot be read.
 func (e *Engine) RemoveBroken(id string) error {
 	c := &container.Container{Dir: e.Paths.Container(id), RunDir: e.Paths.RunContainer(id)}
@@ -156,6 +127,8 @@ func (e *Engine) afterCrash(c *container.Container) {
 		cgroup.Remove(live.Cgroup)
 	}
 	unmountBelow(c.RunDir)
+	e.releaseVolumes(c)
+	record.RemoveTree(filepath.Join(c.Dir, "overlay"))
 	last, _ := container.ReadLast(c.Dir)
 	if last != nil && last.Finished.IsZero() {
 		last.Finished, last.ExitCode = time.Now(), 137

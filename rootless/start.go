@@ -90,6 +90,8 @@ type launch struct {
 	conn *client.Conn // the monitor, if it was started early
 	undo rollback
 	done bool // begin has been called
+	// filled are the volumes that this start makes what the image has.
+	filled []string
 
 	preserve []*os.File // what the container inherits from 3 on
 }
@@ -119,6 +121,9 @@ func (l *launch) start(ctx context.Context, s *Streams) (session *Session, err e
 			*undo = nil
 		}
 		return nil, err // else the monitor has undone what it did
+	}
+	for _, name := range l.filled {
+		l.e.Volumes.Used(name)
 	}
 	if s == nil {
 		return nil, l.conn.Close()

@@ -17,6 +17,7 @@ import (
 	"moss/rootless/container"
 	"moss/rootless/oci"
 	containerruntime "moss/rootless/runtime"
+	"moss/rootless/runtime/birth"
 	"moss/rootless/tree"
 )
 
@@ -30,6 +31,7 @@ type view struct {
 	// tmpfs are the mounts that a container gets when it starts, and that are
 	// not there now.
 	tmpfs []string
+	undo  func() // what mountVolumes took
 	close func()
 }
 
@@ -138,6 +140,9 @@ func (e *Engine) lookStopped(ctx context.Context, c *container.Container, volume
 				f.Close()
 			}
 		}
+		if v.undo != nil {
+			v.undo()
+		}
 	}
 	if err != nil {
 		v.close()
@@ -205,30 +210,63 @@ func (e *Engine) mountRoot(ctx context.Context, c *container.Container, point, s
 // mountVolumes mounts volumes and bind mounts below the root, as a start would,
 // and fills new volumes from the image.
 func (e *Engine) mountVolumes(ctx context.Context, c *container.Container, v *view) error {
-	mounts, copyUp, err := e.userMounts(&c.Spec)
-	if err != nil {
+	l := &launch{e: e, c: &container.Container{Spec: c.Spec, Dir: c.Dir, RunDir: c.RunDir}}
+	l.c.Spec.Rootfs.Mounts = nil
+	for _, m := range c.Spec.Rootfs.Mounts {
+		if e.onlyRunning(&m) {
+			v.tmpfs = append(v.tmpfs, filepath.Clean(m.Target))
+		} else {
+			l.c.Spec.Rootfs.Mounts = append(l.c.Spec.Rootfs.Mounts, m)
+		}
+	}
+	in, doc := oci.Input{}, &containerruntime.Document{}
+	v.undo = func() {
+		closed := errClosed
+		l.undo.onError(&closed)
+	}
+	if err := l.userMounts(ctx, doc, &in); err != nil {
 		return err
 	}
-	for _, m := range copyUp {
+	for _, m := range doc.CopyUp {
 		if err := fillVolume(ctx, v.root(), m); err != nil {
 			return err
 		}
 	}
-	slices.SortStableFunc(mounts, func(a, b specs.Mount) int { return len(a.Destination) - len(b.Destination) }) // parents first
-	for _, m := range mounts {
-		if m.Type != "bind" {
-			v.tmpfs = append(v.tmpfs, filepath.Clean(m.Destination))
-			continue
-		}
-		if err := bindInto(v.root(), m); err != nil {
+	for _, name := range l.filled {
+		e.Volumes.Used(name)
+	}
+	slices.SortStableFunc(in.Mounts, func(a, b specs.Mount) int { return len(a.Destination) - len(b.Destination) }) // parents first
+	for _, m := range in.Mounts {
+		if err := bindInto(v.root(), m, doc.Sources[m.Destination]); err != nil {
 			return fmt.Errorf("cannot mount %q: %w", m.Destination, err)
 		}
 	}
 	return nil
 }
 
+// errClosed has the leases of a view given back, as those of a failed start.
+var errClosed = errors.New("closed")
+
+// onlyRunning says whether there is nothing to see of a mount while the container
+// does not run.
+func (e *Engine) onlyRunning(m *container.Mount) bool {
+	switch m.Type {
+	case "bind":
+	case "volume":
+		if v, err := e.Volumes.Get(m.Source); err == nil && v.Options["type"] == "tmpfs" && v.Uses(e.Paths.Run) == 0 {
+			return true
+		}
+	default:
+		return true
+	}
+	return slices.Contains(m.Options, "O")
+}
+
 // fillVolume is what the start of the container would do first.
 func fillVolume(ctx context.Context, root tree.Root, m containerruntime.CopyUp) error {
+	if entries, err := os.ReadDir(m.Source); err != nil || len(entries) > 0 || m.NoCopy {
+		return err
+	}
 	from, err := root.Entry(m.Target)
 	if errors.Is(err, unix.ENOENT) || err == nil && !from.IsDir() {
 		return nil
@@ -249,7 +287,7 @@ func fillVolume(ctx context.Context, root tree.Root, m containerruntime.CopyUp) 
 }
 
 // bindInto binds a file or a directory into the root.
-func bindInto(root tree.Root, m specs.Mount) error {
+func bindInto(root tree.Root, m specs.Mount, from containerruntime.Source) error {
 	recursive, attr := false, unix.MountAttr{Propagation: unix.MS_PRIVATE}
 	for _, o := range m.Options {
 		switch o {
@@ -259,13 +297,12 @@ func bindInto(root tree.Root, m specs.Mount) error {
 			attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
 		}
 	}
-	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
-	if recursive {
-		flags |= unix.AT_RECURSIVE
+	if from.Within == "" {
+		from.Path = m.Source
 	}
-	fd, err := unix.OpenTree(unix.AT_FDCWD, m.Source, flags)
+	fd, err := birth.CloneTree(from.Within, from.Path, recursive, from.NoLinks)
 	if err != nil {
-		return fmt.Errorf("cannot open %q: %w", m.Source, err)
+		return err
 	}
 	defer unix.Close(fd)
 	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr); err != nil {

@@ -81,6 +81,12 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 	if req.Mapped != nil {
 		return mapped(req.Root, req.Mapped)
 	}
+	switch { // no need of the store
+	case req.ExportVolume != nil:
+		return exportVolume(req.ExportVolume)
+	case req.ImportVolume != nil:
+		return importVolume(req.ImportVolume)
+	}
 	conf, err := config.Load(config.Here(), req.Run, func() (*config.Record, error) { return files.Read(config.Here(), cgroup.HostUID()) })
 	if err != nil {
 		return err

@@ -119,6 +119,10 @@ type Rootfs struct {
 	ShmSize  int64   `json:",omitempty"` // bytes of /dev/shm; 0 means 64 MiB, -1 no limit
 	// NoReadOnlyTmpfs is --read-only-tmpfs=false.
 	NoReadOnlyTmpfs bool `json:",omitempty"`
+	// Secrets are files on a tmpfs, or variables that Process.Env does not show.
+	Secrets []Secret `json:",omitempty"`
+	// VolumesFrom are CONTAINER[:OPTIONS] whose mounts create has added to Mounts.
+	VolumesFrom []string `json:",omitempty"`
 	// ImageVolumes is what is done with the image's VOLUMEs: "anonymous" (""),
 	// "tmpfs" or "ignore".
 	ImageVolumes string `json:",omitempty"`
@@ -131,14 +135,37 @@ type Rootfs struct {
 
 // Mount is one -v, --mount, --tmpfs or image VOLUME.
 type Mount struct {
-	Type   string // bind, volume, tmpfs
-	Source string `json:",omitempty"` // host path, or volume name ("" makes an anonymous volume)
+	Type   string // bind, volume, tmpfs, ramfs, image, devpts
+	Source string `json:",omitempty"` // host path, volume name ("" makes an anonymous volume) or image
 	Target string // absolute path in the container
-	// Options as mount(8) names them, and U, z, Z, nocopy, size=, mode=.
+	// Options as mount(8) names them, and U, z, Z, O, upperdir=, workdir=, idmap[=],
+	// copy, nocopy, size=, mode= and no-dereference.
 	Options  []string `json:",omitempty"`
 	ReadOnly bool     `json:",omitempty"`
 	// Anonymous volumes go with the container.
 	Anonymous bool `json:",omitempty"`
+	// SubPath is what of a volume or an image is mounted; "" is all of it.
+	SubPath string `json:",omitempty"`
+	// Beneath is a directory that Source is in, and out of which no symbolic link
+	// may lead: what a pattern has found may have been put there by somebody else.
+	Beneath string `json:",omitempty"`
+	// ImageID is the image that Source meant when the container was created.
+	ImageID string `json:",omitempty"`
+	// Labels and DriverOptions are for a volume that is made for this mount.
+	Labels        map[string]string `json:",omitempty"`
+	DriverOptions map[string]string `json:",omitempty"`
+}
+
+// Secret is one --secret: its content is a file of that ID in the container's
+// directory "secrets", copied there by create.
+type Secret struct {
+	Name string
+	ID   string
+	// Env is the variable that it becomes; "" mounts it at Target.
+	Env      string `json:",omitempty"`
+	Target   string `json:",omitempty"` // absolute path in the container
+	UID, GID uint32 `json:",omitempty"`
+	Mode     uint32 `json:",omitempty"`
 }
 
 // Namespaces says for each kind: "" or "private", "host", "container:ID", or

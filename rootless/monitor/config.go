@@ -19,6 +19,7 @@
 //	network.go   the lease from moss-net, hosts and resolv.conf
 //	restart.go   restart policy and back-off
 //	health.go    health checks
+//	scratch.go   what lasts for one run only
 //	finish.go    the end of a run, and of all
 //	note.go      what is recorded as events
 //
@@ -52,6 +53,7 @@ import (
 	"moss/rootless/event"
 	"moss/rootless/runtime/birth"
 	"moss/slirp"
+	"moss/storage/volume/mounted"
 )
 
 // Config is everything that a monitor needs to know. moss writes it to
@@ -102,6 +104,9 @@ type Config struct {
 	Hooks string `json:",omitempty"`
 	// MonitorPIDFile gets this process's PID.
 	MonitorPIDFile string `json:",omitempty"`
+	// Leases are dropped and Scratch is removed after that; Scratch is made anew for a restart.
+	Leases  []mounted.Lease `json:",omitempty"`
+	Scratch []Scratch       `json:",omitempty"`
 
 	// AutoRemove removes the container's record at the end: Dir is renamed into
 	// Trash, Names (the reservation files, as long as they hold the ID; where it

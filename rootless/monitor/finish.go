@@ -1,11 +1,13 @@
 package monitor
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -157,7 +159,11 @@ func (m *monitor) restart() {
 
 // again makes and starts the process once more.
 func (m *monitor) again() error {
-	if _, err := m.config(); err != nil {
+	c, err := m.config()
+	if err != nil {
+		return err
+	}
+	if err := c.renew(); err != nil {
 		return err
 	}
 	m.lease = nil
@@ -257,7 +263,8 @@ func (m *monitor) removeRunFiles() {
 	}
 }
 
-// unmount undoes the mounts that were made for the container.
+// unmount undoes the mounts that were made for the container, and forgets what was
+// written over them.
 func (m *monitor) unmount() (errs []error) {
 	c, err := m.config()
 	if err != nil {
@@ -272,7 +279,7 @@ func (m *monitor) unmount() (errs []error) {
 			errs = append(errs, fmt.Errorf("cannot unmount %q: %w", c.Unmount[i], err))
 		}
 	}
-	return errs
+	return append(errs, c.release()...)
 }
 
 // discard makes the container disappear: its directory and its anonymous volumes
@@ -287,7 +294,7 @@ func (c *Config) discard() (trash []string, errs []error) {
 	if unix.Unmount(point, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH) == nil {
 		unix.Rmdir(point)
 	}
-	for i, dir := range append([]string{c.Dir}, c.Volumes...) {
+	for i, dir := range append([]string{c.Dir}, c.unused()...) {
 		to := filepath.Join(c.Trash, c.ID)
 		if i > 0 {
 			to += "." + strconv.Itoa(i)
@@ -318,6 +325,24 @@ func (c *Config) discard() (trash []string, errs []error) {
 		errs = append(errs, fmt.Errorf("cannot remove %q: %w", c.RunDir, err))
 	}
 	return trash, errs
+}
+
+// unused are its anonymous volumes that no other container mounts (--volumes-from).
+func (c *Config) unused() []string {
+	if len(c.Volumes) == 0 {
+		return nil
+	}
+	var out []string
+	specs, _ := filepath.Glob(filepath.Join(filepath.Dir(c.Dir), "*", container.SpecFile))
+	for _, dir := range c.Volumes {
+		if !slices.ContainsFunc(specs, func(spec string) bool {
+			data, _ := record.ReadFile(spec)
+			return filepath.Dir(spec) != c.Dir && bytes.Contains(data, []byte(filepath.Base(dir)))
+		}) {
+			out = append(out, dir)
+		}
+	}
+	return out
 }
 
 // names are the reservation files that are the container's now: it may have been

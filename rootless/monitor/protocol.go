@@ -1,6 +1,10 @@
 package monitor
 
-import "time"
+import (
+	"time"
+
+	"moss/storage/volume/mounted"
+)
 
 // The start conversation, and streams, over one SOCK_SEQPACKET socket (the
 // monitor's descriptor 3). Every packet begins with its kind.
@@ -56,13 +60,15 @@ type ConfigureMessage struct {
 
 // PreparedMessage is the payload of Prepared: what an early configuration lacks.
 type PreparedMessage struct {
-	HostsFile  string   `json:",omitempty"`
-	HostsText  string   `json:",omitempty"`
-	HostNames  string   `json:",omitempty"`
-	ResolvFile string   `json:",omitempty"`
-	ResolvText string   `json:",omitempty"`
-	Unmount    []string `json:",omitempty"`
-	Volumes    []string `json:",omitempty"`
+	HostsFile  string          `json:",omitempty"`
+	HostsText  string          `json:",omitempty"`
+	HostNames  string          `json:",omitempty"`
+	ResolvFile string          `json:",omitempty"`
+	ResolvText string          `json:",omitempty"`
+	Unmount    []string        `json:",omitempty"`
+	Volumes    []string        `json:",omitempty"`
+	Leases     []mounted.Lease `json:",omitempty"`
+	Scratch    []Scratch       `json:",omitempty"`
 }
 
 // MaxConfiguration is the largest payload of these two in bytes.

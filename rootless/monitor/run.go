@@ -131,7 +131,7 @@ func (m *monitor) awaitPrepared() error {
 	whole := *m.cfg // connect's goroutine reads the other one
 	whole.HostsFile, whole.HostsText, whole.HostNames = p.HostsFile, p.HostsText, p.HostNames
 	whole.ResolvFile, whole.ResolvText = p.ResolvFile, p.ResolvText
-	whole.Unmount, whole.Volumes = p.Unmount, p.Volumes
+	whole.Unmount, whole.Volumes, whole.Leases, whole.Scratch = p.Unmount, p.Volumes, p.Leases, p.Scratch
 	m.cfg = &whole
 	return nil
 }

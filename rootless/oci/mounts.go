@@ -30,6 +30,13 @@ func mounts(c *container.Spec, in Input) ([]specs.Mount, error) {
 			out = replace(out, m)
 		}
 	}
+	if c.Rootfs.ReadOnly && c.Rootfs.NoReadOnlyTmpfs {
+		for i := range out {
+			if out[i].Type == "tmpfs" && (out[i].Destination == "/dev" || out[i].Destination == "/dev/shm") {
+				out[i].Options = append(out[i].Options, "ro")
+			}
+		}
+	}
 	nodes, err := devices(c)
 	if err != nil {
 		return nil, err

@@ -8,17 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// copyUp fills an empty volume with what the image has at its target.
+// copyUp makes an unused volume what the image has at its target; see CopyUp.
 func (s *stage) copyUp(c CopyUp) error {
-	from, err := openIn(s.root, c.Target, unix.O_RDONLY|unix.O_DIRECTORY, 0)
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
-		return nil // nothing to copy
-	}
-	if err != nil {
-		return fmt.Errorf("cannot copy %q to its volume: %w", c.Target, err)
-	}
-	defer unix.Close(from)
-	to, err := unix.Open(c.Source, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	to, err := s.openVolume(c.Source)
 	if err != nil {
 		return fmt.Errorf("cannot open volume %q: %w", c.Source, err)
 	}
@@ -30,10 +22,48 @@ func (s *stage) copyUp(c CopyUp) error {
 	if len(names) > 0 {
 		return nil // once only
 	}
-	if err := copyTree(from, to); err != nil {
+	from, err := openIn(s.root, c.Target, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+		if c.KeepOwner {
+			return nil
+		}
+		return s.own(c.Target, to, false)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot copy %q to its volume: %w", c.Target, err)
+	}
+	defer unix.Close(from)
+	var before unix.Stat_t
+	if err := unix.Fstat(to, &before); err != nil {
+		return fmt.Errorf("cannot read volume %q: %w", c.Source, err)
+	}
+	if c.NoCopy {
+		err = copyAttributes(from, to)
+	} else {
+		err = copyTree(from, to)
+	}
+	if err == nil && c.KeepOwner {
+		err = unix.Fchown(to, int(before.Uid), int(before.Gid))
+	}
+	if err != nil {
 		return fmt.Errorf("cannot copy %q to its volume: %w", c.Target, err)
 	}
 	return nil
+}
+
+// openVolume opens a directory of the host to read and write in it.
+func (s *stage) openVolume(dir string) (int, error) {
+	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC
+	fd, err := unix.Open(dir, flags, 0)
+	if err != unix.EACCES {
+		return fd, err
+	}
+	tree, err := s.cloneTree(dir, false)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(tree)
+	return unix.Openat(tree, ".", flags, 0)
 }
 
 // copyTree copies the content of one open directory to another, and the
@@ -67,6 +97,11 @@ func (c *copier) directory(from, to, top int, prefix string) error {
 			return fmt.Errorf("%s: %w", prefix+name, err)
 		}
 	}
+	return copyAttributes(from, to)
+}
+
+// copyAttributes makes one directory look like another, but for what is in it.
+func copyAttributes(from, to int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(from, &st); err != nil {
 		return err

@@ -20,9 +20,14 @@ type Document struct {
 	SeccompBPF string `json:",omitempty"`
 	// CopyUp fills empty volumes from the root filesystem before they are mounted.
 	CopyUp []CopyUp `json:",omitempty"`
-	// Chown are mounted directories that are given, with all that is in them, to
+	// Sources say for some of Spec.Mounts, by destination, what is mounted where a
+	// path of the host cannot say it.
+	Sources map[string]Source `json:",omitempty"`
+	// Chown are destinations of mounts that are given, with all that is in them, to
 	// the user of the program.
 	Chown []string `json:",omitempty"`
+	// Secrets are given to the program as files and variables.
+	Secrets []Secret `json:",omitempty"`
 	// User is USER[:GROUP] by name or number, looked up in the container's own
 	// /etc/passwd and /etc/group; "" uses Spec.Process.User.
 	User string `json:",omitempty"`
@@ -73,9 +78,39 @@ type Overlay struct {
 	GIDMap []birth.IDMap `json:",omitempty"`
 }
 
-// CopyUp copies the content and owner of Target in the root filesystem to the
-// empty directory Source, once.
-type CopyUp struct{ Target, Source string }
+// CopyUp makes a volume that was never used what the image has at Target: its
+// content, unless NoCopy, and its owner and mode. Where the image has nothing, the
+// volume becomes the program's user's. A volume that is not empty stays as it is.
+type CopyUp struct {
+	Target, Source string
+	NoCopy         bool `json:",omitempty"`
+	// KeepOwner: somebody has chosen the volume's owner.
+	KeepOwner bool `json:",omitempty"`
+}
+
+// Source is what a bind mount shows in place of Mount.Source: an overlay, or what
+// Path leads to in the directory Within, or both.
+type Source struct {
+	Overlay *Overlay `json:",omitempty"`
+	// Within is a directory of the host.
+	Within string `json:",omitempty"`
+	// Path is relative, in Within or in the overlay. Symbolic links on it cannot
+	// lead out of there: they are resolved as if that were the root directory.
+	Path string `json:",omitempty"`
+	// NoLinks refuses symbolic links on Path.
+	NoLinks bool `json:",omitempty"`
+}
+
+// Secret is one file of the host's, which only its owner can read, that the
+// program gets: as a file on a tmpfs that nobody can write to, or as a variable.
+type Secret struct {
+	File string
+	// Env is the variable's name; "" makes the file Target.
+	Env    string `json:",omitempty"`
+	Target string `json:",omitempty"`
+	// UID, GID and Mode of Target.
+	UID, GID, Mode uint32 `json:",omitempty"`
+}
 
 // ExecDocument is what one more process in a running container reads.
 type ExecDocument struct {

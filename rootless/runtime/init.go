@@ -38,6 +38,8 @@ type stage struct {
 	null     int    // the host's /dev/null, O_PATH; -1
 	lateCwd  string // working directory that only the user may enter
 	mayMknod bool   // not refused so far
+	owned    []owned
+	secrets  [][]byte // content of doc.Secrets
 }
 
 // Init is `moss-runtime init DOCUMENT`: it turns the process that birth.Start has
@@ -93,6 +95,9 @@ func (s *stage) container() error {
 		}
 	}
 	if err := s.loadFilter(s.doc.SeccompBPF, s.spec.Linux.Seccomp); err != nil {
+		return err
+	}
+	if err := s.readSecrets(); err != nil {
 		return err
 	}
 	becomeRoot() // who may no longer read the caller's files

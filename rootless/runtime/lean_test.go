@@ -27,7 +27,7 @@ func TestLean(t *testing.T) {
 			Personality: &specs.LinuxPersonality{Domain: specs.PerLinux32}, TimeOffsets: map[string]specs.LinuxTimeOffset{"boottime": {Secs: 1}},
 		},
 	}
-	doc := Document{Spec: spec, Overlay: &Overlay{Lower: []string{"/l"}}, CopyUp: []CopyUp{{"/t", "/s"}}, User: "u",
+	doc := Document{Spec: spec, Overlay: &Overlay{Lower: []string{"/l"}}, CopyUp: []CopyUp{{Target: "/t", Source: "/s", NoCopy: true}}, Sources: map[string]Source{"/t": {Within: "/w", Path: "p"}}, Secrets: []Secret{{File: "/f", Target: "/t", UID: 1, Mode: 0o400}}, User: "u",
 		Groups: []string{"g"}, KeepGroups: true, SetHome: true, MakeCwd: true, Console: true, StartFD: 4,
 		State: &specs.State{ID: "i"}, NoPivot: true}
 	data, err := json.Marshal(doc)

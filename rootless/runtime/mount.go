@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -43,7 +43,7 @@ func (s *stage) mountAt(m *specs.Mount, o *options, target string) error {
 		return s.mountSys(m, o, target)
 	case "cgroup", "cgroup2":
 		return s.mountCgroup(m, o, target)
-	case "tmpfs":
+	case "tmpfs", "ramfs":
 		return s.mountTmpfs(m, o, target)
 	case "devpts":
 		return s.mountDevpts(m, o, target)
@@ -147,61 +147,41 @@ func (s *stage) remount(o *options, target string) error {
 // bind clones the source's mount, gives the clone its attributes before anyone
 // can see it, and attaches it.
 func (s *stage) bind(m *specs.Mount, o *options, target string) error {
-	source := m.Source
-	if !filepath.IsAbs(source) {
-		return fmt.Errorf("source %q is not an absolute path", source)
+	if from, ok := s.doc.Sources[m.Destination]; ok && from.Overlay != nil {
+		return s.bindOverlay(m, o, target, from)
 	}
-	tree, err := s.cloneTree(source, o.recursive)
+	if o.copyLink {
+		if done, err := s.copyLink(m.Source, target); done || err != nil {
+			return err
+		}
+	}
+	tree, err := s.sourceTree(m, o.recursive)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(tree)
-	if o.idmap {
-		if err := s.idmapped(m, o, tree); err != nil {
+	if o.readOnly() && slices.Contains(s.doc.Chown, m.Destination) {
+		// Given away through a clone that is never attached.
+		again, err := s.sourceTree(m, false)
+		if err != nil {
 			return err
 		}
-	}
-	if err := o.setAttributes(tree, unix.AT_EMPTY_PATH); err != nil {
-		return err
+		defer unix.Close(again)
+		if err := s.own(m.Destination, again, true); err != nil {
+			return err
+		}
 	}
 	fd, err := s.makeTarget(target, isDirectory(tree))
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	if isDirectory(fd) != isDirectory(tree) {
-		return fmt.Errorf("%q and the path in the container must both be directories, or neither", source)
-	}
-	if err := attach(tree, fd); err != nil {
-		return err
-	}
-	// After attaching: in a shared mount it would become shared.
-	return o.apply(tree)
+	return s.finishBind(m, o, tree, fd)
 }
 
 // attach puts a detached mount on an open path.
 func attach(tree, target int) error {
 	return unix.MoveMount(tree, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
-}
-
-// cloneTree clones the mount of a host's path. In a user namespace of its own the
-// container's root may not be able to walk there: the caller then does it.
-func (s *stage) cloneTree(source string, recursive bool) (int, error) {
-	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
-	if recursive {
-		flags |= unix.AT_RECURSIVE
-	}
-	fd, err := unix.OpenTree(unix.AT_FDCWD, source, flags)
-	// EINVAL: what another container has mounted; see birth.
-	if err == unix.EACCES || err == unix.EINVAL && strings.HasPrefix(source, "/proc/") {
-		if fd, asked := s.fromCaller(birth.Message{Stage: "open", Path: source, Recursive: recursive}); asked == nil {
-			return fd, nil
-		}
-	}
-	if err != nil {
-		return -1, fmt.Errorf("cannot open %q: %w", source, err)
-	}
-	return fd, nil
 }
 
 // mountProc mounts proc. A kernel that would thereby show what is covered in the
@@ -337,7 +317,7 @@ func (s *stage) mountTmpfs(m *specs.Mount, o *options, target string) error {
 	if err := s.newMount(m, o, target, fd); err != nil {
 		return err
 	}
-	if !o.copyUp {
+	if !o.copyUp && !slices.Contains(s.doc.Chown, m.Destination) {
 		return nil
 	}
 	top, err := s.target(target)
@@ -345,6 +325,9 @@ func (s *stage) mountTmpfs(m *specs.Mount, o *options, target string) error {
 		return err
 	}
 	defer unix.Close(top)
+	if err := s.keep(m.Destination, top); err != nil || !o.copyUp {
+		return err
+	}
 	if err := copyTree(fd, top); err != nil {
 		return fmt.Errorf("cannot copy up: %w", err)
 	}

@@ -19,11 +19,12 @@ type options struct {
 	propagationRec   bool
 	flags            uintptr // MS_* that a new file system is mounted with
 
-	copyUp  bool
-	remount bool
-	idmap   bool
-	idmapR  bool
-	data    []string // for the file system
+	copyUp   bool
+	copyLink bool
+	remount  bool
+	idmap    bool
+	idmapR   bool
+	data     []string // for the file system
 }
 
 // attribute is an option that sets or clears attributes of a mount.
@@ -71,7 +72,7 @@ var ignored = map[string]bool{
 
 // MountOptions lists the options that are known, for `features`.
 func MountOptions() []string {
-	names := []string{"bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap"}
+	names := []string{"bind", "rbind", "remount", "tmpcopyup", "copy-symlink", "idmap", "ridmap"}
 	for name := range attributes {
 		names = append(names, name, "r"+name)
 	}
@@ -106,6 +107,8 @@ func parseOptions(m *specs.Mount) (options, error) {
 			o.remount = true
 		case "tmpcopyup":
 			o.copyUp = true
+		case "copy-symlink":
+			o.copyLink = true
 		case "idmap":
 			o.idmap = true
 		case "ridmap":
@@ -125,6 +128,8 @@ func parseOptions(m *specs.Mount) (options, error) {
 	}
 	return o, nil
 }
+
+func (o *options) readOnly() bool { return (o.set|o.setRec)&unix.MOUNT_ATTR_RDONLY != 0 }
 
 // word understands one option that is a mount attribute, a propagation or the
 // file system's own.

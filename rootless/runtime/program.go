@@ -31,6 +31,7 @@ func (s *stage) program() error {
 	if err := s.chown(who); err != nil {
 		return err
 	}
+	s.secretVariables(p)
 	who.master, who.keep = master, s.doc.KeepGroups
 	s.who = who
 	if s.doc.SetHome && lookupEnv(p.Env, "HOME") == "" {

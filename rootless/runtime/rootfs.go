@@ -32,6 +32,9 @@ func (s *stage) filesystem() error {
 			return err
 		}
 	}
+	if err := s.mountSecrets(); err != nil {
+		return err
+	}
 	if err := s.devices(); err != nil {
 		return err
 	}

@@ -27,6 +27,16 @@ type Request struct {
 	// Mapped makes (or finds) a tree of an image's merged layers whose owners
 	// are shifted by a mapping, and prints its directory.
 	Mapped *MappedRequest `json:",omitempty"`
+	// ExportVolume writes a volume as tar to standard output, ImportVolume reads one.
+	ExportVolume *VolumeRequest `json:",omitempty"`
+	ImportVolume *VolumeRequest `json:",omitempty"`
+}
+
+// VolumeRequest is for archives of volumes, which have to do with images only that
+// they are unpacked as layers are.
+type VolumeRequest struct {
+	Dir   string // the volume's files
+	Input string `json:",omitempty"` // "" is standard input
 }
 
 // IndexRequest has no options.

@@ -13,7 +13,10 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"moss/record"
+	"moss/storage/volume/mounted"
 )
 
 // What Volumes' methods may answer; tell them apart with errors.Is.
@@ -50,8 +53,14 @@ type Volume struct {
 	Options map[string]string `json:",omitempty"`
 	// Anonymous volumes were made for one container and go with it.
 	Anonymous bool `json:",omitempty"`
+	// UID and GID are who it was made for, if that was said.
+	UID *int `json:",omitempty"`
+	GID *int `json:",omitempty"`
 	// Mountpoint is where its files are.
 	Mountpoint string `json:"-"`
+	// New says that no container has used it yet: the first one fills it from its
+	// image. It is a file beside the record.
+	New bool `json:"-"`
 }
 
 // Options of Create.
@@ -60,6 +69,7 @@ type Options struct {
 	Labels    map[string]string
 	Options   map[string]string // of the driver: type, device, o
 	Anonymous bool
+	UID, GID  *int // who owns the top; nil leaves it to the first container
 }
 
 // Volumes are the volumes of one user.
@@ -112,31 +122,15 @@ func (v *Volumes) Create(name string, o Options) (*Volume, error) {
 	}
 	vol := &Volume{
 		Name: name, Driver: "local", Created: time.Now().UTC(), Labels: o.Labels, Options: o.Options,
-		Anonymous: o.Anonymous, Mountpoint: v.Path(name),
+		Anonymous: o.Anonymous, Mountpoint: v.Path(name), UID: o.UID, GID: o.GID, New: true,
 	}
-	if err := checkOptions(o.Options); err != nil {
+	if err := vol.checkOptions(); err != nil {
 		return nil, fmt.Errorf("cannot create volume %q: %w", name, err)
 	}
 	if err := v.write(vol); err != nil {
 		return nil, fmt.Errorf("cannot create volume %q: %w", name, err)
 	}
 	return vol, nil
-}
-
-// checkOptions refuses options that could not be obeyed: a volume that mounts
-// something is the engine's to mount, and it knows tmpfs and bind.
-func checkOptions(options map[string]string) error {
-	for key, value := range options {
-		switch {
-		case key == "o", key == "device":
-		case key == "type" && (value == "tmpfs" || value == "none" || value == "bind" || value == ""):
-		case key == "type":
-			return fmt.Errorf("%w option type=%s: without root only tmpfs and none (bind) can be mounted", ErrInvalid, value)
-		default:
-			return fmt.Errorf("%w option %q: known are type, device and o", ErrInvalid, key)
-		}
-	}
-	return nil
 }
 
 // write puts the whole volume in place by one rename, which fails if the name
@@ -158,8 +152,16 @@ func (v *Volumes) write(vol *Volume) error {
 	if err := os.WriteFile(filepath.Join(tmp, "volume.json"), append(data, '\n'), 0o644); err != nil {
 		return err
 	}
+	if err := os.WriteFile(filepath.Join(tmp, newFile), nil, 0o644); err != nil {
+		return err
+	}
 	if err := os.Mkdir(filepath.Join(tmp, "_data"), 0o755); err != nil {
 		return err
+	}
+	if uid, gid := vol.owner(); uid >= 0 || gid >= 0 {
+		if err := os.Chown(filepath.Join(tmp, "_data"), uid, gid); err != nil {
+			return err
+		}
 	}
 	// The umask must not decide who may enter the root of a volume.
 	for _, dir := range []string{tmp, filepath.Join(tmp, "_data")} {
@@ -191,8 +193,15 @@ func (v *Volumes) Get(name string) (*Volume, error) {
 		return nil, fmt.Errorf("cannot read volume %q: %w", name, err)
 	}
 	vol.Mountpoint = v.Path(name)
+	vol.New = unix.Access(filepath.Join(v.dir, name, newFile), unix.F_OK) == nil
 	return vol, nil
 }
+
+// newFile says that a volume was never used.
+const newFile = "new"
+
+// Used remembers that a container has used the volume.
+func (v *Volumes) Used(name string) { unix.Unlink(filepath.Join(v.dir, name, newFile)) }
 
 // Find is Get, or the one volume whose name begins so; podman's volume commands
 // take prefixes.
@@ -245,10 +254,14 @@ func (v *Volumes) List() ([]*Volume, error) {
 }
 
 // Remove removes a volume and its files. The caller has made sure that no
-// container uses it.
+// container uses it. What is mounted there is unmounted first, and if it cannot
+// be, nothing is removed: the files of a mount are not the volume's.
 func (v *Volumes) Remove(name string) error {
 	if _, err := v.Get(name); err != nil {
 		return err
+	}
+	if err := mounted.Unmount(v.Path(name)); err != nil {
+		return fmt.Errorf("cannot remove volume %q: %w", name, err)
 	}
 	if err := os.MkdirAll(v.trash, 0o700); err != nil {
 		return fmt.Errorf("cannot remove volume %q: %w", name, err)

@@ -133,8 +133,33 @@ var commands = [...]entry{
 		Help: "Show everything about volumes", New: func() command { return &InspectCmd{kind: "volume"} }},
 	{Name: "volume rm", Aliases: []string{"volume remove"}, Usage: "VOLUME...", Group: groupOthers,
 		Help: "Remove volumes", New: func() command { return new(VolumeRmCmd) }},
+	{Name: "volume prune", Group: groupOthers,
+		Help: "Remove the volumes that no container uses", New: func() command { return new(VolumePruneCmd) }},
+	{Name: "volume mount", Usage: "VOLUME...", Group: groupOthers,
+		Help: "Mount volumes and say where their files are", New: func() command { return new(VolumeMountCmd) }, Text: textVolumeMount},
+	{Name: "volume unmount", Aliases: []string{"volume umount"}, Usage: "VOLUME...", Group: groupOthers,
+		Help: "Undo volume mount", New: func() command { return new(VolumeUnmountCmd) }},
+	{Name: "volume export", Usage: "VOLUME", Group: groupOthers,
+		Help: "Write the files of a volume as a tar archive", New: func() command { return new(VolumeExportCmd) },
+		Example: "moss volume export data -o data.tar"},
+	{Name: "volume import", Usage: "VOLUME [FILE]", Group: groupOthers,
+		Help: "Add the files of a tar archive to a volume", New: func() command { return new(VolumeImportCmd) },
+		Example: "moss volume import data data.tar"},
+	{Name: "volume reload", Group: groupOthers,
+		Help: "Ask volume plugins for their volumes, of which moss has none", New: func() command { return new(VolumeReloadCmd) }},
 	{Name: "volume exists", Usage: "VOLUME", Hidden: true,
 		Help: "Say by the exit code whether a volume exists", New: func() command { return &ExistsCmd{kind: "volume"} }},
+	{Name: "secret create", Usage: "NAME FILE|-", Group: groupOthers,
+		Help: "Keep a secret for containers", New: func() command { return new(SecretCreateCmd) }, Text: textSecret,
+		Example: "moss secret create password ./password.txt\nprintf %s \"$TOKEN\" | moss secret create token -\nmoss run --secret password,mode=0400,uid=1000 --secret token,type=env,target=TOKEN …"},
+	{Name: "secret ls", Aliases: []string{"secret list"}, Group: groupOthers,
+		Help: "List secrets", New: func() command { return new(SecretLsCmd) }},
+	{Name: "secret inspect", Usage: "SECRET...", Group: groupOthers,
+		Help: "Show everything about secrets", New: func() command { return new(SecretInspectCmd) }},
+	{Name: "secret rm", Aliases: []string{"secret remove"}, Usage: "SECRET...", Group: groupOthers,
+		Help: "Remove secrets", New: func() command { return new(SecretRmCmd) }},
+	{Name: "secret exists", Usage: "SECRET", Hidden: true,
+		Help: "Say by the exit code whether a secret exists", New: func() command { return new(SecretExistsCmd) }},
 	{Name: "network ls", Aliases: []string{"network list"}, Group: groupOthers,
 		Help: "List networks", New: func() command { return new(NetworkLsCmd) }},
 	{Name: "network inspect", Usage: "NETWORK...", Group: groupOthers,
@@ -230,6 +255,12 @@ Fields of --format are Key, Value, Values, Source, File and Line; "json" prints 
 
 	textHealthcheck = `The exit code is 0 when the check has succeeded, 1 when it has failed, 125 when there is none or the container does
 not run.`
+
+	textVolumeMount = `What is mounted is seen in moss's own namespaces: moss unshare ls PATH. Only volumes of type=tmpfs and those with
+a device need it; they are mounted while a container runs with them, too.`
+
+	textSecret = `A container gets a copy when it is created: as a file that nobody can write to, below /run/secrets, or as a variable
+that inspect does not show. Neither is in an image that is made of the container.`
 
 	textTop = `Descriptors are those of ps -o, such as user, pid, ppid, pcpu, vsz, time, comm and args, and hpid, huser and
 hgroup for what the host sees.`

@@ -42,10 +42,11 @@ type ContainerFlags struct {
 	TTY         bool `name:"tty" short:"t" help:"Give the container a terminal." group:"Terminal"`
 
 	Volume        []string `short:"v" sep:"none" help:"Mount a host path or a named volume." placeholder:"[SOURCE:]TARGET[:OPTIONS]" group:"Files"`
-	Mount         []string `sep:"none" help:"Mount as KEY=VALUE list: type=bind|volume|tmpfs,source=,target=,readonly…" placeholder:"LIST" group:"Files"`
+	Mount         []string `sep:"none" help:"Mount as KEY=VALUE list: type=bind|volume|tmpfs|image|glob|devpts|ramfs,source=,target=,readonly…" placeholder:"LIST" group:"Files"`
 	Tmpfs         []string `sep:"none" help:"Mount a file system in memory." placeholder:"TARGET[:OPTIONS]" group:"Files"`
-	VolumesFrom   []string `sep:"none" help:"Mount the volumes of another container." placeholder:"CONTAINER[:ro|rw]" group:"Files"`
-	ImageVolume   string   `words:"anonymous tmpfs ignore" help:"What to do with the image's volumes: anonymous, tmpfs or ignore." placeholder:"MODE" group:"Files"`
+	VolumesFrom   []string `sep:"none" help:"Mount the volumes of another container." placeholder:"CONTAINER[:ro|rw|z]" group:"Files"`
+	Secret        []string `sep:"none" help:"Give the container a secret: type=mount|env,target=,uid=,gid=,mode=." placeholder:"NAME[,OPTION...]" group:"Files"`
+	ImageVolume   string   `words:"anonymous bind tmpfs ignore" help:"What to do with the image's volumes: anonymous (or bind, the same), tmpfs or ignore." placeholder:"MODE" group:"Files"`
 	ReadOnly      bool     `help:"Mount the root filesystem read-only." group:"Files"`
 	ReadOnlyTmpfs *bool    `help:"With --read-only: writable tmpfs on /run, /tmp and /var/tmp; on by default." group:"Files"`
 	ShmSize       string   `help:"Size of /dev/shm." placeholder:"SIZE" group:"Files"`

@@ -65,15 +65,23 @@ func (r *specReader) defaults() {
 
 // defaultMounts adds mounts where the command line mounts nothing.
 func (r *specReader) defaultMounts() {
-	add := func(m container.Mount, err error) error {
-		taken := func(o container.Mount) bool { return o.Target == m.Target }
-		if err == nil && !slices.ContainsFunc(r.spec.Rootfs.Mounts, taken) {
-			r.spec.Rootfs.Mounts = append(r.spec.Rootfs.Mounts, m)
+	add := func(err error, mounts ...container.Mount) error {
+		for _, m := range mounts {
+			taken := func(o container.Mount) bool { return o.Target == m.Target }
+			if err == nil && !slices.ContainsFunc(r.spec.Rootfs.Mounts, taken) {
+				r.spec.Rootfs.Mounts = append(r.spec.Rootfs.Mounts, m)
+			}
 		}
 		return err
 	}
-	r.setting("containers.volumes", func(v string) error { return add(syntax.Volume(v, r.dir)) })
-	r.setting("containers.mounts", func(v string) error { return add(syntax.Mount(v, r.dir)) })
+	r.setting("containers.volumes", func(v string) error {
+		m, err := syntax.Volume(v, r.dir)
+		return add(err, m)
+	})
+	r.setting("containers.mounts", func(v string) error {
+		mounts, err := syntax.Mount(v, r.dir)
+		return add(err, mounts...)
+	})
 }
 
 func (r *specReader) defaultSecurity() {

@@ -63,7 +63,7 @@ func checkFilter(key, value string) (err error) {
 		err = oneOf("starting", "healthy", "unhealthy", "none")(value)
 	case "until":
 		_, err = syntax.Moment(value, time.Now())
-	case "dangling", "readonly":
+	case "dangling", "readonly", "anonymous":
 		_, err = strconv.ParseBool(value)
 	}
 	return err

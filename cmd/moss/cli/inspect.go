@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"reflect"
 	"strings"
 	"text/tabwriter"
@@ -16,6 +15,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"moss/cmd/moss/cli/format"
+	"moss/rootless"
 )
 
 // InspectCmd is "moss inspect" and, with kind set, "container inspect" and its like.
@@ -103,12 +103,9 @@ func (c *call) inspectVolume(name string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := newVolumeView(vol)
-	if entries, err := os.ReadDir(vol.Mountpoint); err == nil && len(entries) == 0 {
-		v.NeedsCopyUp, v.NeedsChown = true, true
-	}
-	if all, err := c.Engine.All(); err == nil {
-		for _, ctr := range usersOf(all, vol.Name) {
+	v := c.volumeView(vol)
+	if all, err := c.Engine.All(); err == nil && !vol.NeedsMount() { // those that do are counted
+		for _, ctr := range rootless.VolumeUsers(all, vol.Name) {
 			if ctr.Look().Live != nil {
 				v.MountCount++
 			}

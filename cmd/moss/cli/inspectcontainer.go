@@ -277,6 +277,9 @@ func (c *call) mountViews(s *container.Spec) []mountView {
 			continue
 		}
 		v := mountView{Type: m.Type, Source: m.Source, Destination: m.Target, RW: !m.ReadOnly, Propagation: "rprivate", Options: []string{"rbind"}}
+		if m.Type != "bind" && m.Type != "volume" {
+			v.Options = []string{}
+		}
 		if m.Type == "volume" {
 			v.Name, v.Source, v.Driver = m.Source, c.Engine.Volumes.Path(m.Source), "local"
 			v.Options = []string{"nosuid", "nodev", "rbind"}
@@ -399,6 +402,11 @@ func (r psRow) config() configView {
 	}
 	if img := r.images.get(s.Image.ID); img != nil {
 		v.Volumes = img.Config.Volumes
+	}
+	for _, secret := range s.Rootfs.Secrets {
+		if secret.Env == "" {
+			v.Secrets = append(v.Secrets, secretView{secret.Name, secret.ID, secret.UID, secret.GID, secret.Mode})
+		}
 	}
 	for _, port := range s.Network.Exposed {
 		if v.ExposedPorts == nil {

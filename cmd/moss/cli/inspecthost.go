@@ -96,7 +96,7 @@ func (r psRow) hostConfig() hostConfig {
 		UTSMode: or(s.Namespaces.UTS, "private"), UsernsMode: s.Namespaces.User, ShmSize: s.Rootfs.ShmSize, Runtime: "oci",
 		ConsoleSize: []uint{0, 0}, limitsView: limitsOf(&s.Resources), CgroupParent: s.Resources.CgroupParent,
 		Init: s.Process.Init, Sysctls: s.Security.Sysctls,
-		Links: []string{}, VolumesFrom: []string{}, Devices: deviceViews(s.Security.Devices), Ulimits: []ulimitView{},
+		Links: []string{}, VolumesFrom: list(s.Rootfs.VolumesFrom), Devices: deviceViews(s.Security.Devices), Ulimits: []ulimitView{},
 		LogConfig: logConfig{Type: or(s.Log.Driver, "k8s-file"), Config: s.Log.Options, Path: r.container.Dir + "/ctr.log",
 			Tag: s.Log.Options["tag"], Size: or(s.Log.Options["max-size"], "0B")},
 	}
@@ -123,6 +123,9 @@ func (r psRow) hostConfig() hostConfig {
 			continue
 		case "volume":
 			options = append(options, "nosuid", "nodev")
+		}
+		if m.Type != "bind" && m.Type != "volume" { // Mounts has those
+			continue
 		}
 		h.Binds = append(h.Binds, m.Source+":"+m.Target+":"+strings.Join(append(options, "rprivate", "rbind"), ","))
 	}

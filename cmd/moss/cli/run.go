@@ -215,7 +215,7 @@ func (c *call) create(ctx context.Context, spec *container.Spec, f *ContainerFla
 	return c.Engine.Create(ctx, spec, opts)
 }
 
-// createOptions are those of the flags; the Spec gets what needs other containers.
+// createOptions are those of the flags.
 func (c *call) createOptions(spec *container.Spec, f *ContainerFlags) (opts rootless.CreateOptions, err error) {
 	spec.CreateCommand = c.Args
 	retries, delay := f.retries()
@@ -227,48 +227,7 @@ func (c *call) createOptions(spec *container.Spec, f *ContainerFlags) (opts root
 		Env: env, ImageUser: f.User == "" && slices.Contains(f.given, "user"),
 		Pull: f.Pull, Replace: f.Replace, Quiet: f.Quiet, TLSVerify: f.TLSVerify, AuthFile: f.Authfile,
 		Creds: f.Creds, CertDir: f.CertDir, Retries: retries, RetryDelay: delay,
-	}, c.mountVolumesFrom(spec, f.VolumesFrom)
-}
-
-// volumesFrom reads CONTAINER[:ro|rw].
-func volumesFrom(v string) (name string, readOnly bool, err error) {
-	name, mode, _ := strings.Cut(v, ":")
-	switch mode {
-	case "", "rw", "z":
-	case "ro":
-		readOnly = true
-	default:
-		return "", false, fmt.Errorf("unknown option %q: want ro or rw", mode)
-	}
-	if name == "" {
-		return "", false, fmt.Errorf("the container's name is empty")
-	}
-	return name, readOnly, nil
-}
-
-// mountVolumesFrom adds the volumes and bind mounts of other containers, where
-// nothing else is mounted.
-func (c *call) mountVolumesFrom(spec *container.Spec, values []string) error {
-	for _, v := range values {
-		name, readOnly, err := volumesFrom(v)
-		if err != nil {
-			return err
-		}
-		other, err := c.Engine.Find(name)
-		if err != nil {
-			return fmt.Errorf("cannot use volumes of container %q: %w", name, err)
-		}
-		for _, m := range other.Spec.Rootfs.Mounts {
-			taken := slices.ContainsFunc(spec.Rootfs.Mounts, func(o container.Mount) bool { return o.Target == m.Target })
-			if taken || m.Type == "tmpfs" {
-				continue
-			}
-			m.ReadOnly = m.ReadOnly || readOnly
-			m.Anonymous = false // it stays the other's
-			spec.Rootfs.Mounts = append(spec.Rootfs.Mounts, m)
-		}
-	}
-	return nil
+	}, nil
 }
 
 // CreateCmd is "moss create".

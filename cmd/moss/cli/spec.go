@@ -243,45 +243,6 @@ func (r *specReader) environment() {
 	}
 }
 
-func (r *specReader) files() {
-	f, fs := r.f, &r.spec.Rootfs
-	fs.ReadOnly = f.ReadOnly
-	fs.NoReadOnlyTmpfs = f.ReadOnlyTmpfs != nil && !*f.ReadOnlyTmpfs
-	add := func(m container.Mount, err error) error {
-		if err != nil {
-			return err
-		}
-		for _, other := range fs.Mounts {
-			if other.Target == m.Target {
-				return fmt.Errorf("something else is mounted on %q already", m.Target)
-			}
-		}
-		fs.Mounts = append(fs.Mounts, m)
-		return nil
-	}
-	r.each("volume", f.Volume, func(v string) error { return add(syntax.Volume(v, r.dir)) })
-	r.each("mount", f.Mount, func(v string) error { return add(syntax.Mount(v, r.dir)) })
-	r.each("tmpfs", f.Tmpfs, func(v string) error { return add(syntax.Tmpfs(v)) })
-	r.each("volumes-from", f.VolumesFrom, func(v string) error {
-		return fmt.Errorf("the volumes of container %q cannot be taken over: not supported yet", v)
-	})
-	r.one("image-volume", f.ImageVolume, oneOf("anonymous", "bind", "tmpfs", "ignore"))
-	fs.ImageVolumes = f.ImageVolume
-	if f.ImageVolume == "bind" { // podman's older word
-		fs.ImageVolumes = "anonymous"
-	}
-	r.one("shm-size", f.ShmSize, func(v string) (err error) {
-		if fs.ShmSize, err = syntax.Size(v); err == nil && fs.ShmSize == 0 {
-			fs.ShmSize = -1
-		}
-		return err
-	})
-	shares := f.IPC == "host" || f.IPC == "none" || strings.HasPrefix(f.IPC, "container:")
-	r.check(f.ShmSize != "" && shares, "--shm-size cannot be combined with --ipc %s", f.IPC)
-	r.each("device", f.Device, syntax.Device)
-	r.spec.Security.Devices = f.Device
-}
-
 func (r *specReader) resources() {
 	res := &r.spec.Resources
 	r.f.LimitFlags.read(&r.flagValues, res)

@@ -67,6 +67,7 @@ var badValues = map[string][]string{
 	"volumes-from":  {":ro", "a:nonsense"},
 	"image-volume":  {"x"},
 	"shm-size":      {"x", "-1"},
+	"secret":        {"a,type=x", "a,mode=9", "a,target=../x", "type=env"},
 	"device":        {"/no/such", "x", "/dev/null:q"},
 	"network":       {"a b", "none:x", "container:"},
 	"publish":       {"x", "80:x", "80:80/ftp", "1.2:80:80"},

@@ -7,7 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
-	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -24,7 +24,9 @@ type VolumeCreateCmd struct {
 	Driver string   `short:"d" help:"Driver; local is the only one." placeholder:"NAME"`
 	Ignore bool     `help:"It is no error when the volume is there already."`
 	Label  []string `short:"l" sep:"none" help:"Label of the volume." placeholder:"KEY=VALUE"`
-	Opt    []string `short:"o" sep:"none" help:"Option of the driver." placeholder:"KEY=VALUE"`
+	Opt    []string `short:"o" sep:"none" help:"Option of the driver: type=tmpfs|none, device=, o=, nocopy." placeholder:"KEY=VALUE"`
+	UID    *int     `name:"uid" help:"User who owns the volume." placeholder:"UID"`
+	GID    *int     `name:"gid" help:"Group that owns the volume." placeholder:"GID"`
 	Name   string   `arg:"" optional:"" help:"Name of the volume; one is made up when none is given."`
 
 	options volume.Options
@@ -33,7 +35,8 @@ type VolumeCreateCmd struct {
 func (cmd *VolumeCreateCmd) prepare() error {
 	v := &flagValues{grammar: reflect.TypeFor[VolumeCreateCmd]()}
 	v.one("driver", cmd.Driver, oneOf("local"))
-	cmd.options = volume.Options{Driver: cmd.Driver, Labels: map[string]string{}, Options: map[string]string{}}
+	cmd.options = volume.Options{Driver: cmd.Driver, Labels: map[string]string{}, Options: map[string]string{}, UID: cmd.UID, GID: cmd.GID}
+	v.check(cmd.UID != nil && *cmd.UID < 0 || cmd.GID != nil && *cmd.GID < 0, "--uid and --gid are not negative")
 	v.each("label", cmd.Label, func(s string) error {
 		key, value, err := syntax.KeyValue(s, true)
 		cmd.options.Labels[key] = value
@@ -61,7 +64,6 @@ func (cmd *VolumeCreateCmd) Run(ctx context.Context, c *call) error {
 	name := cmd.Name
 	if name == "" {
 		name = volume.NewName()
-		cmd.options.Anonymous = true
 	}
 	vol, err := c.Engine.CreateVolume(name, cmd.options)
 	if err == nil {
@@ -73,7 +75,7 @@ func (cmd *VolumeCreateCmd) Run(ctx context.Context, c *call) error {
 // VolumeLsCmd is "moss volume ls".
 type VolumeLsCmd struct {
 	Globals
-	Filter    []string `short:"f" sep:"none" help:"List those that match: name, label, driver, dangling or opt." placeholder:"KEY=VALUE"`
+	Filter    []string `short:"f" sep:"none" help:"List those that match: name, label, driver, scope, dangling, anonymous, opt, until, before or since." placeholder:"KEY=VALUE"`
 	Format    string   `help:"Print as json, through a Go template, or as a table of one." placeholder:"FORMAT"`
 	Noheading bool     `short:"n" help:"Leave the header line out."`
 	Quiet     bool     `short:"q" help:"Show names only."`
@@ -82,36 +84,20 @@ type VolumeLsCmd struct {
 }
 
 func (cmd *VolumeLsCmd) prepare() (err error) {
-	cmd.filters, err = parseFilters("filter", cmd.Filter, []string{"name", "label", "label!", "driver", "dangling", "opt"})
+	cmd.filters, err = parseFilters("filter", cmd.Filter, volumeFilters)
 	return err
 }
 
 // Run prints a line for each volume, by name.
 func (cmd *VolumeLsCmd) Run(ctx context.Context, c *call) error {
-	list, err := c.Engine.Volumes.List()
+	list, _, err := c.volumes(cmd.filters)
 	if err != nil {
 		return err
 	}
-	all, err := c.Engine.All()
-	if err != nil {
-		return err
-	}
-	f := cmd.filters
 	rows := []volumeView{}
 	for _, vol := range list {
-		if f.any("name", func(v string) bool { return matchesName(v, vol.Name) }) &&
-			f.all("label", func(v string) bool { return hasLabel(vol.Labels, v) }) &&
-			f.all("label!", func(v string) bool { return !hasLabel(vol.Labels, v) }) &&
-			f.any("driver", func(v string) bool { return v == vol.Driver }) &&
-			f.any("dangling", func(v string) bool {
-				want, _ := strconv.ParseBool(v)
-				return want == (len(usersOf(all, vol.Name)) == 0)
-			}) &&
-			f.all("opt", func(v string) bool { return hasLabel(vol.Options, v) }) {
-			rows = append(rows, newVolumeView(vol))
-		}
+		rows = append(rows, c.volumeView(vol))
 	}
-	slices.SortFunc(rows, func(a, b volumeView) int { return strings.Compare(a.Name, b.Name) })
 	if cmd.Quiet && cmd.Format == "" {
 		for _, r := range rows {
 			fmt.Fprintln(c.Out, r.Name)
@@ -124,35 +110,92 @@ func (cmd *VolumeLsCmd) Run(ctx context.Context, c *call) error {
 	return table.Print(c.Out, cmd.Format, rows, rows)
 }
 
-// usersOf are the containers that mount a volume.
-func usersOf(all []*container.Container, name string) []*container.Container {
-	return slices.DeleteFunc(slices.Clone(all), func(ctr *container.Container) bool {
-		return !slices.ContainsFunc(ctr.Spec.Rootfs.Mounts, func(m container.Mount) bool { return m.Type == "volume" && m.Source == name })
+// volumeFilters are the keys that select volumes.
+var volumeFilters = []string{"name", "label", "label!", "driver", "scope", "dangling", "anonymous", "opt", "until", "before", "since"}
+
+// volumes lists the volumes that match, by name, and all containers.
+func (c *call) volumes(f filters) ([]*volume.Volume, []*container.Container, error) {
+	list, err := c.Engine.Volumes.List()
+	if err != nil {
+		return nil, nil, err
+	}
+	all, err := c.Engine.All()
+	if err != nil {
+		return nil, nil, err
+	}
+	var before, since time.Time
+	for _, key := range []string{"until", "before", "since"} {
+		for _, v := range f[key] {
+			at, err := c.volumeMoment(key, v)
+			if err != nil {
+				return nil, nil, err
+			}
+			if key == "since" {
+				since = later(since, at)
+			} else {
+				before = earlier(before, at)
+			}
+		}
+	}
+	isTrue := func(v string) bool {
+		on, _ := strconv.ParseBool(v)
+		return on
+	}
+	out := slices.DeleteFunc(list, func(vol *volume.Volume) bool {
+		return !(f.any("name", func(v string) bool { return matchesName(v, vol.Name) }) &&
+			f.all("label", func(v string) bool { return hasLabel(vol.Labels, v) }) &&
+			f.all("label!", func(v string) bool { return !hasLabel(vol.Labels, v) }) &&
+			f.any("driver", func(v string) bool { return v == vol.Driver }) &&
+			f.any("scope", func(v string) bool { return v == "local" }) &&
+			f.any("dangling", func(v string) bool { return isTrue(v) == (len(rootless.VolumeUsers(all, vol.Name)) == 0) }) &&
+			f.any("anonymous", func(v string) bool { return isTrue(v) == vol.Anonymous }) &&
+			f.all("opt", func(v string) bool { return hasLabel(vol.Options, v) }) &&
+			(before.IsZero() || vol.Created.Before(before)) && (since.IsZero() || vol.Created.After(since)))
 	})
+	return out, all, nil
+}
+
+// volumeMoment is the time that a filter means: that of another volume, or any.
+func (c *call) volumeMoment(key, value string) (time.Time, error) {
+	if key == "until" {
+		return syntax.Moment(value, time.Now())
+	}
+	vol, err := c.volume(value)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return vol.Created, nil
 }
 
 // volumeView is a volume as inspect and templates show it, with podman's names.
 type volumeView struct {
-	Name       string
-	Driver     string
-	Mountpoint string
-	CreatedAt  string
-	Labels     map[string]string
-	Scope      string
-	Options    map[string]string
-	Anonymous  bool `json:",omitempty"`
-	MountCount uint
-	// NeedsCopyUp and NeedsChown say that it is still empty: the first container gives
-	// it what its image has there.
+	Name        string
+	Driver      string
+	Mountpoint  string
+	CreatedAt   string
+	Labels      map[string]string
+	Scope       string
+	Options     map[string]string
+	UID         int  `json:",omitempty"`
+	GID         int  `json:",omitempty"`
+	Anonymous   bool `json:",omitempty"`
+	MountCount  uint
 	NeedsCopyUp bool   `json:",omitempty"`
 	NeedsChown  bool   `json:",omitempty"`
 	LockNumber  uint32 // of podman's insides
 }
 
-func newVolumeView(v *volume.Volume) volumeView {
+func (c *call) volumeView(v *volume.Volume) volumeView {
 	view := volumeView{
 		Name: v.Name, Driver: v.Driver, Mountpoint: v.Mountpoint, CreatedAt: v.Created.Format("2006-01-02T15:04:05.999999999Z07:00"),
 		Labels: v.Labels, Scope: "local", Options: v.Options, Anonymous: v.Anonymous,
+		MountCount: uint(v.Uses(c.Dirs.Run)), NeedsCopyUp: v.New, NeedsChown: v.New && !v.OwnerGiven(),
+	}
+	if v.UID != nil {
+		view.UID = *v.UID
+	}
+	if v.GID != nil {
+		view.GID = *v.GID
 	}
 	if view.Labels == nil {
 		view.Labels = map[string]string{}
@@ -200,7 +243,7 @@ func (cmd *VolumeRmCmd) Run(ctx context.Context, c *call) error {
 			return err
 		}
 		for _, v := range list {
-			if cmd.Force || len(usersOf(all, v.Name)) == 0 {
+			if cmd.Force || len(rootless.VolumeUsers(all, v.Name)) == 0 {
 				names = append(names, v.Name)
 			}
 		}
@@ -234,14 +277,18 @@ func (cmd *VolumeRmCmd) remove(ctx context.Context, c *call, name string, all []
 	if err != nil {
 		return err
 	}
-	for _, user := range usersOf(all, vol.Name) {
+	for _, user := range rootless.VolumeUsers(all, vol.Name) {
 		if !cmd.Force {
-			return &hintedError{fmt.Errorf("cannot remove volume %q: container %q uses it: %w", name, user.Spec.Name, errdefs.ErrFailedPrecondition),
-				"'moss rm " + user.Spec.Name + "' removes the container; --force does it for you"}
+			break // refused by RemoveVolume
 		}
 		if err := c.Engine.Remove(ctx, user, rootless.RemoveOptions{Force: true}); err != nil && !isNotFound(err) {
 			return err
 		}
 	}
-	return c.Engine.RemoveVolume(vol.Name)
+	if cmd.Force {
+		if all, err = c.Engine.All(); err != nil {
+			return err
+		}
+	}
+	return c.Engine.RemoveVolume(vol, all, cmd.Force)
 }

@@ -83,7 +83,7 @@ func (c *Conn) Prepared(cfg monitor.Config) error {
 	rest, err := record.Encode(monitor.PreparedMessage{
 		HostsFile: cfg.HostsFile, HostsText: cfg.HostsText, HostNames: cfg.HostNames,
 		ResolvFile: cfg.ResolvFile, ResolvText: cfg.ResolvText,
-		Unmount: cfg.Unmount, Volumes: cfg.Volumes,
+		Unmount: cfg.Unmount, Volumes: cfg.Volumes, Leases: cfg.Leases, Scratch: cfg.Scratch,
 	})
 	if err != nil {
 		return err

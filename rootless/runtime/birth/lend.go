@@ -19,16 +19,11 @@ func (p *Process) lend(m Message) error {
 	fd, err := -1, error(nil)
 	switch {
 	case m.Stage == "open":
-		flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
-		if m.Recursive {
-			flags |= unix.AT_RECURSIVE
-		}
-		fd, err = unix.OpenTree(unix.AT_FDCWD, m.Path, flags)
-		if pid, path, ok := inContainer(m.Path); ok && err == unix.EINVAL {
-			fd, err = foreignTree(pid, path, flags)
-		}
-		if err != nil {
-			err = fmt.Errorf("cannot open %q: %w", m.Path, err)
+		fd, err = CloneTree(m.Within, m.Path, m.Recursive, m.NoLinks)
+		if pid, path, ok := inContainer(m.Path); ok && m.Within == "" && errors.Is(err, unix.EINVAL) {
+			if fd, err = foreignTree(pid, path, cloneFlags(m.Recursive)); err != nil {
+				err = fmt.Errorf("cannot open %q: %w", m.Path, err)
+			}
 		}
 	case m.Overlay != nil:
 		fd, err = m.Overlay.mountByParts()
@@ -106,7 +101,13 @@ func (p *Process) idmap(m Message, mount *os.File) error {
 	if m.Recursive {
 		flags |= unix.AT_RECURSIVE
 	}
-	if err := unix.MountSetattr(int(mount.Fd()), "", flags, &attr); err != nil {
+	switch err := unix.MountSetattr(int(mount.Fd()), "", flags, &attr); err {
+	case nil:
+	case unix.EPERM:
+		return errors.New("option idmap: the kernel lets only the owner of a file system do so (mount_setattr(2)), and the host's belongs to the host's root; a volume of type=tmpfs is your own")
+	case unix.EINVAL:
+		return errors.New("option idmap: the file system cannot, or its IDs are mapped already")
+	default:
 		return fmt.Errorf("cannot map IDs of mount: %w", err)
 	}
 	return p.send('i')

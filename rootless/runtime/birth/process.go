@@ -66,6 +66,8 @@ type Message struct {
 	Code  int    `json:",omitempty"`
 
 	Path      string   `json:",omitempty"` // open
+	Within    string   `json:",omitempty"` // open
+	NoLinks   bool     `json:",omitempty"` // open
 	Recursive bool     `json:",omitempty"` // open, idmap
 	Overlay   *Overlay `json:",omitempty"` // overlay
 	UIDMap    []IDMap  `json:",omitempty"` // idmap

@@ -3,7 +3,6 @@ package syntax
 import (
 	"encoding/csv"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -11,135 +10,6 @@ import (
 
 	"moss/rootless/container"
 )
-
-// Options of mount(8) that a bind mount or a volume may carry, and moss's own:
-// U changes the owner, z and Z relabel for SELinux, nocopy leaves a new volume
-// empty. cached, delegated and consistent are what Docker Desktop wants to know
-// about a virtual machine's file sharing; on Linux every mount is consistent.
-var mountOptions = []string{
-	"U", "z", "Z", "copy", "nocopy", "cached", "delegated", "consistent", "bind", "rbind",
-	"private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable",
-	"exec", "noexec", "suid", "nosuid", "dev", "nodev",
-}
-
-// Volume reads [SOURCE:]TARGET[:OPTIONS] of --volume. A SOURCE with a slash or a
-// dot in front is a path, made absolute from dir; any other is a named volume.
-func Volume(s, dir string) (container.Mount, error) {
-	parts := strings.Split(s, ":")
-	m := container.Mount{Type: "volume"}
-	options := ""
-	switch len(parts) {
-	case 1:
-		m.Target = parts[0]
-	case 2:
-		m.Source, m.Target = parts[0], parts[1]
-		if !strings.HasPrefix(m.Target, "/") && strings.HasPrefix(m.Source, "/") && knownOptions(m.Target) {
-			m.Source, m.Target, options = "", parts[0], parts[1]
-		}
-	case 3:
-		m.Source, m.Target, options = parts[0], parts[1], parts[2]
-	default:
-		return m, fmt.Errorf("too many colons: want [SOURCE:]TARGET[:OPTIONS]")
-	}
-	if len(parts) > 1 && parts[0] == "" {
-		return m, fmt.Errorf("the source before the colon is empty")
-	}
-	if err := setSource(&m, dir); err != nil {
-		return m, err
-	}
-	if err := setTarget(&m, m.Target); err != nil {
-		return m, err
-	}
-	for _, o := range strings.Split(options, ",") {
-		if err := setOption(&m, o); err != nil {
-			return m, err
-		}
-	}
-	return m, nil
-}
-
-func knownOptions(s string) bool {
-	for _, o := range strings.Split(s, ",") {
-		if o != "ro" && o != "rw" && !slices.Contains(mountOptions, o) {
-			return false
-		}
-	}
-	return true
-}
-
-func setSource(m *container.Mount, dir string) error {
-	switch {
-	case m.Source == "":
-		m.Anonymous = true
-		return nil
-	case strings.HasPrefix(m.Source, "/"), strings.HasPrefix(m.Source, "."):
-		m.Type = "bind"
-		if !filepath.IsAbs(m.Source) {
-			m.Source = filepath.Join(dir, m.Source)
-		}
-		m.Source = filepath.Clean(m.Source)
-		return sourceExists(m.Source)
-	case strings.HasPrefix(m.Source, "~"):
-		return fmt.Errorf("%q is not a path: the shell replaces ~ only at the beginning of a word; write $HOME", m.Source)
-	case strings.Contains(m.Source, "/"):
-		return fmt.Errorf("%q is neither a path (begin it with / or ./) nor the name of a volume", m.Source)
-	}
-	return Name(m.Source)
-}
-
-func sourceExists(path string) error {
-	if _, err := os.Stat(path); err != nil {
-		return fmt.Errorf("source %q: %w", path, cause(err))
-	}
-	return nil
-}
-
-func setTarget(m *container.Mount, target string) error {
-	if target == "" {
-		return fmt.Errorf("the path in the container is missing")
-	}
-	if !strings.HasPrefix(target, "/") {
-		return fmt.Errorf("path in the container %q is not absolute", target)
-	}
-	m.Target = filepath.Clean(target)
-	if m.Target == "/" {
-		return fmt.Errorf("cannot mount over / of the container")
-	}
-	return nil
-}
-
-func setOption(m *container.Mount, o string) error {
-	switch {
-	case o == "" || o == "rw":
-		m.ReadOnly = m.ReadOnly && o == ""
-	case o == "ro":
-		m.ReadOnly = true
-	case o == "O":
-		return fmt.Errorf("option O (a temporary overlay) is not supported")
-	case o == "idmap" || strings.HasPrefix(o, "idmap="):
-		return fmt.Errorf("option idmap is not supported: the kernel refuses it to users without root")
-	case slices.Contains(mountOptions, o):
-		m.Options = append(m.Options, o)
-	default:
-		return fmt.Errorf("unknown option %q", o)
-	}
-	return nil
-}
-
-// Tmpfs reads TARGET[:OPTIONS] of --tmpfs.
-func Tmpfs(s string) (container.Mount, error) {
-	target, options, _ := strings.Cut(s, ":")
-	m := container.Mount{Type: "tmpfs"}
-	if err := setTarget(&m, target); err != nil {
-		return m, err
-	}
-	for _, o := range strings.Split(options, ",") {
-		if err := setTmpfsOption(&m, o); err != nil {
-			return m, err
-		}
-	}
-	return m, nil
-}
 
 func setTmpfsOption(m *container.Mount, o string) error {
 	key, value, hasValue := strings.Cut(o, "=")
@@ -151,6 +21,9 @@ func setTmpfsOption(m *container.Mount, o string) error {
 		m.ReadOnly = true
 		return nil
 	case "size", "nr_blocks", "nr_inodes":
+		if m.Type == "ramfs" {
+			return fmt.Errorf("%s: a ramfs has no limit; a tmpfs has one", key)
+		}
 		if !strings.HasSuffix(value, "%") {
 			if _, err := Size(value); err != nil {
 				return fmt.Errorf("%s: %w", key, err)
@@ -161,13 +34,19 @@ func setTmpfsOption(m *container.Mount, o string) error {
 			return fmt.Errorf("mode %q is not an octal number up to 7777", value)
 		}
 	case "uid", "gid":
+		if m.Type == "ramfs" {
+			return fmt.Errorf("%s: a ramfs belongs to the container's root; U gives it to the user", key)
+		}
 		if _, err := strconv.ParseUint(value, 10, 32); err != nil {
 			return fmt.Errorf("%s %q is not a number", key, value)
 		}
 	case "exec", "noexec", "suid", "nosuid", "dev", "nodev", "noatime", "tmpcopyup", "notmpcopyup",
-		"private", "rprivate", "shared", "rshared", "slave", "rslave", "noswap":
+		"private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable", "noswap", "U":
 		if hasValue {
 			return fmt.Errorf("option %q takes no value", key)
+		}
+		if key == "noswap" && m.Type == "ramfs" {
+			return nil // it never swaps
 		}
 	default:
 		return fmt.Errorf("unknown option %q", o)
@@ -176,12 +55,16 @@ func setTmpfsOption(m *container.Mount, o string) error {
 	return nil
 }
 
-// Mount reads the comma-separated KEY=VALUE list of --mount.
-func Mount(s, dir string) (container.Mount, error) {
+// mountTypes are the types of --mount.
+var mountTypes = [...]string{"bind", "devpts", "glob", "image", "ramfs", "tmpfs", "volume"}
+
+// Mount reads the comma-separated KEY=VALUE list of --mount. It is more than one
+// mount when the type is glob.
+func Mount(s, dir string) ([]container.Mount, error) {
 	r := csv.NewReader(strings.NewReader(s))
 	fields, err := r.Read()
 	if err != nil {
-		return container.Mount{}, fmt.Errorf("not a comma-separated list: %w", err)
+		return nil, fmt.Errorf("not a comma-separated list: %w", err)
 	}
 	m := container.Mount{Type: "volume"}
 	for _, field := range fields {
@@ -189,20 +72,24 @@ func Mount(s, dir string) (container.Mount, error) {
 			m.Type = value
 		}
 	}
-	switch m.Type {
-	case "bind", "volume", "tmpfs":
-	case "devpts", "glob", "image", "artifact", "ramfs", "npipe", "cluster":
-		return m, fmt.Errorf("type %q is not supported: want bind, volume or tmpfs", m.Type)
+	m.ReadOnly = m.Type == "image" // unless it is told rw
+	switch {
+	case slices.Contains(mountTypes[:], m.Type):
+	case m.Type == "artifact", m.Type == "npipe", m.Type == "cluster":
+		return nil, fmt.Errorf("type %q is not supported: want %s", m.Type, strings.Join(mountTypes[:], ", "))
 	default:
-		return m, fmt.Errorf("unknown type %q: want bind, volume or tmpfs", m.Type)
+		return nil, fmt.Errorf("unknown type %q: want %s", m.Type, strings.Join(mountTypes[:], ", "))
 	}
 	for _, field := range fields {
 		key, value, hasValue := strings.Cut(field, "=")
-		if err := setMountField(&m, key, value, hasValue); err != nil {
-			return m, err
+		if err := setMountField(&m, dir, key, value, hasValue); err != nil {
+			return nil, err
 		}
 	}
-	return m, finishMount(&m, dir)
+	if m.Type == "glob" {
+		return globMounts(m, dir)
+	}
+	return []container.Mount{m}, finishMount(&m, dir)
 }
 
 func finishMount(m *container.Mount, dir string) error {
@@ -214,24 +101,33 @@ func finishMount(m *container.Mount, dir string) error {
 		if m.Source == "" {
 			return fmt.Errorf("a bind mount needs source=PATH")
 		}
-		if !filepath.IsAbs(m.Source) {
-			m.Source = filepath.Join(dir, m.Source)
+		m.Source = absolute(m.Source, dir)
+		if !slices.Contains(m.Options, "no-dereference") {
+			if err := sourceExists(m.Source); err != nil {
+				return err
+			}
 		}
-		return sourceExists(m.Source)
+		return checkOptions(m)
 	case "volume":
 		if m.Source == "" {
 			m.Anonymous = true
-			return nil
+		} else if err := Name(m.Source); err != nil {
+			return err
 		}
-		return Name(m.Source)
+		return checkOptions(m)
+	case "image":
+		if m.Source == "" {
+			return fmt.Errorf("an image mount needs source=IMAGE")
+		}
+		return nil
 	}
 	if m.Source != "" {
-		return fmt.Errorf("a tmpfs has no source")
+		return fmt.Errorf("a %s has no source", m.Type)
 	}
 	return nil
 }
 
-func setMountField(m *container.Mount, key, value string, hasValue bool) error {
+func setMountField(m *container.Mount, dir, key, value string, hasValue bool) error {
 	switch key {
 	case "type", "consistency": // consistency: see mountOptions
 		return nil
@@ -241,18 +137,25 @@ func setMountField(m *container.Mount, key, value string, hasValue bool) error {
 	case "dst", "dest", "destination", "target":
 		m.Target = value
 		return nil
-	case "ro", "readonly", "rw":
+	case "ro", "readonly", "rw", "readwrite":
+		if m.Type == "devpts" {
+			return fmt.Errorf("a devpts cannot be read-only")
+		}
 		on, err := boolean(key, value, hasValue)
-		m.ReadOnly = on == (key != "rw")
+		m.ReadOnly = on == (key == "ro" || key == "readonly")
 		return err
 	}
 	switch m.Type {
-	case "tmpfs":
+	case "tmpfs", "ramfs":
 		return setTmpfsField(m, key, value, hasValue)
-	case "bind":
-		return setBindField(m, key, value, hasValue)
+	case "bind", "glob":
+		return setBindField(m, dir, key, value, hasValue)
+	case "image":
+		return setImageField(m, key, value, hasValue)
+	case "devpts":
+		return setDevptsField(m, key, value)
 	}
-	return setVolumeField(m, key, value, hasValue)
+	return setVolumeField(m, dir, key, value, hasValue)
 }
 
 func setTmpfsField(m *container.Mount, key, value string, hasValue bool) error {
@@ -261,65 +164,147 @@ func setTmpfsField(m *container.Mount, key, value string, hasValue bool) error {
 		return setTmpfsOption(m, strings.TrimPrefix(key, "tmpfs-")+"="+value)
 	case "U", "chown":
 		return addFlagOption(m, "U", key, value, hasValue)
+	case "tmpcopyup", "notmpcopyup":
+		on, err := boolean(key, value, hasValue)
+		if err != nil || on {
+			return firstError(err, setTmpfsOption(m, key))
+		}
+		return setTmpfsOption(m, map[string]string{"tmpcopyup": "notmpcopyup", "notmpcopyup": "tmpcopyup"}[key])
 	}
-	o := key
-	if hasValue {
-		o += "=" + value
-	}
-	return setTmpfsOption(m, o)
+	return setTmpfsOption(m, join(key, value, hasValue))
 }
 
-func setBindField(m *container.Mount, key, value string, hasValue bool) error {
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// join undoes strings.Cut.
+func join(key, value string, hasValue bool) string {
+	if hasValue {
+		return key + "=" + value
+	}
+	return key
+}
+
+func setBindField(m *container.Mount, dir, key, value string, hasValue bool) error {
 	switch key {
 	case "bind-propagation":
-		if !slices.Contains([]string{"private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable"}, value) {
+		if !slices.Contains(mountOptions[5], value) {
 			return fmt.Errorf("unknown propagation %q: want [r]private, [r]shared, [r]slave or [r]unbindable", value)
 		}
-		m.Options = append(m.Options, value)
-		return nil
+		return setOption(m, value, dir)
 	case "bind-nonrecursive":
 		return addFlagOption(m, "bind", key, value, hasValue)
+	case "no-dereference":
+		return addFlagOption(m, key, key, value, hasValue)
+	}
+	return setCommonField(m, dir, key, value, hasValue)
+}
+
+func setVolumeField(m *container.Mount, dir, key, value string, hasValue bool) error {
+	pair := func(to *map[string]string) error {
+		k, v, err := KeyValue(value, true)
+		if err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+		if *to == nil {
+			*to = map[string]string{}
+		}
+		(*to)[k] = v
+		return nil
+	}
+	switch key {
+	case "volume-nocopy":
+		return addFlagOption(m, "nocopy", key, value, hasValue)
+	case "subpath", "volume-subpath":
+		return setSubPath(m, value)
+	case "volume-label":
+		return pair(&m.Labels)
+	case "volume-opt":
+		return pair(&m.DriverOptions)
+	case "volume-driver":
+		if value != "local" {
+			return fmt.Errorf("unknown driver %q of a volume: want local", value)
+		}
+		return nil
+	}
+	return setCommonField(m, dir, key, value, hasValue)
+}
+
+func setImageField(m *container.Mount, key, value string, hasValue bool) error {
+	switch key {
+	case "subpath":
+		return setSubPath(m, value)
+	case "idmap":
+		return setIDMapField(m, value, hasValue)
+	}
+	return fmt.Errorf("unknown option %q of an image mount: want rw, subpath or idmap", key)
+}
+
+func setDevptsField(m *container.Mount, key, value string) error {
+	bits, base := 32, 10
+	switch key {
+	case "uid", "gid", "max":
+	case "mode":
+		bits, base = 12, 8
+	default:
+		return fmt.Errorf("unknown option %q of a devpts: want uid, gid, mode or max", key)
+	}
+	if _, err := strconv.ParseUint(value, base, bits); err != nil {
+		return fmt.Errorf("value %q of %s is not a number", value, key)
+	}
+	m.Options = append(m.Options, key+"="+value)
+	return nil
+}
+
+// setSubPath takes what is below the top of a volume or an image. Where it leads
+// is found out when it is mounted, and never out of there.
+func setSubPath(m *container.Mount, value string) error {
+	m.SubPath = strings.TrimPrefix(filepath.Clean("/"+value), "/")
+	if value == "" {
+		return fmt.Errorf("subpath needs a path")
+	}
+	if slices.Contains(strings.Split(value, "/"), "..") {
+		return fmt.Errorf("subpath %q leads upwards", value)
+	}
+	return nil
+}
+
+func setIDMapField(m *container.Mount, value string, hasValue bool) error {
+	if hasValue && !strings.Contains(value, "=") {
+		return addFlagOption(m, "idmap", "idmap", value, hasValue)
+	}
+	return setOption(m, join("idmap", value, hasValue), "")
+}
+
+func setCommonField(m *container.Mount, dir, key, value string, hasValue bool) error {
+	switch key {
+	case "U", "chown":
+		return addFlagOption(m, "U", key, value, hasValue)
+	case "idmap":
+		return setIDMapField(m, value, hasValue)
 	case "relabel":
 		option, ok := map[string]string{"shared": "z", "private": "Z"}[value]
 		if !ok {
 			return fmt.Errorf("unknown value %q of relabel: want shared or private", value)
 		}
-		m.Options = append(m.Options, option)
-		return nil
+		return setOption(m, option, dir)
 	}
-	return setCommonField(m, key, value, hasValue)
-}
-
-func setVolumeField(m *container.Mount, key, value string, hasValue bool) error {
-	switch key {
-	case "volume-nocopy":
-		return addFlagOption(m, "nocopy", key, value, hasValue)
-	case "subpath", "volume-subpath", "volume-opt", "volume-driver", "volume-label":
-		return fmt.Errorf("option %q is not supported", key)
-	}
-	return setCommonField(m, key, value, hasValue)
-}
-
-func setCommonField(m *container.Mount, key, value string, hasValue bool) error {
-	if key == "U" || key == "chown" {
-		return addFlagOption(m, "U", key, value, hasValue)
-	}
-	if hasValue && slices.Contains(mountOptions, key) {
-		return fmt.Errorf("option %q takes no value", key)
-	}
-	o := key
-	if hasValue {
-		o += "=" + value
-	}
-	return setOption(m, o)
+	return setOption(m, join(key, value, hasValue), dir)
 }
 
 func addFlagOption(m *container.Mount, option, key, value string, hasValue bool) error {
 	on, err := boolean(key, value, hasValue)
-	if on {
-		m.Options = append(m.Options, option)
+	if err != nil || !on || slices.Contains(m.Options, option) {
+		return err
 	}
-	return err
+	m.Options = append(m.Options, option)
+	return nil
 }
 
 func boolean(key, value string, hasValue bool) (bool, error) {
@@ -331,6 +316,82 @@ func boolean(key, value string, hasValue bool) (bool, error) {
 		return false, fmt.Errorf("value %q of %s is neither true nor false", value, key)
 	}
 	return on, nil
+}
+
+// globMounts makes a bind mount of each file that the pattern finds: below the
+// target by its base name, or in the place that it has on the host. What is found
+// is named by whoever may write there, so that a symbolic link which leads out of
+// the pattern's directory is refused.
+func globMounts(m container.Mount, dir string) ([]container.Mount, error) {
+	if m.Source == "" {
+		return nil, fmt.Errorf("a glob mount needs source=PATTERN")
+	}
+	pattern := absolute(m.Source, dir)
+	found, err := filepath.Glob(pattern)
+	if err != nil {
+		return nil, fmt.Errorf("pattern %q: %w", m.Source, err)
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("no file matches the pattern %q", pattern)
+	}
+	m.Type = "bind"
+	if err := checkOptions(&m); err != nil {
+		return nil, err
+	}
+	base, err := filepath.EvalSymlinks(fixedPart(pattern))
+	if err != nil {
+		return nil, err
+	}
+	var out []container.Mount
+	targets := map[string]string{}
+	for _, path := range found {
+		one := m
+		one.Options, one.Beneath = slices.Clone(m.Options), base
+		target := path
+		if m.Target != "" {
+			target = filepath.Join("/", m.Target, filepath.Base(path))
+			if !strings.HasPrefix(m.Target, "/") {
+				return nil, fmt.Errorf("path in the container %q is not absolute", m.Target)
+			}
+		}
+		if err := setTarget(&one, target); err != nil {
+			return nil, err
+		}
+		if other, twice := targets[one.Target]; twice {
+			return nil, fmt.Errorf("%q and %q would both be mounted on %q", other, path, one.Target)
+		}
+		targets[one.Target] = path
+		if one.Source, err = beneath(base, path, slices.Contains(m.Options, "no-dereference")); err != nil {
+			return nil, err
+		}
+		out = append(out, one)
+	}
+	return out, nil
+}
+
+// fixedPart is the directory of a pattern before its first wildcard.
+func fixedPart(pattern string) string {
+	if i := strings.IndexAny(pattern, `*?[\`); i >= 0 {
+		pattern = pattern[:i]
+	}
+	return filepath.Dir(pattern)
+}
+
+// beneath is the real path of what was found; it must lie in base.
+func beneath(base, path string, keepLink bool) (string, error) {
+	head, last := path, ""
+	if keepLink {
+		head, last = filepath.Dir(path), filepath.Base(path)
+	}
+	real, err := filepath.EvalSymlinks(head)
+	if err != nil {
+		return "", err
+	}
+	real = filepath.Join(real, last)
+	if base != "/" && !strings.HasPrefix(real, base+"/") {
+		return "", fmt.Errorf("%q is a symbolic link that leads out of %q, to %q; mount that by its own name", path, base, real)
+	}
+	return real, nil
 }
 
 // Name checks the name of a container, a volume or a network.
