@@ -43,6 +43,11 @@ func Dependencies(spec *container.Spec) []string {
 			out = append(out, name)
 		}
 	}
+	for _, id := range spec.Lifecycle.Requires {
+		if !slices.Contains(out, id) {
+			out = append(out, id)
+		}
+	}
 	return out
 }
 

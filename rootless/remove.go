@@ -185,7 +185,8 @@ func (e *Engine) Rename(ctx context.Context, c *container.Container, name string
 		return errors.Join(err, os.Remove(e.Paths.Name(name)))
 	}
 	e.note(c, event.Rename)
-	return os.Remove(e.Paths.Name(old))
+	err = e.tell(ctx, c)
+	return errors.Join(err, os.Remove(e.Paths.Name(old)))
 }
 
 // Ports are the published ports of a running container, with the host ports

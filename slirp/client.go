@@ -152,6 +152,21 @@ func Info(ctx context.Context, d Dirs) (*Information, error) {
 	return reply.Info, nil
 }
 
+// SetPorts has exactly these ports of a connected container published, and returns
+// its status. Those that are published already stay open; where one cannot be opened,
+// nothing has changed.
+func SetPorts(ctx context.Context, d Dirs, r PortsRequest) (*Status, error) {
+	lease, reply, err := converse(ctx, d, Call{Op: OpPorts, Ports: &r}, -1, false)
+	if err != nil {
+		return nil, err
+	}
+	lease.Close()
+	if reply.Status == nil {
+		return nil, errors.New("moss-net sent no status")
+	}
+	return reply.Status, nil
+}
+
 // converse makes a call and returns the connection it was made on. With start,
 // moss-net is started when it is not running. One that goes idle just now is
 // met at most once: Ensure returns only when a new one listens, and that one

@@ -10,11 +10,15 @@ package slirp
 //	close                     ──▶         undoes all of it
 //	                          ◀──         EOF: moss-net has died; Connect again
 //
+//	Call{ports}               ──▶         opens and closes ports of a container with a lease
+//	                          ◀──         Reply{Status} or Reply{Error}
+//
 //	Call{info}                ──▶
 //	                          ◀──         Reply{Info}
 const (
 	OpConnect = "connect"
 	OpInfo    = "info"
+	OpPorts   = "ports"
 )
 
 // MaxPacket is the largest packet of either side in bytes.
@@ -25,6 +29,7 @@ const MaxPacket = 128 * 1024
 type Call struct {
 	Op      string
 	Connect *ConnectRequest `json:",omitempty"`
+	Ports   *PortsRequest   `json:",omitempty"`
 }
 
 // Reply is what moss-net answers. Error is "" when the call was done.

@@ -62,6 +62,12 @@ type ConnectRequest struct {
 	DNS []netip.Addr `json:",omitempty"`
 }
 
+// PortsRequest asks moss-net to publish exactly these ports of a connected container.
+type PortsRequest struct {
+	Container string // full ID
+	Ports     []Port
+}
+
 // Interface is one interface as it was set up.
 type Interface struct {
 	Network string `json:",omitempty"`

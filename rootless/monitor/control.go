@@ -150,6 +150,25 @@ func (m *monitor) checkNow(r *request) error {
 	return m.health.begin(r)
 }
 
+// reload takes over what update and rename have changed in the configuration.
+func (m *monitor) reload() error {
+	was := m.cfg
+	m.cfg = nil
+	c, err := m.config()
+	p := policy{}
+	if err == nil {
+		p = policy{name: c.Restart, max: c.RestartMax}
+		err = p.check()
+	}
+	if err != nil {
+		m.cfg = was
+		return err
+	}
+	m.policy = p
+	m.changeHealth(c.Health)
+	return nil
+}
+
 // received are the descriptors that came with a packet.
 func received(oob []byte) (files []*os.File) {
 	messages, err := unix.ParseSocketControlMessage(oob)
@@ -197,13 +216,8 @@ func (m *monitor) control(r ControlRequest, files []*os.File) error {
 		return m.keep(r, files)
 	case "reopen-log":
 		return m.log.reopen()
-	case "restart-policy":
-		p := policy{name: r.Policy, max: r.Max}
-		if err := p.check(); err != nil {
-			return err
-		}
-		m.policy = p
-		return nil
+	case "reload":
+		return m.reload()
 	}
 	return fmt.Errorf("cannot do %q: no such request", r.Op)
 }

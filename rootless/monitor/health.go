@@ -79,6 +79,24 @@ func (m *monitor) watchHealth() {
 	h.write(state)
 }
 
+// changeHealth goes on with another plan, from the check that comes at once. What is
+// known of the container stays known.
+func (m *monitor) changeHealth(plan *Health) {
+	switch {
+	case m.pidfd < 0:
+	case plan == nil:
+		m.forgetHealth()
+		unix.Unlink(filepath.Join(m.runDir, container.HealthFile))
+	case m.health == nil:
+		m.watchHealth()
+	case m.health.Health != *plan:
+		h := m.health
+		h.Health = *plan
+		h.awake = h.awake || plan.StartupTimeout == 0
+		h.plan(0)
+	}
+}
+
 // plan sets the time of the next check.
 func (h *health) plan(wait time.Duration) {
 	h.due = time.Time{}

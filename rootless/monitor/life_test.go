@@ -163,12 +163,12 @@ func TestControlRefuses(t *testing.T) {
 	b := newBox(t, "read x")
 	b.cfg.Stdin = true
 	b.start()
-	for _, r := range []monitor.ControlRequest{{Op: "dance"}, {Op: "resize", Rows: 1, Cols: 1}, {Op: "restart-policy", Policy: "sometimes"}} {
+	for _, r := range []monitor.ControlRequest{{Op: "dance"}, {Op: "resize", Rows: 1, Cols: 1}} {
 		if err := client.Control(t.Context(), b.cfg.RunDir, r); err == nil || errors.Is(err, client.ErrMonitorGone) {
 			t.Errorf("%+v: %v", r, err)
 		}
 	}
-	for _, r := range []monitor.ControlRequest{{Op: "ping"}, {Op: "reopen-log"}, {Op: "restart-policy", Policy: "always"}} {
+	for _, r := range []monitor.ControlRequest{{Op: "ping"}, {Op: "reopen-log"}, {Op: "reload"}} {
 		if err := client.Control(t.Context(), b.cfg.RunDir, r); err != nil {
 			t.Errorf("%+v: %v", r, err)
 		}

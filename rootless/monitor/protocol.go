@@ -102,13 +102,12 @@ type Exit struct {
 
 // ControlRequest is the packet on the control socket. Op is "stop" (a stop was
 // asked for: do not restart; the caller sends the signals itself), "resize"
-// (Rows, Cols), "reopen-log", "restart-policy" (Policy, Max), "health" (check it now;
-// the answer comes when that is done), "exec" and "keep" (see execution), "ping".
+// (Rows, Cols), "reopen-log", "reload" (the configuration has changed), "health"
+// (check it now; the answer comes when that is done), "exec" and "keep" (see
+// execution), "ping".
 type ControlRequest struct {
 	Op         string
 	Rows, Cols uint16 `json:",omitempty"`
-	Policy     string `json:",omitempty"`
-	Max        int    `json:",omitempty"`
 	Session    string `json:",omitempty"`
 	Runtime    string `json:",omitempty"`
 	PID        int    `json:",omitempty"`

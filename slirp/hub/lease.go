@@ -10,15 +10,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"moss/record"
 	"moss/slirp"
 	"moss/slirp/bridge"
 	"moss/slirp/dns"
-	"moss/slirp/port"
 )
 
 // lease is one container's connection, and how to undo it.
@@ -29,6 +27,11 @@ type lease struct {
 	done    bool // it stands: Info may tell of it
 	undo    []func() error
 	ended   chan struct{} // closed when all is undone
+
+	mu     sync.Mutex // guards what follows
+	outlet *outlet    // nil: nothing can be published
+	ports  []opened
+	closed bool
 }
 
 // remembered is the file of a lease: what the container keeps when moss-net is
@@ -344,58 +347,4 @@ func (l *lease) name(networks []*network) {
 	}
 	l.hub.names.Add(m)
 	l.undo = append(l.undo, func() error { l.hub.names.Remove(r.Container); return nil })
-}
-
-// publish opens the container's ports, towards its first network that leads out.
-func (l *lease) publish(networks []*network) error {
-	if len(l.request.Ports) == 0 {
-		return nil
-	}
-	first := l.first(networks)
-	if first < 0 {
-		return errors.New("cannot publish ports: the container is on internal networks only")
-	}
-	n, iface := networks[first], l.status.Interfaces[first]
-	target := port.Target{Dial: l.hub.space.Thread.Dial, Gateways: iface.Gateway}
-	for _, p := range iface.IPs {
-		target.Addrs = append(target.Addrs, p.Addr())
-		target.Subnets = append(target.Subnets, p.Masked())
-	}
-	if err := l.openAnswers(n, target.Addrs); err != nil {
-		return err
-	}
-	return l.open(target)
-}
-
-// open opens the ports of the request.
-func (l *lease) open(target port.Target) error {
-	published, err := port.Publish(l.request.Ports, target)
-	if err != nil {
-		return err
-	}
-	l.status.Ports = published.Ports
-	l.undo = append(l.undo, published.Close)
-	return nil
-}
-
-// openAnswers adds the rules that bring answers to the ports' clients home.
-func (l *lease) openAnswers(n *network, addrs []netip.Addr) error {
-	space := l.hub.space
-	for _, p := range l.request.Ports {
-		proto := unix.IPPROTO_TCP
-		if p.Proto == "udp" {
-			proto = unix.IPPROTO_UDP
-		}
-		for _, a := range addrs {
-			answers := bridge.Answers{Bridge: n.Network.Bridge, Container: a, Proto: proto, Port: p.ContainerPort, Count: p.Count}
-			added, err := space.AddAnswers(answers)
-			if err != nil {
-				return err
-			}
-			if added {
-				l.undo = append(l.undo, func() error { return space.RemoveAnswers(answers) })
-			}
-		}
-	}
-	return nil
 }

@@ -100,20 +100,18 @@ func (l *lease) privateWay() uplink.Way {
 // publishPrivate opens ports towards a private namespace: through the embedded
 // stack under the clients' addresses, else from inside under its own.
 func (l *lease) publishPrivate(link *uplink.Link, netns *os.File) error {
-	if len(l.request.Ports) == 0 {
-		return nil
-	}
 	target := port.Target{Gateways: uplink.Gateways()}
 	for _, p := range link.Addrs {
 		target.Addrs = append(target.Addrs, p.Addr())
 		target.Subnets = append(target.Subnets, p.Masked())
 	}
+	l.outlet = &outlet{target: target}
 	if link.Stack != nil {
-		target.Dial = link.Stack.Dial
-		return l.open(target)
+		l.outlet.target.Dial = link.Stack.Dial
+		return l.open()
 	}
-	target.Dial = func(ctx context.Context, network string, _, dst netip.AddrPort) (net.Conn, error) {
+	l.outlet.target.Dial = func(ctx context.Context, network string, _, dst netip.AddrPort) (net.Conn, error) {
 		return l.hub.space.DialIn(ctx, int(netns.Fd()), network, netip.AddrPort{}, dst)
 	}
-	return l.open(target)
+	return l.open()
 }

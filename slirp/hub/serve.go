@@ -153,6 +153,13 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 		s.reply(conn, slirp.Reply{Info: s.hub.Info()})
 	case call.Op == slirp.OpConnect && call.Connect != nil && netns != nil:
 		s.connect(ctx, conn, call.Connect, netns)
+	case call.Op == slirp.OpPorts && call.Ports != nil:
+		status, err := s.hub.SetPorts(call.Ports)
+		if err != nil {
+			s.reply(conn, slirp.Reply{Error: err.Error()})
+			return
+		}
+		s.reply(conn, slirp.Reply{Status: status})
 	default:
 		s.reply(conn, slirp.Reply{Error: fmt.Sprintf("call %q is not known, or not whole", call.Op)})
 	}

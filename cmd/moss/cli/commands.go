@@ -75,6 +75,9 @@ var commands = [...]entry{
 		Help: "List the processes of a container", New: func() command { return new(TopCmd) }, Text: textTop},
 	{Name: "rename", Aliases: []string{"container rename"}, Usage: "CONTAINER NAME", Group: groupContainers,
 		Help: "Give a container another name", New: func() command { return new(RenameCmd) }},
+	{Name: "update", Aliases: []string{"container update"}, Usage: "CONTAINER", Group: groupContainers,
+		Help: "Change limits, restart policy and health check of a container", New: func() command { return new(UpdateCmd) }, Text: textUpdate,
+		Example: "moss update --memory 512m --cpus 1.5 web\nmoss update --restart unless-stopped web"},
 	{Name: "healthcheck run", Usage: "CONTAINER", Group: groupContainers,
 		Help: "Check the health of a container now", New: func() command { return new(HealthcheckRunCmd) }, Text: textHealthcheck},
 	{Name: "cp", Aliases: []string{"container cp"}, Usage: "[CONTAINER:]SOURCE [CONTAINER:]DEST", Group: groupContainers, Streams: true,
@@ -207,11 +210,13 @@ The exit code is that of the program in the container.`
 
 The exit code is that of the program.`
 
-	textPs = `Filters are id, name, label, status, exited, ancestor, before, since, volume, network, health and until. Values of one
-key are alternatives, keys must all match.
+	textPs = `Filters are id, name, label, label!, status, exited, ancestor, before, since, volume, network, until, pod, health,
+restart-policy, command and should-start-on-boot. Values of one key are alternatives, keys must all match. name and command are
+regular expressions; command is compared with the first word.
 
-Fields of --format are ID, Image, ImageID, Command, CreatedAt, RunningFor, Status, State, Ports, Names, Labels,
-Networks, Mounts, Pid, ExitCode, ExitedAt, StartedAt, Restarts and Size; "json" prints everything.`
+Fields of --format are ID, Image, ImageID, Command, Created, CreatedAt, RunningFor, Status, State, Ports, ExposedPorts, Names,
+Labels, Label, Networks, Mounts, Pid, Exited, ExitCode, ExitedAt, StartedAt, Restarts, AutoRemove, CIDFile, Size, Pod, PodName
+and those of --ns; "json" prints everything.`
 
 	textCp = `The container may run or not. A path of a container that is not absolute begins in its working directory; its
 volumes and bind mounts are seen as its processes see them, and its symbolic links lead nowhere else.

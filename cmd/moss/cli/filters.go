@@ -46,21 +46,26 @@ func parseFilters(flag string, values, known []string) (filters, error) {
 
 // containerFilters are the keys that select containers.
 var containerFilters = []string{
-	"id", "name", "label", "label!", "status", "exited", "ancestor", "before", "since", "volume", "network", "until", "health",
+	"id", "name", "label", "label!", "status", "exited", "ancestor", "before", "since", "volume", "network", "until",
+	"pod", "health", "restart-policy", "command", "should-start-on-boot",
 }
 
 func checkFilter(key, value string) (err error) {
 	switch key {
-	case "name":
+	case "name", "command":
 		_, err = regexp.Compile(value)
+	case "health":
+		err = oneOf("starting", "healthy", "unhealthy", "none")(value)
+	case "restart-policy":
+		err = oneOf("no", "on-failure", "always", "unless-stopped")(value)
+	case "should-start-on-boot":
+		_, err = strconv.ParseBool(value)
 	case "exited":
 		if _, err = strconv.Atoi(value); err != nil {
 			err = fmt.Errorf("%q is not an exit code", value)
 		}
 	case "status":
-		err = oneOf("created", "running", "paused", "restarting", "exited", "stopped", "removing")(value)
-	case "health":
-		err = oneOf("starting", "healthy", "unhealthy", "none")(value)
+		err = oneOf("created", "configured", "running", "paused", "restarting", "exited", "stopped", "removing")(value)
 	case "until":
 		_, err = syntax.Moment(value, time.Now())
 	case "dangling", "readonly", "anonymous":
@@ -94,7 +99,7 @@ func hasLabel(labels map[string]string, want string) bool {
 
 // matches says whether a container passes the filters. Those that name other
 // containers have been resolved to times by resolve.
-func (f filters) matches(r *row, at moments) bool {
+func (f filters) matches(r *row, at moments, images *imageCache) bool {
 	s := &r.container.Spec
 	return f.any("id", func(v string) bool { return strings.HasPrefix(s.ID, strings.ToLower(v)) }) &&
 		f.any("name", func(v string) bool { return matchesName(v, s.Name) }) &&
@@ -103,9 +108,13 @@ func (f filters) matches(r *row, at moments) bool {
 		f.any("status", func(v string) bool { return sameStatus(v, r.view.Status) }) &&
 		f.any("exited", func(v string) bool { return r.hasExited() && v == strconv.Itoa(r.view.Last.ExitCode) }) &&
 		f.any("ancestor", func(v string) bool { return at.images[v][s.Image.ID] || s.Image.Name == v }) &&
+		f.any("pod", func(v string) bool { return s.Pod != "" && v == s.Pod }) &&
+		f.any("health", func(v string) bool { return v == or(r.health(), "none") }) &&
+		f.any("restart-policy", func(v string) bool { return v == or(s.Lifecycle.Restart, "no") }) &&
+		f.any("command", func(v string) bool { return matchesName(v, r.program(images)) }) &&
+		f.any("should-start-on-boot", func(v string) bool { want, _ := strconv.ParseBool(v); return want == r.startsOnBoot() }) &&
 		f.any("volume", func(v string) bool { return usesVolume(s, v) }) &&
 		f.any("network", func(v string) bool { return slices.Contains(networkNames(s), v) || s.Network.Mode == v }) &&
-		f.any("health", func(v string) bool { return v == r.health() || v == "none" && r.health() == "" }) &&
 		(at.before.IsZero() || s.Created.Before(at.before)) &&
 		(at.since.IsZero() || s.Created.After(at.since))
 }
@@ -116,7 +125,8 @@ func matchesName(expression, name string) bool {
 }
 
 func sameStatus(word string, status container.Status) bool {
-	return word == string(status) || word == "stopped" && status == container.StatusExited
+	return word == string(status) || word == "stopped" && status == container.StatusExited ||
+		word == "configured" && status == container.StatusCreated
 }
 
 func usesVolume(s *container.Spec, v string) bool {

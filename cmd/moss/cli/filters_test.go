@@ -36,11 +36,11 @@ func TestFilters(t *testing.T) {
 			t.Errorf("%q: %v", line, err)
 			continue
 		}
-		if got := f.matches(r, moments{}); got != want {
+		if got := f.matches(r, moments{}, nil); got != want {
 			t.Errorf("%q: %v, want %v", line, got, want)
 		}
 	}
-	if (filters{}).matches(r, moments{before: now}) || !(filters{}).matches(r, moments{before: now.Add(time.Second), since: now.Add(-time.Second)}) {
+	if (filters{}).matches(r, moments{before: now}, nil) || !(filters{}).matches(r, moments{before: now.Add(time.Second), since: now.Add(-time.Second)}, nil) {
 		t.Error("before or since is wrong")
 	}
 	for _, bad := range []string{"nonsense=1", "name", "name=", "status=x", "exited=x", "name=(", "until=x"} {

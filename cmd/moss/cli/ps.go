@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -36,10 +37,26 @@ func (c *call) rows(f filters) ([]*row, error) {
 		return nil, err
 	}
 	var out []*row
-	views := rootless.Look(all)
+	views, images := rootless.Look(all), &imageCache{c: c}
 	for i, ctr := range all {
 		r := &row{ctr, views[i]}
-		if f.matches(r, at) {
+		if f.matches(r, at, images) {
+			out = append(out, r)
+		}
+	}
+	return out, nil
+}
+
+// external are the containers of other programs that pass the filters.
+func (c *call) external(f filters) (out []*row, err error) {
+	at, err := f.resolve(c)
+	if err != nil {
+		return nil, err
+	}
+	images := &imageCache{c: c}
+	for _, ctr := range c.Engine.External() {
+		r := &row{ctr, container.View{Status: rootless.StatusStorage}}
+		if f.matches(r, at, images) {
 			out = append(out, r)
 		}
 	}
@@ -50,16 +67,20 @@ func (c *call) rows(f filters) ([]*row, error) {
 type PsCmd struct {
 	Globals
 	All       bool     `short:"a" help:"List those that do not run too."`
+	External  bool     `help:"List the containers of buildah and podman in the stores of images, too."`
 	Filter    []string `short:"f" sep:"none" help:"List those that match." placeholder:"KEY=VALUE"`
 	Format    string   `help:"Print as json, through a Go template, or as a table of one." placeholder:"FORMAT"`
 	Last      *int     `short:"n" help:"List the last N created, whether they run or not." placeholder:"N"`
 	Latest    bool     `short:"l" help:"List the last one created, whether it runs or not."`
-	Namespace bool     `name:"ns" help:"Show the namespaces."`
+	Namespace bool     `name:"ns" aliases:"namespace" help:"Show the namespaces."`
 	NoTrunc   bool     `help:"Show IDs and commands in full."`
 	Noheading bool     `help:"Leave the header line out."`
+	Pod       bool     `short:"p" help:"Show the pods; moss has none, so that the columns are empty."`
 	Quiet     bool     `short:"q" help:"Show IDs only."`
 	Size      bool     `short:"s" help:"Show how much each has written, and the size of its image with it."`
 	Sort      string   `words:"command created id image names runningfor size status" help:"Sort by command, created, id, image, names, runningfor, size or status." placeholder:"KEY"`
+	Sync      bool     `help:"Look at the processes themselves, as it is done always."`
+	Watch     *uint    `short:"w" help:"List again every N seconds." placeholder:"N"`
 
 	filters filters
 }
@@ -74,20 +95,50 @@ func (cmd *PsCmd) prepare() (err error) {
 	v.check(cmd.Size && cmd.Namespace, "--size cannot be combined with --ns")
 	v.check(cmd.Last != nil && cmd.Latest, "--last cannot be combined with --latest")
 	v.check(cmd.Last != nil && *cmd.Last < 0, "invalid value for flag -n, --last: it is negative")
+	v.check(cmd.Watch != nil && *cmd.Watch == 0, "invalid value for flag -w, --watch: want at least one second")
 	return v.err
 }
 
-// Run reads one small file of each container, and no image unless it must.
+// Run lists the containers, with --watch again and again.
 func (cmd *PsCmd) Run(ctx context.Context, c *call) error {
+	if cmd.Watch == nil {
+		return cmd.list(c)
+	}
+	tick := time.NewTicker(time.Duration(*cmd.Watch) * time.Second) // what the user asked for
+	defer tick.Stop()
+	for {
+		if out, ok := c.Out.(*os.File); ok && isTerminal(out) {
+			fmt.Fprint(c.Out, "\x1b[2J\x1b[H") // clear; see console_codes(4)
+		}
+		if err := cmd.list(c); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// list reads one small file of each container, and no image unless it must.
+func (cmd *PsCmd) list(c *call) error {
 	rows, err := c.rows(cmd.filters)
 	if err != nil {
 		return err
 	}
 	rows = cmd.choose(rows)
+	if cmd.External {
+		external, err := c.external(cmd.filters)
+		if err != nil {
+			return err
+		}
+		rows = append(rows, external...)
+	}
 	list := make([]psRow, len(rows))
 	images := imageCache{c: c}
 	for i, r := range rows {
-		list[i] = psRow{row: r, images: &images, full: cmd.NoTrunc, size: cmd.Size || cmd.Sort == "size"}
+		list[i] = psRow{row: r, images: &images, full: cmd.NoTrunc, size: cmd.Size || cmd.Sort == "size", ns: cmd.Namespace}
 	}
 	cmd.sort(list)
 	return cmd.print(c, list)
@@ -146,10 +197,13 @@ func (cmd *PsCmd) print(c *call, list []psRow) error {
 		table.Columns = []format.Column{
 			{Header: "CONTAINER ID", Cell: ".ID"}, {Header: "NAMES", Cell: ".Names"}, {Header: "PID", Cell: ".Pid"},
 			{Header: "CGROUPNS", Cell: ".CGROUPNS"}, {Header: "IPC", Cell: ".IPC"}, {Header: "MNT", Cell: ".MNT"},
-			{Header: "NET", Cell: ".NET"}, {Header: "PIDN", Cell: ".PIDNS"}, {Header: "USERNS", Cell: ".USERNS"}, {Header: "UTS", Cell: ".UTS"},
+			{Header: "NET", Cell: ".NET"}, {Header: "PIDNS", Cell: ".PIDNS"}, {Header: "USERNS", Cell: ".USERNS"}, {Header: "UTS", Cell: ".UTS"},
 		}
 	case cmd.Size:
 		table.Columns = append(table.Columns, format.Column{Header: "SIZE", Cell: ".Size"})
+	}
+	if cmd.Pod {
+		table.Columns = append(table.Columns, format.Column{Header: "POD ID", Cell: ".Pod"}, format.Column{Header: "PODNAME", Cell: ".PodName"})
 	}
 	asJSON := make([]psJSON, 0, len(list))
 	if cmd.Format == "json" {
@@ -163,7 +217,7 @@ func (cmd *PsCmd) print(c *call, list []psRow) error {
 // psHeaders are the headers of fields whose name does not say it.
 var psHeaders = map[string]string{
 	"RunningFor": "CREATED", "ImageID": "IMAGE ID", "CreatedHuman": "CREATED", "CreatedAt": "CREATED AT",
-	"ID": "CONTAINER ID", "PIDNS": "PIDN", "Created": "CREATED",
+	"ID": "CONTAINER ID", "Created": "CREATED", "Pod": "POD ID", "PodName": "PODNAME",
 }
 
 // imageCache reads each image's record once.
@@ -191,6 +245,7 @@ type psRow struct {
 	images *imageCache
 	full   bool
 	size   bool
+	ns     bool
 }
 
 // ID is shortened unless --no-trunc is given.
@@ -263,11 +318,12 @@ func commandOf(s *container.Spec, get func(string) *image.Image) []string {
 	return p.Args[entry:]
 }
 
-// Created and its like say when the container was created.
-func (r psRow) Created() string      { return format.Ago(r.container.Spec.Created) }
-func (r psRow) CreatedHuman() string { return r.Created() }
-func (r psRow) RunningFor() string   { return r.Created() }
-func (r psRow) CreatedAt() string    { return r.container.Spec.Created.Format(timeLayout) }
+// Created and CreatedAt say when the container was created, as Go prints a time;
+// CreatedHuman and RunningFor how long ago that is.
+func (r psRow) Created() string      { return r.container.Spec.Created.UTC().Round(0).String() }
+func (r psRow) CreatedAt() string    { return r.Created() }
+func (r psRow) CreatedHuman() string { return format.Ago(r.container.Spec.Created) }
+func (r psRow) RunningFor() string   { return r.CreatedHuman() }
 
 // timeLayout is how podman and Docker print a time.
 const timeLayout = "2006-01-02 15:04:05 -0700 MST"
@@ -354,26 +410,14 @@ func publishes(p slirp.Port, exposed string) bool {
 func (r psRow) Names() string { return r.container.Spec.Name }
 
 // Labels are all of them; Label is one.
-func (r psRow) Labels() string {
-	var out []string
-	for key, value := range r.container.Spec.Labels {
-		out = append(out, key+"="+value)
-	}
-	slices.Sort(out)
-	return strings.Join(out, ",")
-}
-func (r psRow) Label(key string) string { return r.container.Spec.Labels[key] }
+func (r psRow) Labels() map[string]string { return r.container.Spec.Labels }
+func (r psRow) Label(key string) string   { return r.container.Spec.Labels[key] }
 
-// Mounts are the volumes and paths that are mounted.
-func (r psRow) Mounts() string { return strings.Join(r.mounts(), ",") }
-func (r psRow) mounts() []string {
+// Mounts are the places in the container where volumes and paths are mounted.
+func (r psRow) Mounts() []string {
 	out := []string{}
 	for _, m := range r.container.Spec.Rootfs.Mounts {
-		if m.Type == "volume" {
-			out = append(out, m.Source)
-		} else {
-			out = append(out, m.Target)
-		}
+		out = append(out, m.Target)
 	}
 	return out
 }
@@ -417,18 +461,18 @@ func (r psRow) ExitCode() int {
 	return 0
 }
 func (r psRow) Exited() bool { return r.hasExited() }
-func (r psRow) ExitedAt() string {
-	if !r.hasExited() || r.view.Last.Finished.IsZero() {
-		return ""
+
+// ExitedAt and StartedAt are in seconds since the epoch; what has not happened was,
+// as with podman, in the year 1.
+func (r psRow) ExitedAt() int64 {
+	if !r.hasExited() {
+		return time.Time{}.Unix()
 	}
-	return format.Ago(r.view.Last.Finished)
+	return r.view.Last.Finished.Unix()
 }
-func (r psRow) StartedAt() string {
-	if r.started().IsZero() {
-		return ""
-	}
-	return format.Ago(r.started())
-}
+func (r psRow) StartedAt() int64 { return r.started().Unix() }
 func (r psRow) AutoRemove() bool { return r.container.Spec.Lifecycle.AutoRemove }
 func (r psRow) Pod() string      { return r.container.Spec.Pod }
+func (r psRow) PodName() string  { return "" }
+func (r psRow) IsInfra() bool    { return false }
 func (r psRow) CIDFile() string  { return r.container.Spec.Lifecycle.CIDFile }

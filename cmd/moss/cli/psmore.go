@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -22,7 +23,7 @@ type psJSON struct {
 	Exited       bool
 	ExitedAt     int64
 	ExitCode     int
-	ExposedPorts []string
+	ExposedPorts map[uint16][]string
 	Id           string
 	Image        string
 	ImageID      string
@@ -70,17 +71,11 @@ type psSize struct {
 func (r psRow) json() psJSON {
 	s := &r.container.Spec
 	out := psJSON{
-		AutoRemove: r.AutoRemove(), Command: r.command(), CreatedAt: r.Created(), CIDFile: r.CIDFile(),
-		Exited: r.Exited(), ExitCode: r.ExitCode(), ExposedPorts: s.Network.Exposed, Id: s.ID, Image: r.Image(),
-		ImageID: s.Image.ID, Labels: s.Labels, Mounts: r.mounts(), Names: []string{s.Name}, Networks: networkNames(s),
+		AutoRemove: r.AutoRemove(), Command: r.command(), CreatedAt: r.CreatedHuman(), CIDFile: r.CIDFile(),
+		Exited: r.Exited(), ExitCode: r.ExitCode(), ExposedPorts: r.ExposedPorts(), Id: s.ID, Image: r.Image(),
+		ImageID: s.Image.ID, Labels: s.Labels, Mounts: r.Mounts(), Names: []string{s.Name}, Networks: networkNames(s),
 		Pid: r.Pid(), Pod: s.Pod, Restarts: r.Restarts(), State: r.State(), Status: r.Status(), Created: s.Created.Unix(),
-		Namespaces: psNamespaces{r.CGROUPNS(), r.IPC(), r.MNT(), r.NET(), r.PIDNS(), r.UTS(), r.USERNS()},
-	}
-	if r.hasExited() && !r.view.Last.Finished.IsZero() {
-		out.ExitedAt = r.view.Last.Finished.Unix()
-	}
-	if t := r.started(); !t.IsZero() {
-		out.StartedAt = t.Unix()
+		ExitedAt: r.ExitedAt(), StartedAt: r.StartedAt(), Namespaces: r.Namespaces(),
 	}
 	for _, p := range r.ports() {
 		out.Ports = append(out.Ports, psPort{hostIP(p), p.ContainerPort, p.HostPort, max(p.Count, 1), p.Proto})
@@ -88,6 +83,31 @@ func (r psRow) json() psJSON {
 	if r.size {
 		sizes := r.sizes()
 		out.Size = &psSize{RootFsSize: sizes.image + sizes.rw, RwSize: sizes.rw}
+	}
+	return out
+}
+
+// Namespaces are looked at with --ns only: there are seven of each container.
+func (r psRow) Namespaces() psNamespaces {
+	if !r.ns {
+		return psNamespaces{}
+	}
+	return psNamespaces{r.CGROUPNS(), r.IPC(), r.MNT(), r.NET(), r.PIDNS(), r.UTS(), r.USERNS()}
+}
+
+// ExposedPorts are the protocols of each port that the image or --expose names.
+func (r psRow) ExposedPorts() map[uint16][]string {
+	var out map[uint16][]string
+	for _, exposed := range r.container.Spec.Network.Exposed {
+		number, proto, _ := strings.Cut(exposed, "/")
+		port, err := strconv.ParseUint(number, 10, 16)
+		if err != nil {
+			continue
+		}
+		if out == nil {
+			out = map[uint16][]string{}
+		}
+		out[uint16(port)] = append(out[uint16(port)], proto)
 	}
 	return out
 }
@@ -168,4 +188,24 @@ func diskUsage(dir string) int64 {
 		return nil
 	})
 	return total
+}
+
+// program is the first word of the command, as Command shows it.
+func (r *row) program(images *imageCache) string {
+	if words := commandOf(&r.container.Spec, images.get); len(words) > 0 {
+		return words[0]
+	}
+	return ""
+}
+
+// startsOnBoot says whether the restart policy wants it to be started when the
+// machine has been: unless-stopped leaves alone what was stopped by hand.
+func (r *row) startsOnBoot() bool {
+	switch r.container.Spec.Lifecycle.Restart {
+	case "always":
+		return true
+	case "unless-stopped":
+		return r.view.Live != nil || r.view.Last == nil || !r.view.Last.StoppedByUser
+	}
+	return false
 }

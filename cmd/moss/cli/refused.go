@@ -17,9 +17,9 @@ type refusal struct {
 // refused a command line; test/compat holds it against podman's flags.
 var refusals = [...]refusal{
 	{"run create", "--rdt-class", "Resource Director Technology is set in /sys/fs/resctrl, which only root may write"},
-	{"run create", "--cpu-rt-period", "real-time limits are of cgroup v1; moss uses cgroup v2, which has none"},
-	{"run create", "--cpu-rt-runtime", "real-time limits are of cgroup v1; moss uses cgroup v2, which has none"},
-	{"run create", "--memory-swappiness", "swappiness is set per cgroup in cgroup v1 only; moss uses cgroup v2, which has none"},
+	{"run create update", "--cpu-rt-period", "real-time limits are of cgroup v1; moss uses cgroup v2, which has none"},
+	{"run create update", "--cpu-rt-runtime", "real-time limits are of cgroup v1; moss uses cgroup v2, which has none"},
+	{"run create update", "--memory-swappiness", "swappiness is set per cgroup in cgroup v1 only; moss uses cgroup v2, which has none"},
 	{"run create", "--kernel-memory", "it is of cgroup v1; in cgroup v2 --memory counts the kernel's memory too"},
 	{"run create", "--oom-kill-disable", "it is of cgroup v1; with cgroup v2 give more --memory, or protect the program with --oom-score-adj"},
 	{"run create", "--disable-content-trust", "moss does not know Docker's content trust; containers-policy.json(5) says which signatures an image needs"},

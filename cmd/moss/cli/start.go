@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
+	"strings"
 
 	"moss/rootless"
 	"moss/rootless/container"
@@ -45,6 +47,7 @@ func (cmd *StartCmd) selection() *Selection {
 // be what the second needs.
 func (cmd *StartCmd) Run(ctx context.Context, c *call) error {
 	list, err := cmd.selection().containers(c, func(v container.View) bool { return v.Status.CanStart() })
+	list = cmd.leave(list)
 	if cmd.attached() {
 		if err != nil {
 			return err
@@ -68,6 +71,19 @@ func (cmd *StartCmd) Run(ctx context.Context, c *call) error {
 		c.explainDenied(ctx, ctr, false)
 	}
 	return errors.Join(errs...)
+}
+
+// leave leaves out the containers that a user has stopped and that are to be started
+// "unless stopped": --all --filter restart-policy=… is what a boot does.
+func (cmd *StartCmd) leave(list []*container.Container) []*container.Container {
+	policies := slices.ContainsFunc(cmd.Filter, func(f string) bool { return strings.HasPrefix(f, "restart-policy=") })
+	if !cmd.All || !policies {
+		return list
+	}
+	return slices.DeleteFunc(list, func(ctr *container.Container) bool {
+		last := ctr.Look().Last
+		return ctr.Spec.Lifecycle.Restart == "unless-stopped" && last != nil && last.StoppedByUser
+	})
 }
 
 func (cmd *StartCmd) stay(ctx context.Context, c *call, ctr *container.Container) error {
