@@ -48,10 +48,11 @@ check: lint test ## what continuous integration runs; also: are man pages and do
 	@test/run docs
 
 install: build ## install under DESTDIR/PREFIX
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/moss $(DESTDIR)$(PREFIX)/share/man/man1
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/moss $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5
 	install -m 755 bin/moss $(DESTDIR)$(PREFIX)/bin/moss
 	install -m 755 $(addprefix bin/,$(helpers)) $(DESTDIR)$(PREFIX)/libexec/moss
 	install -m 644 cmd/moss/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 cmd/moss/man/*.5 $(DESTDIR)$(PREFIX)/share/man/man5
 	install -d $(addprefix $(DESTDIR)$(PREFIX)/share/,bash-completion/completions zsh/site-functions fish/vendor_completions.d)
 	bin/moss completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/moss
 	bin/moss completion zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_moss

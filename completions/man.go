@@ -10,7 +10,7 @@ import (
 
 // Man renders one page for each command, and moss(1): roff by file name.
 func Man(tree []Command, globals []*kong.Flag) map[string]string {
-	pages := map[string]string{"moss.1": overviewPage(tree, globals)}
+	pages := map[string]string{"moss.1": overviewPage(tree, globals), "moss.conf.5": configPage()}
 	for _, c := range tree {
 		pages[pageName(c.Name)+".1"] = commandPage(c)
 	}
@@ -23,9 +23,13 @@ func pageName(command string) string { return "moss-" + strings.ReplaceAll(comma
 type page struct{ strings.Builder }
 
 func newPage(name, help string) *page {
+	return startPage(name, help, `1 "" moss "User Commands"`)
+}
+
+func startPage(name, help, section string) *page {
 	p := &page{}
 	fmt.Fprintf(p, ".\\\" Made from the command grammar by 'moss man'; do not edit.\n")
-	fmt.Fprintf(p, ".TH %s 1 \"\" moss \"User Commands\"\n", strings.ToUpper(name))
+	fmt.Fprintf(p, ".TH %s %s\n", strings.ToUpper(name), section)
 	p.section("NAME")
 	fmt.Fprintf(p, "%s \\- %s\n", roff(name), roff(lowerFirst(help)))
 	return p
@@ -164,11 +168,12 @@ Everything belongs to one user. Inside a container, root is that user, and the o
 	p.flags(globals)
 	p.exitStatus("run")
 	p.section("ENVIRONMENT")
-	p.term("\\fBMOSS_ROOT\\fR, \\fBMOSS_RUN\\fR", "As --root and --runroot.")
+	p.term("\\fBMOSS_ROOT\\fR", "As --root.")
+	p.term("\\fBMOSS_RUN\\fR", "As --runroot.")
 	p.term("\\fBMOSS_LOG\\fR", "As --log-level.")
 	p.term("\\fBMOSS_LIBEXEC\\fR", "Where moss finds its helper programs.")
 	p.section("FILES")
-	p.term("\\fI~/.config/moss/moss.conf\\fR", "The user's configuration.")
+	p.term("\\fI~/.config/moss/moss.conf\\fR", "The user's configuration; see moss.conf(5). 'moss config' shows what is in effect.")
 	p.term("\\fI~/.local/share/moss\\fR", "Images, containers and volumes.")
 	p.term("\\fI$XDG_RUNTIME_DIR/moss\\fR", "What a reboot takes away.")
 	return p.String()

@@ -159,7 +159,7 @@ func (cmd *ManCmd) Run(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	old, err := filepath.Glob(filepath.Join(cmd.Dir, "moss*.1"))
+	old, err := filepath.Glob(filepath.Join(cmd.Dir, "moss*.[15]"))
 	if err != nil {
 		return err
 	}
