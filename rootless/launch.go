@@ -1,6 +1,7 @@
 package rootless
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -104,9 +105,9 @@ var namespaceFlags = map[specs.LinuxNamespaceType]uintptr{
 func native(spec *container.Spec) bool { return spec.Runtime == "" || spec.Runtime == "moss-runtime" }
 
 // birth writes the init document and says how the first process is cloned.
-func (l *launch) birth(doc *runtime.Document) error {
+func (l *launch) birth(ctx context.Context, doc *runtime.Document) error {
 	if !native(&l.c.Spec) {
-		return l.external(l.c.Spec.Runtime, doc)
+		return l.external(ctx, l.c.Spec.Runtime, doc)
 	}
 	lean, err := doc.Lean()
 	if err != nil {
@@ -153,12 +154,15 @@ func idMaps(maps []specs.LinuxIDMapping) []birth.IDMap {
 
 // external prepares a bundle for another OCI runtime, which gets a mounted root
 // file system, seccomp in its own words, and numeric users.
-func (l *launch) external(name string, doc *runtime.Document) error {
+func (l *launch) external(ctx context.Context, name string, doc *runtime.Document) error {
 	path, err := findRuntime(name)
 	if err != nil {
 		return err
 	}
 	if err := l.externalRoot(doc); err != nil {
+		return err
+	}
+	if err := l.externalMounts(ctx, doc); err != nil {
 		return err
 	}
 	bundle := filepath.Join(l.c.RunDir, "bundle")

@@ -207,7 +207,7 @@ func (l *launch) prepare(ctx context.Context) error {
 	if err := l.e.writeChecks(l.c, l.cfg.Cgroup); err != nil {
 		return err
 	}
-	return l.birth(doc)
+	return l.birth(ctx, doc)
 }
 
 // hand gives the whole configuration to the monitor.

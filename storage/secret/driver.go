@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"moss/record"
+	"moss/userns/slack"
 )
 
 // driver is where contents are kept, by the secret's ID.
@@ -197,7 +198,7 @@ func (s shell) remove(id string) error {
 func output(cmd *exec.Cmd, input []byte) ([]byte, error) {
 	var out, said bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &out, &said
-	err := cmd.Run()
+	err := slack.Exactly(cmd.Run)
 	if err == nil {
 		return out.Bytes(), nil
 	}
