@@ -88,6 +88,9 @@ func (e *Engine) commit(ctx context.Context, c *container.Container, o CommitOpt
 	done := make(chan struct{})
 	go func() { // ends with the layer, or when moss-image ends, which closes the pipe
 		err := e.writeLayer(ctx, c, o.Squash, w)
+		if err == nil {
+			_, err = w.WriteString(image.StreamEnd)
+		}
 		if err != nil {
 			cancel(err)
 			<-done

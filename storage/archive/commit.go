@@ -1,11 +1,11 @@
 package archive
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	digest "github.com/opencontainers/go-digest"
@@ -19,7 +19,7 @@ import (
 
 // Commit makes an image of base and a layer, or of a whole root file system, that
 // is read as a tar stream from input; see image.CommitRequest. It returns its ID.
-func Commit(store *storage.Store, base *image.Image, input *os.File, name string, req *image.CommitRequest, progress *registry.Progress) (string, error) {
+func Commit(store *storage.Store, base *image.Image, input io.Reader, name string, req *image.CommitRequest, progress *registry.Progress) (string, error) {
 	id, err := commit(store, base, input, name, req, progress)
 	if err != nil {
 		return "", fmt.Errorf("cannot commit: %w", err)
@@ -27,7 +27,7 @@ func Commit(store *storage.Store, base *image.Image, input *os.File, name string
 	return id, nil
 }
 
-func commit(store *storage.Store, base *image.Image, input *os.File, name string, req *image.CommitRequest, progress *registry.Progress) (string, error) {
+func commit(store *storage.Store, base *image.Image, input io.Reader, name string, req *image.CommitRequest, progress *registry.Progress) (string, error) {
 	if err := apply(&req.Config, req.Changes); err != nil {
 		return "", err
 	}
@@ -51,7 +51,7 @@ func commit(store *storage.Store, base *image.Image, input *os.File, name string
 		}
 	}
 	_, _, layerType := registry.Types(req.Format == "docker")
-	top, diffID, size, err := putStream(store, parent, input, true, progress)
+	top, diffID, size, err := putStream(store, parent, &marked{r: bufio.NewReaderSize(input, 1<<20)}, progress)
 	if err != nil {
 		return "", err
 	}
@@ -118,22 +118,21 @@ func record(store *storage.Store, c *configuration, layers []imagespec.Descripto
 	return store.AddImage(img)
 }
 
-// errCut is a stream without the end that tar(5) demands.
-var errCut = errors.New("the archive has no end: it was cut")
+// errCut is a stream without image.StreamEnd.
+var errCut = errors.New("what moss sent was cut")
 
-// checkEnd looks for the two blocks of zeros at the end of a tar file, and goes
-// back to its start.
-func checkEnd(f *os.File, size int64) error {
-	var end [1024]byte
-	if size < int64(len(end)) {
-		return errCut
+// marked is a stream up to its mark, without which it was cut.
+type marked struct{ r *bufio.Reader }
+
+func (m *marked) Read(p []byte) (int, error) {
+	ahead, err := m.r.Peek(len(image.StreamEnd) + 1)
+	switch {
+	case err == io.EOF && string(ahead) == image.StreamEnd:
+		return 0, io.EOF
+	case err == io.EOF:
+		return 0, errCut
+	case err != nil:
+		return 0, err
 	}
-	if _, err := f.ReadAt(end[:], size-int64(len(end))); err != nil {
-		return err
-	}
-	if end != [1024]byte{} {
-		return errCut
-	}
-	_, err := f.Seek(0, io.SeekStart)
-	return err
+	return m.r.Read(p[:min(len(p), m.r.Buffered()-len(image.StreamEnd))])
 }

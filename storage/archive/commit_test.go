@@ -16,8 +16,8 @@ func TestCommitCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	base := storagetest.Images(t, store)[0]
-	layer := makeTar(t, file("a", strings.Repeat("\x00", 4096)), file("b", "text"))
-	for _, n := range []int{0, 512, 2048, 4608, 5120, len(layer) - 1024, len(layer) - 1} {
+	layer := append(makeTar(t, file("a", strings.Repeat("\x00", 4096)), file("b", "text")), image.StreamEnd...)
+	for _, n := range []int{0, 512, 2048, 4608, 5120, len(layer) - len(image.StreamEnd), len(layer) - 1} {
 		if got, err := Commit(store, base, write(t, layer[:n]), "", &image.CommitRequest{Base: id}, quiet); err == nil {
 			t.Errorf("%d bytes of %d have become image %s", n, len(layer), got)
 		}

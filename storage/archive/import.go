@@ -41,7 +41,7 @@ func Import(store *storage.Store, input *os.File, o ImportOptions, progress *reg
 }
 
 func importLayer(store *storage.Store, input *os.File, config image.Config, o ImportOptions, progress *registry.Progress) (string, error) {
-	layer, diffID, size, err := putStream(store, "", input, false, progress)
+	layer, diffID, size, err := putStream(store, "", input, progress)
 	if err != nil {
 		return "", err
 	}
@@ -89,18 +89,13 @@ type configuration struct {
 }
 
 // putStream makes a layer on top of parent of a tar stream, which may be
-// compressed. With complete, one that does not end as tar files should is refused.
-func putStream(store *storage.Store, parent string, input *os.File, complete bool, progress *registry.Progress) (layer string, diffID digest.Digest, size int64, err error) {
+// compressed.
+func putStream(store *storage.Store, parent string, input io.Reader, progress *registry.Progress) (layer string, diffID digest.Digest, size int64, err error) {
 	file, diffID, size, err := measure(store, input)
 	if err != nil {
 		return "", "", 0, err
 	}
 	defer file.Close()
-	if complete {
-		if err := checkEnd(file, size); err != nil {
-			return "", "", 0, err
-		}
-	}
 	bar := progress.Blob("blob", diffID, size)
 	layer, err = store.PutLayer(parent, diffID, "", 0, io.TeeReader(file, bar))
 	if err != nil {
@@ -114,7 +109,7 @@ func putStream(store *storage.Store, parent string, input *os.File, complete boo
 // measure returns the input decompressed in a temporary file, at its start, and
 // the digest by which the layer is known. It refuses what is no tar file before
 // anything is unpacked.
-func measure(store *storage.Store, input *os.File) (file *os.File, diffID digest.Digest, size int64, err error) {
+func measure(store *storage.Store, input io.Reader) (file *os.File, diffID digest.Digest, size int64, err error) {
 	temp, err := store.Temp()
 	if err != nil {
 		return nil, "", 0, err

@@ -73,9 +73,12 @@ type PushRequest struct {
 	Parallel           int    `json:",omitempty"` // as of a pull
 }
 
+// StreamEnd follows the tar stream of a CommitRequest: a stream without it was cut.
+const StreamEnd = "moss: the end of the stream\n"
+
 // CommitRequest makes an image of a base and a tar stream on standard input, and
 // prints its ID. The stream is a layer on top of the base's, or, with Squash, the
-// whole root file system. It must be complete: one that was cut makes no image.
+// whole root file system.
 type CommitRequest struct {
 	Base      string // image ID
 	Squash    bool
