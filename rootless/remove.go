@@ -33,7 +33,7 @@ type RemoveOptions struct {
 func (e *Engine) Remove(ctx context.Context, c *container.Container, o RemoveOptions) error {
 	v := c.Look()
 	if v.Live != nil {
-		if !o.Force {
+		if !o.Force && v.Status != container.StatusInitialized {
 			return fmt.Errorf("cannot remove container %q: it is %s; stop it first, or use force: %w", c.Spec.Name, v.Status, errdefs.ErrConflict)
 		}
 		if err := e.Stop(ctx, c, o.Timeout); err != nil {

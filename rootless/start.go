@@ -37,6 +37,9 @@ func (e *Engine) Start(ctx context.Context, c *container.Container, s *Streams) 
 		return nil, fmt.Errorf("cannot start container %q: it is %s: %w", c.Spec.Name, v.Status, errdefs.ErrFailedPrecondition)
 	}
 
+	if c.Look().Status == container.StatusInitialized {
+		return e.startHeld(ctx, c, s)
+	}
 	l := &launch{e: e, c: c}
 	return l.start(ctx, s)
 }
@@ -100,13 +103,7 @@ type launch struct {
 func (l *launch) start(ctx context.Context, s *Streams) (session *Session, err error) {
 	undo := &l.undo
 	defer undo.onError(&err)
-	if err := l.begin(ctx, s); err != nil {
-		return nil, fmt.Errorf("cannot start container %q: %w", l.c.Spec.Name, err)
-	}
-	if err := l.prepare(ctx); err != nil {
-		return nil, fmt.Errorf("cannot start container %q: %w", l.c.Spec.Name, err)
-	}
-	if err := l.hand(ctx, s); err != nil {
+	if err := l.make(ctx, s); err != nil {
 		return nil, err
 	}
 	if s != nil && s.Idle != nil {
@@ -129,6 +126,17 @@ func (l *launch) start(ctx context.Context, s *Streams) (session *Session, err e
 		return nil, l.conn.Close()
 	}
 	return &Session{conn: l.conn, streams: s, c: l.c}, nil
+}
+
+// make is stages 5 to 7: everything but the execution of the program is under way.
+func (l *launch) make(ctx context.Context, s *Streams) error {
+	if err := l.begin(ctx, s); err != nil {
+		return fmt.Errorf("cannot start container %q: %w", l.c.Spec.Name, err)
+	}
+	if err := l.prepare(ctx); err != nil {
+		return fmt.Errorf("cannot start container %q: %w", l.c.Spec.Name, err)
+	}
+	return l.hand(ctx, s)
 }
 
 // killOrphan ends a program whose monitor was killed before it could say that the

@@ -49,6 +49,9 @@ func (e *Engine) Stop(ctx context.Context, c *container.Container, timeout *time
 		}
 	}
 	wait := stopTimeout(&c.Spec, timeout)
+	if v.Status == container.StatusInitialized {
+		wait = 0 // there is no program yet that could do something about it
+	}
 	sig, err := stopSignal(&c.Spec)
 	if err != nil {
 		return err

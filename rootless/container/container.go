@@ -43,6 +43,8 @@ type Live struct {
 	// Restarting is set while the monitor waits before it starts the program
 	// again; PID is then the one that has ended.
 	Restarting bool `json:",omitempty"`
+	// Initialized is set while everything is made, but the program not executed.
+	Initialized bool `json:",omitempty"`
 }
 
 // Last is how the container last ran: <root>/containers/<id>/last.json, written

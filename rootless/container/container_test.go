@@ -66,6 +66,7 @@ func TestLook(t *testing.T) {
 	}{
 		"never started":      {status: StatusCreated},
 		"running":            {live: &running, last: &Last{Boot: boot, Started: now}, status: StatusRunning, isLive: true, monitor: true},
+		"initialized":        {live: &Live{PID: self, PIDStart: start, Monitor: self, MonitorStart: start, Initialized: true}, status: StatusInitialized, isLive: true, monitor: true},
 		"paused":             {live: &running, freeze: "1\n", status: StatusPaused, isLive: true, monitor: true},
 		"thawed":             {live: &running, freeze: "0\n", status: StatusRunning, isLive: true, monitor: true},
 		"monitor killed":     {live: &Live{PID: self, PIDStart: start, Monitor: dead, MonitorStart: 1}, status: StatusRunning, isLive: true},
@@ -145,12 +146,13 @@ func TestLookAfterRemoval(t *testing.T) {
 func TestPredicates(t *testing.T) {
 	type can struct{ start, stop, kill, exec, attach, pause, unpause, remove bool }
 	for s, want := range map[Status]can{
-		StatusCreated:    {start: true, remove: true},
-		StatusRunning:    {stop: true, kill: true, exec: true, attach: true, pause: true},
-		StatusPaused:     {stop: true, kill: true, unpause: true},
-		StatusRestarting: {stop: true, attach: true},
-		StatusExited:     {start: true, remove: true},
-		StatusRemoving:   {remove: true},
+		StatusCreated:     {start: true, remove: true},
+		StatusInitialized: {start: true, stop: true, remove: true},
+		StatusRunning:     {stop: true, kill: true, exec: true, attach: true, pause: true},
+		StatusPaused:      {stop: true, kill: true, unpause: true},
+		StatusRestarting:  {stop: true, attach: true},
+		StatusExited:      {start: true, remove: true},
+		StatusRemoving:    {remove: true},
 	} {
 		got := can{s.CanStart(), s.CanStop(), s.CanKill(), s.CanExec(), s.CanAttach(), s.CanPause(), s.CanUnpause(), s.CanRemove()}
 		if got != want {

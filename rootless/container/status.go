@@ -16,20 +16,25 @@ import (
 type Status string
 
 const (
-	StatusCreated    Status = "created"
-	StatusRunning    Status = "running"
-	StatusPaused     Status = "paused"
-	StatusRestarting Status = "restarting" // between two runs, under its restart policy
-	StatusExited     Status = "exited"
-	StatusRemoving   Status = "removing"
+	StatusCreated Status = "created"
+	// StatusInitialized is after init and before start: the container has its
+	// namespaces, mounts and network, and a process that waits to become its program.
+	StatusInitialized Status = "initialized"
+	StatusRunning     Status = "running"
+	StatusPaused      Status = "paused"
+	StatusRestarting  Status = "restarting" // between two runs, under its restart policy
+	StatusExited      Status = "exited"
+	StatusRemoving    Status = "removing"
 )
 
 // CanStart says whether start may be asked for.
-func (s Status) CanStart() bool { return s == StatusCreated || s == StatusExited }
+func (s Status) CanStart() bool {
+	return s == StatusCreated || s == StatusInitialized || s == StatusExited
+}
 
 // CanStop says whether there is something to stop.
 func (s Status) CanStop() bool {
-	return s == StatusRunning || s == StatusPaused || s == StatusRestarting
+	return s == StatusRunning || s == StatusPaused || s == StatusRestarting || s == StatusInitialized
 }
 
 // CanKill says whether there is a process to send a signal to.
@@ -49,7 +54,7 @@ func (s Status) CanUnpause() bool { return s == StatusPaused }
 
 // CanRemove says whether it can be removed without being stopped first.
 func (s Status) CanRemove() bool {
-	return s == StatusCreated || s == StatusExited || s == StatusRemoving
+	return s == StatusCreated || s == StatusInitialized || s == StatusExited || s == StatusRemoving
 }
 
 // ExitUnknown is the exit code of a run that nobody saw the end of, because its
@@ -100,6 +105,9 @@ func (c *Container) Look() View {
 			v.Live, v.Status = live, StatusRestarting
 		case process || v.monitor: // without a process: the monitor is cleaning up
 			v.Live, v.Status = live, StatusRunning
+			if live.Initialized {
+				v.Status = StatusInitialized
+			}
 			if process && frozen(live.Cgroup) {
 				v.Status = StatusPaused
 			}

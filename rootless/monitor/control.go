@@ -124,7 +124,8 @@ func (r *request) ready(events uint32) {
 		err = r.m.control(asked, files)
 	}
 	if err != nil {
-		reply.Error = err.Error()
+		f := failure(err)
+		reply.Error, reply.Code = f.Message, f.Code
 	}
 	r.answer(reply)
 }
@@ -214,6 +215,8 @@ func (m *monitor) control(r ControlRequest, files []*os.File) error {
 		return nil
 	case "keep":
 		return m.keep(r, files)
+	case "start":
+		return m.letGo()
 	case "reopen-log":
 		return m.log.reopen()
 	case "reload":

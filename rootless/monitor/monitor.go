@@ -46,6 +46,7 @@ type monitor struct {
 	restarts  int
 	pause     time.Duration // before the last restart
 	stopped   bool          // a stop was asked for
+	held      bool          // the program is not to run before it is asked for
 	renew     bool          // to be started again whatever the policy: see health.act
 	killAt    time.Time     // when to kill a container that was asked to end
 	timeoutAt time.Time     // the end of --timeout
@@ -203,6 +204,10 @@ func (m *monitor) begin() bool {
 		unix.Close(startFD)
 		return false
 	}
+	if m.held {
+		m.hold()
+		return true
+	}
 	m.started = time.Now()
 	m.hooks("start") // that it runs does not depend on them: OCI runtime.md, "Lifecycle"
 	m.note(nil, event.Init, event.Start)
@@ -244,6 +249,9 @@ func (m *monitor) converse() error {
 		switch {
 		case err == nil && n > 0 && packet[0] == Start:
 			return m.program.start()
+		case err == nil && n > 0 && packet[0] == Hold:
+			m.held = true
+			return nil
 		case err == nil && n > 0 && packet[0] == Resize: // the program finds its window right
 			m.resizeBy(packet[1:n])
 		default:

@@ -18,6 +18,7 @@ import (
 //	                          or Failed JSON{message, code}
 //	Resize (maybe)       ──▶                          the terminal's first size
 //	Start                ──▶                          init executes the program
+//	or Hold              ──▶                          nothing yet: see ControlRequest
 //	                     ◀──  Started  or Failed
 //	Stdin, StdinEOF, Resize ──▶
 //	                     ◀──  Stdout, Stderr
@@ -37,6 +38,7 @@ const (
 	Created   = 'C'
 	Failed    = 'F'
 	Start     = 'S'
+	Hold      = 'h' // in place of Start: the program waits for the control request "start"
 	Started   = 'R'
 	Stdin     = '0'
 	Stdout    = '1'
@@ -102,7 +104,7 @@ type Exit struct {
 
 // ControlRequest is the packet on the control socket. Op is "stop" (a stop was
 // asked for: do not restart; the caller sends the signals itself), "resize"
-// (Rows, Cols), "reopen-log", "reload" (the configuration has changed), "health"
+// (Rows, Cols), "start" (the program of one that was held), "reopen-log", "reload" (the configuration has changed), "health"
 // (check it now; the answer comes when that is done), "exec" and "keep" (see
 // execution), "ping".
 type ControlRequest struct {
@@ -117,6 +119,7 @@ type ControlRequest struct {
 // ControlReply answers a ControlRequest; Error is "" when it was done.
 type ControlReply struct {
 	Error  string
+	Code   int    `json:",omitempty"` // of start: moss's exit code for the error
 	Health string `json:",omitempty"` // of health: what it is after the check
 	Failed bool   `json:",omitempty"` // of health: this check
 	PID    int    `json:",omitempty"` // of exec: the process

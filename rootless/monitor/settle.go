@@ -35,7 +35,7 @@ type settling struct {
 
 // settleSoon asks for it again, after something that took memory.
 func (m *monitor) settleSoon() {
-	if !m.settleAt.IsZero() || m.ended || m.pid == 0 {
+	if !m.settleAt.IsZero() || m.ended || m.pid == 0 || m.held {
 		return
 	}
 	m.settleAt = time.Now().Add(settleAfter)

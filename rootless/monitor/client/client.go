@@ -181,6 +181,25 @@ func (c *Conn) Start(ctx context.Context) error {
 	return c.expect(ctx, monitor.Started)
 }
 
+// Hold waits until the container is made, and leaves its program to be started
+// later, by StartHeld.
+func (c *Conn) Hold(ctx context.Context) error {
+	if err := c.expect(ctx, monitor.Created); err != nil {
+		return err
+	}
+	c.started = true
+	if err := c.Send(monitor.Hold, nil); err != nil {
+		return err
+	}
+	return c.expect(ctx, monitor.Started)
+}
+
+// StartHeld lets the program of a container that is held be executed. The error is
+// a *Failed when that has failed.
+func StartHeld(ctx context.Context, runDir string) error {
+	return Control(ctx, runDir, monitor.ControlRequest{Op: "start"})
+}
+
 // expect receives one packet of the start conversation.
 func (c *Conn) expect(ctx context.Context, want byte) error {
 	stop := endWith(ctx, c.fd)
@@ -332,7 +351,7 @@ func Ask(ctx context.Context, runDir string, r monitor.ControlRequest, files ...
 		return reply, fmt.Errorf("cannot read the monitor's answer: %w", err)
 	}
 	if reply.Error != "" {
-		return reply, errors.New(reply.Error)
+		return reply, &Failed{Message: reply.Error, Code: reply.Code}
 	}
 	return reply, nil
 }
