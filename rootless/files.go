@@ -28,7 +28,9 @@ func (l *launch) nameFiles(in *oci.Input) {
 		l.shareFiles(in, other)
 		return
 	}
-	in.Files["/etc/resolv.conf"] = filepath.Join(dir, "resolv.conf")
+	if !spec.Network.NoDNS {
+		in.Files["/etc/resolv.conf"] = filepath.Join(dir, "resolv.conf")
+	}
 	if !spec.Network.NoHosts {
 		in.Files["/etc/hosts"] = filepath.Join(dir, "hosts")
 	}

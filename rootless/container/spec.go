@@ -204,6 +204,7 @@ type Network struct {
 	AddHosts   []string `json:",omitempty"` // name:address, address may be host-gateway
 	NoHosts    bool     `json:",omitempty"`
 	NoHostname bool     `json:",omitempty"` // the image's /etc/hostname stays
+	NoDNS      bool     `json:",omitempty"` // the image's /etc/resolv.conf stays
 	// HostsFile is what /etc/hosts begins with: "" or "none", "image", or a path.
 	HostsFile string `json:",omitempty"`
 	// HostIP is host-gateway's address in place of the network's: "none" leaves the

@@ -108,7 +108,7 @@ var commands = [...]entry{
 	{Name: "unmount", Aliases: []string{"umount", "container unmount", "container umount"}, Usage: "CONTAINER...", Group: groupContainers,
 		Help: "Undo moss mount", New: func() command { return new(UnmountCmd) }},
 	{Name: "container exists", Usage: "CONTAINER", Hidden: true,
-		Help: "Say by the exit code whether a container exists", New: func() command { return &ExistsCmd{kind: "container"} }},
+		Help: "Say by the exit code whether a container exists", New: func() command { return new(ContainerExistsCmd) }},
 
 	{Name: "pull", Aliases: []string{"image pull"}, Usage: "IMAGE...", Group: groupImages,
 		Help: "Get images from a registry", New: func() command { return new(PullCmd) }},

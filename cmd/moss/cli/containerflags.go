@@ -59,7 +59,7 @@ type ContainerFlags struct {
 	Hostname     string   `short:"h" help:"Host name in the container." placeholder:"NAME" group:"Network"`
 	AddHost      []string `sep:"none" help:"Line in /etc/hosts; host-gateway is the host's address." placeholder:"NAME:IP" group:"Network"`
 	NoHosts      bool     `help:"Leave /etc/hosts as the image has it." group:"Network"`
-	DNS          []string `name:"dns" sep:"none" help:"Name server." placeholder:"IP" group:"Network"`
+	DNS          []string `name:"dns" sep:"none" help:"Name server; none leaves /etc/resolv.conf as the image has it." placeholder:"IP" group:"Network"`
 	DNSSearch    []string `name:"dns-search" sep:"none" help:"Search domain; . for none." placeholder:"DOMAIN" group:"Network"`
 	DNSOption    []string `name:"dns-option" aliases:"dns-opt" sep:"none" help:"Option of resolv.conf(5)." placeholder:"OPTION" group:"Network"`
 	NetworkAlias []string `name:"network-alias" sep:"none" help:"Further name on the container's networks." placeholder:"NAME" group:"Network"`

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"reflect"
@@ -284,34 +283,4 @@ func (cmd *ImportCmd) Run(ctx context.Context, c *call) error {
 	return c.Engine.ImageHelper(ctx, image.Request{Import: &image.ImportRequest{
 		Source: cmd.File, Name: cmd.Name, Message: cmd.Message, Changes: cmd.Change, Quiet: cmd.Quiet,
 	}}, nil)
-}
-
-// ExistsCmd is "container exists" and its like: exit code 0 or 1, and no output.
-type ExistsCmd struct {
-	Globals
-	Name string `arg:"" help:"What to look for."`
-
-	kind string
-}
-
-// Run says nothing but by the exit code.
-func (cmd *ExistsCmd) Run(ctx context.Context, c *call) error {
-	var err error
-	switch cmd.kind {
-	case "container":
-		_, err = c.Engine.Find(cmd.Name)
-	case "image":
-		_, err = c.Engine.Image(ctx, cmd.Name)
-	case "volume":
-		_, err = c.Engine.Volumes.Get(cmd.Name)
-	case "network":
-		_, err = c.network(cmd.Name)
-	}
-	if err == nil {
-		return nil
-	}
-	if isNotFound(err) || errors.Is(err, os.ErrNotExist) {
-		return &exitError{code: exitFound}
-	}
-	return err
 }

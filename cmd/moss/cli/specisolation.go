@@ -31,12 +31,15 @@ func (r *specReader) network() {
 	})
 	r.check(f.NoHosts && len(f.AddHost) > 0, "--no-hosts cannot be combined with --add-host")
 	n.NoHosts = f.NoHosts
-	r.each("dns", f.DNS, syntax.Address)
+	if n.NoDNS = len(f.DNS) == 1 && f.DNS[0] == "none"; !n.NoDNS {
+		r.each("dns", f.DNS, syntax.Address)
+		n.DNS = f.DNS
+	}
 	r.each("dns-search", f.DNSSearch, func(string) error { return nil })
 	r.each("dns-option", f.DNSOption, func(string) error { return nil })
 	shared := strings.HasPrefix(mode, "container:")
 	r.check(shared && len(f.DNS)+len(f.DNSSearch)+len(f.DNSOption) > 0, "--dns, --dns-search and --dns-option cannot be combined with --network %s", mode)
-	n.DNS, n.DNSSearch, n.DNSOptions = f.DNS, f.DNSSearch, f.DNSOption
+	n.DNSSearch, n.DNSOptions = f.DNSSearch, f.DNSOption
 }
 
 // networkNames are the values of --network, with those words replaced that stand
