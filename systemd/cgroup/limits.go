@@ -102,6 +102,11 @@ func (l *limits) need(controller, limit string) bool {
 			return true
 		}
 	}
+	// "No internal processes", cgroup-v2.rst: --cgroups split where others live too.
+	if procs := words(filepath.Join(l.parent.Dir, "cgroup.procs")); len(procs) > 0 && slices.Contains(words(filepath.Join(l.parent.Dir, "cgroup.controllers")), controller) {
+		l.fail(fmt.Errorf("cannot limit %s: cgroup %q holds processes itself (%s), and so hands on no controller", limit, l.parent.Dir, strings.Join(procs, ", ")))
+		return false
+	}
 	l.fail(&NotDelegatedError{
 		Limit: limit, Controller: controller, Manager: l.parent.Manager,
 		Offered: slices.Contains(l.parent.offered(), controller),
