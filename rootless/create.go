@@ -374,6 +374,9 @@ func (e *Engine) check(ctx context.Context, spec *container.Spec) error {
 	if _, err := e.mapping(spec); err != nil {
 		return err
 	}
+	if _, err := e.cdi(ctx, spec); err != nil {
+		return err
+	}
 	if _, err := hooks(spec); err != nil {
 		return err
 	}

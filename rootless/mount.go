@@ -28,6 +28,10 @@ func (l *launch) document(ctx context.Context) (*runtime.Document, error) {
 		return nil, err
 	}
 	var err error
+	edits, err := l.e.cdi(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
 	if in.Join, err = l.e.joins(spec); err != nil {
 		return nil, err
 	}
@@ -36,6 +40,11 @@ func (l *launch) document(ctx context.Context) (*runtime.Document, error) {
 	}
 	if err := l.userMounts(ctx, doc, &in); err != nil {
 		return nil, err
+	}
+	if edits != nil {
+		if err := cdiMounts(edits, &in); err != nil {
+			return nil, err
+		}
 	}
 	l.secrets(doc)
 	if in.KernelCaps, err = oci.KernelCapabilities(); err != nil {
@@ -55,7 +64,13 @@ func (l *launch) document(ctx context.Context) (*runtime.Document, error) {
 	if doc.Spec, err = oci.Build(spec, in); err != nil {
 		return nil, err
 	}
-	if err := l.hooks(doc, nil); err != nil {
+	var more *specs.Hooks
+	if edits != nil {
+		if more, err = cdiProcess(edits, doc); err != nil {
+			return nil, err
+		}
+	}
+	if err := l.hooks(doc, more); err != nil {
 		return nil, err
 	}
 	return doc, l.seccomp(doc)

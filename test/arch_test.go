@@ -50,6 +50,7 @@ var owners = map[string]string{
 	"github.com/coreos/go-systemd":               "systemd",
 	"github.com/alecthomas/kong":                 "cmd/moss completions",
 	"github.com/rogpeppe/go-internal":            "test cmd",
+	"go.yaml.in/yaml":                            "cmd/moss-image",
 }
 
 // heavy is what only a helper may link: each costs every start of a program
@@ -57,13 +58,13 @@ var owners = map[string]string{
 var heavy = []string{
 	"github.com/pelletier/go-toml", "go.podman.io/storage", "go.podman.io/image", "github.com/google/go-containerregistry", "github.com/vbauerster/mpb",
 	"github.com/vishvananda/netlink", "github.com/google/nftables", "gvisor.dev/gvisor", "github.com/miekg/dns",
-	"github.com/rootless-containers/rootlesskit",
+	"github.com/rootless-containers/rootlesskit", "go.yaml.in/yaml",
 }
 
 // mayLink says of that heavy list what each program links all the same.
 var mayLink = map[string][]string{
 	"moss/test/bench":     {"github.com/google/go-containerregistry"},
-	"moss/cmd/moss-image": {"github.com/pelletier/go-toml", "go.podman.io/storage", "go.podman.io/image", "github.com/google/go-containerregistry", "github.com/vbauerster/mpb"},
+	"moss/cmd/moss-image": {"github.com/pelletier/go-toml", "go.podman.io/storage", "go.podman.io/image", "github.com/google/go-containerregistry", "github.com/vbauerster/mpb", "go.yaml.in/yaml"},
 	"moss/cmd/moss-net": {"github.com/vishvananda/netlink", "github.com/google/nftables", "gvisor.dev/gvisor", "github.com/miekg/dns",
 		"github.com/rootless-containers/rootlesskit"},
 }

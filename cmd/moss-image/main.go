@@ -78,6 +78,9 @@ type helper struct {
 // serve does the one verb of req. Whatever the outcome, the index says
 // afterwards what the store says.
 func serve(ctx context.Context, req *image.Request) (err error) {
+	if req.CDI != nil {
+		return cdi(req.CDI)
+	}
 	if req.Mapped != nil {
 		return mapped(req.Root, req.Mapped)
 	}

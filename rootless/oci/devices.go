@@ -24,7 +24,7 @@ func devices(c *container.Spec) ([]specs.Mount, error) {
 		if err != nil {
 			return nil, err
 		}
-		nodes, err := deviceMounts(host, inside)
+		nodes, err := DeviceMounts(host, inside)
 		if err != nil {
 			return nil, err
 		}
@@ -51,7 +51,9 @@ func splitDevice(d string) (host, inside string, err error) {
 	return host, inside, nil
 }
 
-func deviceMounts(host, inside string) ([]specs.Mount, error) {
+// DeviceMounts are the bind mounts that show a device of the host, or those of a
+// directory, at a path inside.
+func DeviceMounts(host, inside string) ([]specs.Mount, error) {
 	info, err := os.Stat(host)
 	if err != nil {
 		return nil, fmt.Errorf("cannot add device %q: %w", host, err)
@@ -91,7 +93,7 @@ func hostDevices() []specs.Mount {
 		switch {
 		case own[name] || name == "pts" || name == "shm" || name == "mqueue" || strings.HasPrefix(name, "tty") || strings.HasPrefix(name, "vcs"):
 		case e.IsDir():
-			nodes, _ := deviceMounts(path, path)
+			nodes, _ := DeviceMounts(path, path)
 			out = append(out, nodes...)
 		case e.Type()&fs.ModeDevice != 0:
 			out = append(out, deviceMount(path, path))

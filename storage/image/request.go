@@ -27,6 +27,7 @@ type Request struct {
 	// Mapped makes (or finds) a tree of an image's merged layers whose owners
 	// are shifted by a mapping, and prints its directory.
 	Mapped *MappedRequest `json:",omitempty"`
+	CDI    *CDIRequest    `json:",omitempty"`
 	// ExportVolume writes a volume as tar to standard output, ImportVolume reads one.
 	ExportVolume *VolumeRequest `json:",omitempty"`
 	ImportVolume *VolumeRequest `json:",omitempty"`

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 // supervisor is the cgroup of moss and of monitors in a split cgroup, as podman
@@ -13,8 +15,8 @@ import (
 const supervisor = "supervisor"
 
 // Split makes the caller's own cgroup a Parent, for containers that are to stay in
-// the unit that started them, and moves the caller below it, to monitors: a cgroup
-// that hands controllers down holds no processes itself. It must be delegated to
+// the unit that started them, and moves what is in it below it, to monitors: a
+// cgroup that hands controllers down holds no processes itself. It must be delegated to
 // the user, as Delegate=yes does for a unit of systemd.
 func Split() (p *Parent, monitors string, err error) {
 	h := host{self: "/proc/self/cgroup", mountinfo: "/proc/self/mountinfo"}
@@ -37,8 +39,14 @@ func Split() (p *Parent, monitors string, err error) {
 	if err := os.Mkdir(monitors, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, "", fmt.Errorf("cannot split cgroup %q: %w", self, err)
 	}
-	if err := write(filepath.Join(monitors, "cgroup.procs"), "0"); err != nil {
-		return nil, "", fmt.Errorf("cannot split cgroup %q: %w", self, err)
+	var procs []string
+	if dir == t.dir(self) { // else they have been moved
+		procs = words(filepath.Join(dir, "cgroup.procs")) // moss-pause too, when it was made just now
+	}
+	for _, pid := range procs {
+		if err := write(filepath.Join(monitors, "cgroup.procs"), pid); err != nil && !errors.Is(err, unix.ESRCH) {
+			return nil, "", fmt.Errorf("cannot split cgroup %q: %w", self, err)
+		}
 	}
 	enable(dir)
 	return &Parent{Top: dir, Dir: dir, Manager: managerCgroupfs, tree: t}, monitors, nil

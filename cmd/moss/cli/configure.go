@@ -43,6 +43,7 @@ var flagKeys = [...]struct{ key, commands, flag string }{
 	{"containers.umask", "run create", "umask"},
 	{"containers.userns", "run create", "userns"},
 	{"containers.utsns", "run create", "uts"},
+	{"engine.cdi_spec_dirs", "run create", "cdi-spec-dir"},
 	{"engine.detach_keys", "run start attach exec", "detach-keys"},
 	{"engine.hooks_dir", "run create", "hooks-dir"},
 	{"engine.image_volume_mode", "run create", "image-volume"},

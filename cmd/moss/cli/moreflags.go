@@ -33,6 +33,8 @@ type InitFlags struct {
 	HostsFile      string   `help:"File that /etc/hosts begins with: none (the default), image for the image's, or a path." placeholder:"FILE" group:"Network"`
 	NoHostname     bool     `help:"Leave /etc/hostname as the image has it." group:"Network"`
 	Requires       []string `sep:"," help:"Container that is started before this one." placeholder:"CONTAINER" group:"Life"`
+	GPUs           []string `name:"gpus" sep:"none" help:"GPUs of Nvidia, by their CDI names: all, or a list of numbers." placeholder:"LIST" group:"Files"`
+	CDISpecDir     []string `name:"cdi-spec-dir" sep:"none" help:"Directory of CDI specifications; /etc/cdi and /var/run/cdi when none is given." placeholder:"DIR" group:"Files"`
 	HooksDir       []string `sep:"none" help:"Directory of OCI hooks, oci-hooks(5)." placeholder:"DIR" group:"Container"`
 	ConmonPidfile  string   `help:"Write the process ID of the container's monitor to this file." placeholder:"FILE" group:"Life"`
 }
@@ -149,4 +151,32 @@ func (f *PullFlags) retries() (n int, delay time.Duration) {
 	}
 	delay, _ = time.ParseDuration(f.RetryDelay) // checked
 	return n, delay
+}
+
+// devices are nodes of the host, and those that CDI specifications describe.
+func (r *specReader) devices() {
+	f, sec := r.f, &r.spec.Security
+	r.each("device", f.Device, func(v string) error {
+		if syntax.IsCDI(v) {
+			sec.CDI = append(sec.CDI, v)
+			return nil
+		}
+		sec.Devices = append(sec.Devices, v)
+		return syntax.Device(v)
+	})
+	r.each("gpus", f.GPUs, func(v string) error {
+		names, err := syntax.GPUs(v)
+		sec.CDI = append(sec.CDI, names...)
+		return err
+	})
+	r.each("cdi-spec-dir", f.CDISpecDir, directory)
+	if len(sec.CDI) == 0 {
+		return
+	}
+	if sec.CDIDirs = []string{"/etc/cdi", "/var/run/cdi"}; len(f.CDISpecDir) > 0 {
+		sec.CDIDirs = nil
+	}
+	for _, dir := range f.CDISpecDir {
+		sec.CDIDirs = append(sec.CDIDirs, r.absolute(dir))
+	}
 }

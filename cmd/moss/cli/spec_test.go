@@ -28,6 +28,8 @@ func specOf(t *testing.T, words ...string) (*container.Spec, error) {
 // badValues has for each flag of run that takes a value some that are wrong.
 var badValues = map[string][]string{
 	"hooks-dir":     {"/no/such"},
+	"gpus":          {"a b"},
+	"cdi-spec-dir":  {"/no/such"},
 	"passwd-entry":  {"x"},
 	"group-entry":   {"x"},
 	"hostuser":      {"no-such-user"},

@@ -56,8 +56,7 @@ func (r *specReader) files() {
 	})
 	shares := f.IPC == "host" || f.IPC == "none" || strings.HasPrefix(f.IPC, "container:")
 	r.check(f.ShmSize != "" && shares, "--shm-size cannot be combined with --ipc %s", f.IPC)
-	r.each("device", f.Device, syntax.Device)
-	r.spec.Security.Devices = f.Device
+	r.devices()
 }
 
 // mount adds a mount. The same twice is one, as with podman.

@@ -179,9 +179,6 @@ func RestartPolicy(s string) (policy string, retries int, err error) {
 // Device checks HOST[:CONTAINER][:rwm], and that the host has it.
 func Device(s string) error {
 	parts := strings.Split(s, ":")
-	if !strings.HasPrefix(parts[0], "/") && strings.Contains(parts[0], "/") && strings.Contains(parts[0], "=") {
-		return fmt.Errorf("CDI devices are not supported")
-	}
 	if len(parts) > 3 {
 		return fmt.Errorf("too many colons: want HOST[:CONTAINER][:PERMISSIONS]")
 	}
@@ -197,6 +194,26 @@ func Device(s string) error {
 		return fmt.Errorf("path %q is not absolute", parts[0])
 	}
 	return sourceExists(parts[0])
+}
+
+// IsCDI says whether a device is named as the Container Device Interface does it,
+// VENDOR/CLASS=NAME.
+func IsCDI(s string) bool {
+	kind, name, ok := strings.Cut(s, "=")
+	vendor, class, slash := strings.Cut(kind, "/")
+	return ok && slash && vendor != "" && class != "" && name != "" && !strings.Contains(class, "/") && strings.Contains(vendor, ".")
+}
+
+// GPUs reads --gpus, all or a list of numbers or UUIDs, into names of CDI devices.
+func GPUs(s string) ([]string, error) {
+	var out []string
+	for _, gpu := range strings.Split(strings.TrimPrefix(s, "device="), ",") {
+		if gpu == "" || strings.Trim(gpu, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-:") != "" {
+			return nil, fmt.Errorf("%q is neither all nor the number or UUID of a GPU", gpu)
+		}
+		out = append(out, "nvidia.com/gpu="+gpu)
+	}
+	return out, nil
 }
 
 // DetachKeys reads a comma-separated list of single characters and ctrl-X, where
