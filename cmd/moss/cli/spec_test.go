@@ -30,6 +30,7 @@ var badValues = map[string][]string{
 	"hooks-dir":     {"/no/such"},
 	"gpus":          {"a b"},
 	"cdi-spec-dir":  {"/no/such"},
+	"as":            {"nobody at all"},
 	"passwd-entry":  {"x"},
 	"group-entry":   {"x"},
 	"hostuser":      {"no-such-user"},
