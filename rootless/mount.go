@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
 	"moss/rootless/container"
 	"moss/rootless/oci"
 	"moss/rootless/runtime"
