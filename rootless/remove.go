@@ -185,7 +185,7 @@ func (e *Engine) Rename(ctx context.Context, c *container.Container, name string
 		return errors.Join(err, os.Remove(e.Paths.Name(name)))
 	}
 	e.note(c, event.Rename)
-	err = e.tell(ctx, c)
+	err = e.tell(ctx, c, nil)
 	return errors.Join(err, os.Remove(e.Paths.Name(old)))
 }
 

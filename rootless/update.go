@@ -15,11 +15,12 @@ import (
 	"moss/rootless/event"
 	"moss/rootless/monitor"
 	"moss/rootless/monitor/client"
+	"moss/slirp"
 	"moss/systemd/cgroup"
 )
 
 // Update changes what may change after create: limits, the restart policy, the
-// health check, and for the next start the environment and ulimits. change gets a
+// health check, published ports, and for the next start the environment and ulimits. change gets a
 // copy. A container that runs obeys at once; if it cannot, nothing is changed.
 func (e *Engine) Update(ctx context.Context, c *container.Container, change func(*container.Spec) error) error {
 	wrap := func(err error) error { return fmt.Errorf("cannot update container %q: %w", c.Spec.Name, err) }
@@ -54,6 +55,10 @@ func (e *Engine) Update(ctx context.Context, c *container.Container, change func
 	if err = e.updateLimits(ctx, now, &was, &undo); err != nil {
 		return err
 	}
+	published, err := e.updatePorts(ctx, now, &was, &undo)
+	if err != nil {
+		return wrap(err)
+	}
 	if err = now.Save(true); err != nil {
 		return wrap(err)
 	}
@@ -61,7 +66,7 @@ func (e *Engine) Update(ctx context.Context, c *container.Container, change func
 		now.Spec = was
 		return now.Save(true)
 	})
-	if err = e.tell(ctx, now); err != nil {
+	if err = e.tell(ctx, now, published); err != nil {
 		return wrap(err)
 	}
 	c.Spec = now.Spec
@@ -126,8 +131,9 @@ func changed(from, to map[string]string) map[string]string {
 	return out
 }
 
-// tell tells the monitor of a container that runs what its Spec says now.
-func (e *Engine) tell(ctx context.Context, c *container.Container) error {
+// tell tells the monitor of a container that runs what its Spec says now, and which
+// ports moss-net has published, unless they are the same.
+func (e *Engine) tell(ctx context.Context, c *container.Container, published []slirp.Port) error {
 	v := c.Look()
 	if v.Live == nil || !v.Monitor() {
 		return nil
@@ -144,6 +150,9 @@ func (e *Engine) tell(ctx context.Context, c *container.Container) error {
 	cfg.Name, cfg.Names = c.Spec.Name, []string{e.Paths.Name(c.Spec.Name)}
 	cfg.Restart, cfg.RestartMax = c.Spec.Lifecycle.Restart, c.Spec.Lifecycle.RestartMax
 	cfg.Health = healthPlan(c.Spec.Health)
+	if cfg.Published = published; cfg.Network != nil {
+		cfg.Network.Request.Ports = c.Spec.Network.Ports
+	}
 	if limits, err := e.limits(ctx, &c.Spec); err == nil {
 		cfg.Limits = limits
 	}

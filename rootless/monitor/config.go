@@ -69,6 +69,10 @@ type Config struct {
 	Birth   birth.Request
 	Runtime *Runtime `json:",omitempty"`
 
+	// Published are the ports that moss-net has published since it was connected, of a
+	// configuration that is read again.
+	Published []slirp.Port `json:",omitempty"`
+
 	TTY   bool `json:",omitempty"`
 	Stdin bool `json:",omitempty"`
 	Log   Log

@@ -167,6 +167,12 @@ func (m *monitor) reload() error {
 	}
 	m.policy = p
 	m.changeHealth(c.Health)
+	if l := m.lease; c.Published != nil && l != nil && l.st != nil {
+		st := *l.st
+		st.Ports = c.Published
+		l.st = &st
+		m.updateLive(func(live *container.Live) { live.Network = l.st })
+	}
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"moss/cmd/moss/cli/syntax"
 	"moss/rootless/container"
+	"moss/slirp"
 )
 
 // UpdateCmd is "moss update".
@@ -22,22 +23,29 @@ type UpdateCmd struct {
 	Env       []string `short:"e" sep:"none" help:"Environment variable, from the next start on." placeholder:"NAME[=VALUE]" group:"Process"`
 	UnsetEnv  []string `name:"unsetenv" sep:"none" help:"Take a variable away, from the next start on." placeholder:"NAME" group:"Process"`
 	Ulimit    []string `sep:"none" help:"Limit of setrlimit(2), from the next start on." placeholder:"NAME=SOFT[:HARD]" group:"Process"`
+	Publish   []string `short:"p" sep:"none" help:"Publish a port, or a range, on the host." placeholder:"[[IP:]HOSTPORT:]PORT[/PROTO]" group:"Network"`
+	Unpublish []string `sep:"none" help:"Publish a port no more." placeholder:"[[IP:]HOSTPORT:]PORT[/PROTO]" group:"Network"`
 	Latest    bool     `short:"l" help:"The container that was created last."`
 	Container string   `arg:"" optional:"" help:"Name, ID, or the first digits of an ID."`
 
 	env     []string
 	rlimits []container.Rlimit
+	// publish and unpublish are ports to add and to take away.
+	publish, unpublish []slirp.Port
 }
 
 const textUpdate = `Limits, the restart policy and the health check change at once, also of a container that runs, and for every later
-start; what a flag does not name stays as it is.`
+start; what a flag does not name stays as it is.
+
+So do published ports: those that stay keep their connections. --unpublish takes the port of the container, or more of
+what --publish was given.`
 
 func (cmd *UpdateCmd) prepare() error {
 	v := &flagValues{grammar: reflect.TypeFor[UpdateCmd]()}
 	v.check(cmd.Container == "" && !cmd.Latest, "the name or ID of a container is missing")
 	v.check(cmd.Container != "" && cmd.Latest, "--latest cannot be combined with the name of a container")
 	none := reflect.DeepEqual(cmd.LimitFlags, LimitFlags{}) && !cmd.HealthFlags.given()
-	v.check(none && cmd.Restart == "" && len(cmd.Env)+len(cmd.UnsetEnv)+len(cmd.Ulimit) == 0, "nothing to update: no flag says what")
+	v.check(none && cmd.Restart == "" && len(cmd.Env)+len(cmd.UnsetEnv)+len(cmd.Ulimit)+len(cmd.Publish)+len(cmd.Unpublish) == 0, "nothing to update: no flag says what")
 	environ := os.Environ()
 	v.each("env", cmd.Env, func(s string) error {
 		kv, err := syntax.Environment(s, environ)
@@ -55,6 +63,15 @@ func (cmd *UpdateCmd) prepare() error {
 		cmd.rlimits = append(cmd.rlimits, limits...)
 		return err
 	})
+	ports := func(to *[]slirp.Port) func(string) error {
+		return func(s string) error {
+			p, err := syntax.Port(s)
+			*to = append(*to, p)
+			return err
+		}
+	}
+	v.each("publish", cmd.Publish, ports(&cmd.publish))
+	v.each("unpublish", cmd.Unpublish, ports(&cmd.unpublish))
 	v.one("restart", cmd.Restart, func(s string) error {
 		_, _, err := syntax.RestartPolicy(s)
 		return err
@@ -70,7 +87,18 @@ func (cmd *UpdateCmd) Run(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := c.Engine.Update(ctx, ctr, cmd.change); err != nil {
+	if err := c.Engine.Update(ctx, ctr, func(s *container.Spec) error {
+		if err := cmd.change(s); err != nil || len(cmd.publish)+len(cmd.unpublish) == 0 {
+			return err
+		}
+		if err := c.Engine.ChangePorts(ctr, s, cmd.publish, cmd.unpublish); err != nil {
+			return err
+		}
+		if twice := syntax.PortOverlap(s.Network.Ports); twice != "" {
+			return usagef("%s", twice)
+		}
+		return nil
+	}); err != nil {
 		return err
 	}
 	fmt.Fprintln(c.Out, ctr.Spec.ID)
