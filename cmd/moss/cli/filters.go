@@ -65,7 +65,7 @@ func checkFilter(key, value string) (err error) {
 			err = fmt.Errorf("%q is not an exit code", value)
 		}
 	case "status":
-		err = oneOf("created", "configured", "running", "paused", "restarting", "exited", "stopped", "removing")(value)
+		err = oneOf("created", "configured", "initialized", "running", "paused", "restarting", "exited", "stopped", "removing")(value)
 	case "until":
 		_, err = syntax.Moment(value, time.Now())
 	case "dangling", "readonly", "anonymous":

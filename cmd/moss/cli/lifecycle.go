@@ -220,7 +220,7 @@ func (cmd *RmCmd) Run(ctx context.Context, c *call) error {
 // WaitCmd is "moss wait".
 type WaitCmd struct {
 	Globals
-	Condition      []string `words:"exited stopped configured created running paused removing healthy unhealthy" sep:"none" help:"What to wait for: exited (the default), stopped, configured, created, running, paused, removing, healthy or unhealthy; given several times, one of them." placeholder:"STATUS"`
+	Condition      []string `words:"exited stopped configured created initialized running paused removing healthy unhealthy" sep:"none" help:"What to wait for: exited (the default), stopped, configured, created, initialized, running, paused, removing, healthy or unhealthy; given several times, one of them." placeholder:"STATUS"`
 	ExitFirstMatch bool     `help:"Wait until one of several containers meets the condition."`
 	Ignore         bool     `help:"Print -1 for containers that are not there."`
 	Interval       string   `short:"i" help:"How often to look for a condition that nothing announces; 250ms by default." placeholder:"DURATION"`
@@ -237,7 +237,7 @@ func (cmd *WaitCmd) prepare() error {
 		cmd.interval, err = syntax.Interval(s)
 		return err
 	})
-	v.each("condition", cmd.Condition, oneOf("exited", "stopped", "configured", "created", "running", "paused", "removing", "healthy", "unhealthy"))
+	v.each("condition", cmd.Condition, oneOf("exited", "stopped", "configured", "created", "initialized", "running", "paused", "removing", "healthy", "unhealthy"))
 	v.check(!cmd.Latest && len(cmd.Container) == 0, "the name or ID of a container is missing")
 	v.check(cmd.Latest && len(cmd.Container) > 0, "--latest cannot be combined with names of containers")
 	return v.err

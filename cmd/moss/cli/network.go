@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -107,6 +108,9 @@ type networkRow struct {
 	n    slirp.Network
 	full bool
 }
+
+// MarshalJSON is for {{json .}}.
+func (r networkRow) MarshalJSON() ([]byte, error) { return json.Marshal(newNetworkView(&r.n)) }
 
 func (r networkRow) ID() string {
 	if r.full {

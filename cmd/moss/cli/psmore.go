@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"net/netip"
@@ -67,6 +68,9 @@ type psSize struct {
 	RootFsSize int64 `json:"rootFsSize"`
 	RwSize     int64 `json:"rwSize"`
 }
+
+// MarshalJSON is for {{json .}}.
+func (r psRow) MarshalJSON() ([]byte, error) { return json.Marshal(r.json()) }
 
 func (r psRow) json() psJSON {
 	s := &r.container.Spec

@@ -29,7 +29,6 @@ var refusals = [...]refusal{
 	{"run create", "--decryption-key", "moss does not decrypt images"},
 	{"run create", "--device-cgroup-rule", "only root can load the programs by which cgroup v2 filters devices; --device gives a device that its own permissions allow"},
 	{"create", "--attach", "nothing runs yet that could be attached to; 'moss start --attach' attaches"},
-	{"exec", "--no-session", "moss writes nothing down for an exec that would be worth leaving out"},
 	{"container-cleanup", "", "the monitor of each container cleans up when it exits; 'moss rm' does it where a crash left something"},
 }
 

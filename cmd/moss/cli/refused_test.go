@@ -53,7 +53,7 @@ func TestCompat(t *testing.T) {
 				note = p.flags[i-1].note
 			}
 			if v.status == "missing" {
-				t.Logf("%s %s: podman has it, moss neither has nor refuses it", p.names[0], v.flag)
+				t.Errorf("%s %s: podman has it, moss neither has nor refuses it", p.names[0], v.flag)
 			}
 			if v.status == "refused" && note != "" {
 				t.Errorf("%s %s: is refused, and said to differ: %s", p.names[0], v.flag, note)
