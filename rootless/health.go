@@ -42,6 +42,9 @@ func completeHealth(spec *container.Spec, own *image.Healthcheck) error {
 			return fmt.Errorf("cannot check the health of a container: nothing says how: give --health-cmd; image %q has no HEALTHCHECK", spec.Image.Name)
 		}
 		spec.Health = nil
+		if spec.Lifecycle.SdNotify == "healthy" {
+			return fmt.Errorf("cannot tell when a container is ready (--sdnotify healthy): it has no health check")
+		}
 		return nil
 	}
 	h.Interval = pick(h.Interval, own.Interval, healthInterval)

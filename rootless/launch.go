@@ -41,6 +41,7 @@ func (l *launch) config() {
 	if sig, err := stopSignal(&c.Spec); err == nil {
 		l.cfg.StopSignal = int(sig)
 	}
+	l.cfg.Notify = notify(&c.Spec)
 	if native(&c.Spec) && (len(c.Spec.HooksDirs) > 0 || len(c.Spec.Security.CDI) > 0) {
 		l.cfg.Hooks = filepath.Join(c.RunDir, "hooks.json")
 	}

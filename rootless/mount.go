@@ -48,6 +48,9 @@ func (l *launch) document(ctx context.Context) (*runtime.Document, error) {
 			return nil, err
 		}
 	}
+	if err := l.notifyMount(&in); err != nil {
+		return nil, err
+	}
 	l.secrets(doc)
 	if in.KernelCaps, err = oci.KernelCapabilities(); err != nil {
 		return nil, err
@@ -66,6 +69,7 @@ func (l *launch) document(ctx context.Context) (*runtime.Document, error) {
 	if doc.Spec, err = oci.Build(spec, in); err != nil {
 		return nil, err
 	}
+	l.notifyEnv(doc)
 	var more *specs.Hooks
 	if edits != nil {
 		if more, err = cdiProcess(edits, doc); err != nil {

@@ -119,6 +119,7 @@ func (l *launch) start(ctx context.Context, s *Streams) (session *Session, err e
 		}
 		return nil, err // else the monitor has undone what it did
 	}
+	l.notifyStarted()
 	for _, name := range l.filled {
 		l.e.Volumes.Used(name)
 	}

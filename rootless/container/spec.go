@@ -289,6 +289,9 @@ type Lifecycle struct {
 	RestartMax  int    `json:",omitempty"` // on-failure:N; 0 is no limit
 	StopSignal  string `json:",omitempty"` // "SIGTERM" or a number; "" means the image's, then SIGTERM
 	StopTimeout *int   `json:",omitempty"` // seconds; nil means 10
+	// SdNotify says who tells a service manager that it is ready: "" and container, the
+	// program; conmon, moss; healthy, its health check; ignore, nobody.
+	SdNotify string `json:",omitempty"`
 	// Timeout is how long it may run before it is killed; 0 is for ever.
 	Timeout time.Duration `json:",omitempty"`
 	PIDFile string        `json:",omitempty"`

@@ -78,6 +78,11 @@ func (g group) oomKills() int {
 	if err != nil {
 		return 0
 	}
+	return oomKillsIn(data)
+}
+
+// oomKillsIn reads memory.events.
+func oomKillsIn(data []byte) int {
 	for line := range bytes.Lines(data) {
 		if n, ok := bytes.CutPrefix(line, []byte("oom_kill ")); ok {
 			kills, _ := strconv.Atoi(string(bytes.TrimSpace(n)))

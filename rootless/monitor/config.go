@@ -19,6 +19,8 @@
 //	network.go   the lease from moss-net, hosts and resolv.conf
 //	restart.go   restart policy and back-off
 //	health.go    health checks
+//	oom.go       processes killed for want of memory
+//	notify.go    what a service manager is told
 //	scratch.go   what lasts for one run only
 //	finish.go    the end of a run, and of all
 //	note.go      what is recorded as events
@@ -85,6 +87,8 @@ type Config struct {
 	StopSignal  int           `json:",omitempty"`
 	StopTimeout time.Duration `json:",omitempty"`
 	Health      *Health       `json:",omitempty"`
+	// Notify is how a service manager hears of the container; nil: there is none.
+	Notify *Notify `json:",omitempty"`
 	// Timeout is how long a run may take, 0 for ever.
 	Timeout time.Duration `json:",omitempty"`
 

@@ -33,6 +33,7 @@ func (m *monitor) died(status unix.WaitStatus) {
 	m.pidfd, m.settleAt = -1, time.Time{}
 	m.killAt, m.timeoutAt = time.Time{}, time.Time{}
 	m.forgetHealth()
+	m.oom.close()
 	m.stdin.close()
 	if m.peer >= 0 {
 		unix.Close(m.peer)
@@ -117,7 +118,9 @@ func (m *monitor) exit() Exit {
 	if m.timedOut { // podman's code
 		e.Code, e.Error = container.ExitUnknown, "it was killed at the end of its timeout"
 	}
-	e.OOMKilled = m.group.oomKills() > m.kills
+	kills := m.group.oomKills()
+	e.OOMKilled = kills > m.kills
+	m.oom.tell(kills)
 	return e
 }
 

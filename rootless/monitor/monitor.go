@@ -52,13 +52,15 @@ type monitor struct {
 	timeoutAt time.Time     // the end of --timeout
 	timedOut  bool          // it has come
 	health    *health       // nil: there is nothing to check
-	subreaper bool          // processes of the container's may become our children
-	external  bool          // another OCI runtime made the process
-	early     bool          // moss has not written the whole configuration yet
-	born      *native       // a first process that was made ahead
-	bornIn    unix.Stat_t   // its cgroup
-	executed  []*execution  // programs that nobody stays with
-	preserved int           // descriptors from extraFD on that the container inherits
+	oom       oomWatch
+	notify    *notifier    // nil: no service manager wants to hear anything
+	subreaper bool         // processes of the container's may become our children
+	external  bool         // another OCI runtime made the process
+	early     bool         // moss has not written the whole configuration yet
+	born      *native      // a first process that was made ahead
+	bornIn    unix.Stat_t  // its cgroup
+	executed  []*execution // programs that nobody stays with
+	preserved int          // descriptors from extraFD on that the container inherits
 
 	// The end of a run.
 	ended     bool // the process has been reaped
@@ -131,7 +133,7 @@ func Main(args []string) int {
 		os.Stderr.WriteString("moss-monitor: " + err.Error() + "\n")
 		return 125
 	}
-	m := &monitor{configPath: args[1], early: early, log: noLog{}, peer: -1, pidfd: -1}
+	m := &monitor{configPath: args[1], early: early, log: noLog{}, peer: -1, pidfd: -1, oom: oomWatch{fd: -1}}
 	m.stdin = input{m: m, fd: -1}
 	var err error
 	if m.loop, err = newLoop(); err != nil {
@@ -303,6 +305,9 @@ func (m *monitor) setUp() (err error) {
 	if m.ctl, err = m.listenAt(ControlSocket, true); err != nil {
 		return err
 	}
+	if err := m.listenNotify(); err != nil {
+		return err
+	}
 	m.loop.watch(m.attach.fd, unix.EPOLLIN, m.attach)
 	m.loop.watch(m.ctl.fd, unix.EPOLLIN, m.ctl)
 	return record.Write(filepath.Join(m.runDir, "monitor.pid"), os.Getpid(), false)
@@ -398,6 +403,7 @@ func (m *monitor) running() {
 	if m.cfg.Timeout > 0 {
 		m.timeoutAt = m.started.Add(m.cfg.Timeout)
 	}
+	m.watchOOM()
 	m.watchHealth()
 	m.settleAt = m.started.Add(settleAfter)
 }

@@ -203,6 +203,9 @@ func (m *monitor) undo() {
 			m.loop.close(l.fd)
 		}
 	}
+	if m.notify != nil && m.notify.fd >= 0 {
+		m.loop.close(m.notify.fd)
+	}
 	m.log.close()
 	m.removeRunFiles()
 	m.unmount()

@@ -105,6 +105,12 @@ func (m *monitor) descriptors() int {
 	if m.lease != nil && m.lease.fd >= 0 {
 		n++
 	}
+	if m.oom.fd >= 0 {
+		n++
+	}
+	if m.notify != nil && m.notify.fd >= 0 {
+		n++
+	}
 	for _, e := range m.executed {
 		if n++; e.master >= 0 {
 			n++
@@ -153,6 +159,9 @@ func (m *monitor) save() (string, []int) {
 	w.flag(m.timedOut)
 	w.moment(m.killAt)
 	w.moment(m.timeoutAt)
+	w.descriptor(m.oom.fd)
+	w.number(int64(m.oom.told))
+	m.saveNotify(&w)
 	m.health.save(&w)
 	w.flag(m.subreaper)
 	w.flag(m.external)
@@ -200,6 +209,8 @@ func (m *monitor) restore(state string) error {
 	m.timedOut = r.flag()
 	m.killAt = r.moment()
 	m.timeoutAt = r.moment()
+	m.oom = oomWatch{m: m, fd: r.descriptor(), told: int(r.number())}
+	m.restoreNotify(&r)
 	m.health = m.restoreHealth(&r)
 	m.subreaper = r.flag()
 	m.external = r.flag()
@@ -223,6 +234,9 @@ func (m *monitor) restore(state string) error {
 	m.loop.watch(m.attach.fd, unix.EPOLLIN, m.attach)
 	m.loop.watch(m.ctl.fd, unix.EPOLLIN, m.ctl)
 	m.loop.watch(m.pidfd, unix.EPOLLIN, (*process)(m))
+	if m.oom.fd >= 0 {
+		m.loop.watch(m.oom.fd, unix.EPOLLPRI, &m.oom)
+	}
 	restored := m.executed
 	m.executed = nil
 	for _, e := range restored {

@@ -96,6 +96,7 @@ type ContainerFlags struct {
 	StopTimeout *int     `help:"Seconds between that signal and SIGKILL." placeholder:"SECONDS" group:"Life"`
 	LogDriver   string   `words:"k8s-file json-file journald none passthrough passthrough-tty" help:"Log: k8s-file, json-file, journald, none, passthrough or passthrough-tty." placeholder:"DRIVER" group:"Life"`
 	LogOpt      []string `sep:"none" help:"Option of the log: max-size (32mb by default; -1 for none), max-file, path; of journald: tag, label." placeholder:"KEY=VALUE" group:"Life"`
+	SDNotify    string   `name:"sdnotify" words:"container conmon healthy ignore" help:"Who tells the service manager of $NOTIFY_SOCKET that it is ready: container, the program (the default); conmon, moss, when it has started; healthy, its health check; ignore, nobody." placeholder:"MODE" group:"Life"`
 	Timeout     uint32   `help:"Kill the container after so many seconds; 0 for never." placeholder:"SECONDS" group:"Life"`
 
 	HealthFlags

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"strconv"
@@ -384,7 +385,7 @@ func (r psRow) config() configView {
 		OpenStdin: p.Stdin, Env: p.Env, Cmd: r.command(), Image: r.Image(), WorkingDir: p.Dir, Entrypoint: entrypointOf(s, r.images.get),
 		Labels: s.Labels, Annotations: s.Annotations, StopSignal: stopSignalName(s), CreateCommand: s.CreateCommand, Umask: "0022",
 		StopTimeout: 10, Passwd: !p.NoPasswd, SystemdMode: p.Systemd, Timezone: p.TimeZone, ChrootDirs: s.Rootfs.ChrootDirs,
-		SdNotifyMode: "container",
+		SdNotifyMode: cmp.Or(s.Lifecycle.SdNotify, "container"),
 	}
 	if v.Annotations == nil {
 		v.Annotations = map[string]string{}

@@ -253,6 +253,8 @@ func (r *specReader) resources() {
 func (r *specReader) life() {
 	f, life := r.f, &r.spec.Lifecycle
 	life.AutoRemove = f.Rm
+	r.one("sdnotify", f.SDNotify, oneOf("container", "conmon", "healthy", "ignore"))
+	life.SdNotify = f.SDNotify
 	life.Timeout = time.Duration(f.Timeout) * time.Second
 	r.spec.Health = f.HealthFlags.read(&r.flagValues, nil)
 	r.one("restart", f.Restart, func(v string) (err error) {

@@ -116,6 +116,7 @@ var badValues = map[string][]string{
 	"log-opt":      {"x", "nonsense=1", "max-size=x", "max-file=0", "path=/no/such/dir/log"},
 	"log-level":    {"x"},
 	"timeout":      {"x", "-1"},
+	"sdnotify":     {"sometimes"},
 
 	"health-cmd": {"[]", " "}, "health-interval": {"x", "-1s", "1ms"}, "health-timeout": {"x", "10ms"}, "health-retries": {"x", "0"},
 	"health-start-period": {"x", "-1s"}, "health-startup-cmd": {"[]"}, "health-startup-interval": {"x"}, "health-startup-timeout": {"x"},
