@@ -213,6 +213,11 @@ func (e *Engine) Using() (map[string][]string, error) {
 		if c.Spec.Image.ID != "" {
 			out[c.Spec.Image.ID] = append(out[c.Spec.Image.ID], c.Spec.ID)
 		}
+		for _, m := range c.Spec.Rootfs.Mounts {
+			if m.ImageID != "" && m.ImageID != c.Spec.Image.ID {
+				out[m.ImageID] = append(out[m.ImageID], c.Spec.ID)
+			}
+		}
 	}
 	return out, err
 }

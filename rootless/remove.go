@@ -69,6 +69,7 @@ func (e *Engine) discard(c *container.Container) error {
 	}
 	e.killStray(c)
 	unmountBelow(c.RunDir)
+	e.releaseVolumes(c)
 	e.dropMount(c.Spec.ID)
 	trash := filepath.Join(e.Paths.Trash(), c.Spec.ID)
 	if err := os.Rename(c.Dir, trash); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -154,7 +154,7 @@ func (e *Engine) removeVolumes(c *container.Container) error {
 }
 
 // RemoveVolume removes a volume that no container and nobody else uses; all are
-// the containers. With force, the mount of "volume mount" is undone.
+// the containers. With force, what else has it mounted loses it.
 func (e *Engine) RemoveVolume(v *volume.Volume, all []*container.Container, force bool) error {
 	if users := VolumeUsers(all, v.Name); len(users) > 0 {
 		var names []string
@@ -163,9 +163,11 @@ func (e *Engine) RemoveVolume(v *volume.Volume, all []*container.Container, forc
 		}
 		return fmt.Errorf("cannot remove volume %q: container %s uses it: %w", v.Name, strings.Join(names, ", "), errdefs.ErrFailedPrecondition)
 	}
-	if force {
-		if err := v.Lease(e.Paths.Run, MountedByUser).Drop(); err != nil {
-			return fmt.Errorf("cannot remove volume %q: %w", v.Name, err)
+	if force { // no container has one: "volume mount", or a command that was killed
+		for _, user := range v.Users(e.Paths.Run) {
+			if err := v.Lease(e.Paths.Run, user).Drop(); err != nil {
+				return fmt.Errorf("cannot remove volume %q: %w", v.Name, err)
+			}
 		}
 	}
 	if v.Uses(e.Paths.Run) > 0 {

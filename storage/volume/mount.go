@@ -49,8 +49,11 @@ func (vol *Volume) Use(run, user string) (*mounted.Lease, error) {
 	return &l, nil
 }
 
-// Uses is how many hold a lease.
-func (vol *Volume) Uses(run string) int { return len(mounted.Users(vol.Lease(run, "").Dir)) }
+// Users are who hold a lease.
+func (vol *Volume) Users(run string) []string { return mounted.Users(vol.Lease(run, "").Dir) }
+
+// Uses is how many they are.
+func (vol *Volume) Uses(run string) int { return len(vol.Users(run)) }
 
 // mountWord is an option of mount(8) that o may hold.
 func mountWord(word string) (flag uintptr, known bool) {
