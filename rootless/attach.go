@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"slices"
 	"time"
@@ -50,6 +51,9 @@ func (s *Session) Wait(ctx context.Context) (int, error) {
 	exit, err := client.Pump(ctx, s.conn, client.Streams{
 		In: s.streams.In, Out: s.streams.Out, Err: s.streams.Err,
 		Terminal: s.streams.Terminal, DetachKeys: s.streams.DetachKeys,
+		Lost: func(bytes int64) {
+			slog.Warn("output was left out here: it was not read in time, and the container does not wait", "bytes", bytes)
+		},
 	})
 	if errors.Is(err, client.ErrMonitorGone) {
 		return s.orphan(ctx)

@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -17,7 +18,21 @@ type conn struct {
 	queued  int
 	last    bool // the last packet is queued: then it is closed
 	parked  bool // out of the loop until stdin has room again
+
+	// One that has joined later is waited for no longer than patience: then it loses
+	// output, until it has read all that is queued. The starter's is never lost: a
+	// pipeline with a slow end is slow.
+	joined bool
+	fullAt time.Time // since when its queue is full; zero: it is not
+	given  bool      // it was given up on
+	lost   int64     // bytes that it did not get since
 }
+
+// patience is how long a container may have to wait for somebody who has attached.
+const patience = time.Second
+
+// hopeless says that c is not waited for.
+func (c *conn) hopeless() bool { return c.given && len(c.queue) > 0 }
 
 // addClient takes over a connected socket.
 func (m *monitor) addClient(fd int, hello []byte) *conn {
@@ -107,8 +122,18 @@ func (c *conn) send(packet []byte) {
 			return
 		}
 	}
+	if c.hopeless() && (packet[0] == Stdout || packet[0] == Stderr) {
+		c.lost += int64(len(packet) - 1)
+		return
+	}
+	if packet[0] == Exited && c.lost > 0 { // it is the last packet
+		c.queue = append(c.queue, encode(Lost, LostMessage{Bytes: c.lost}))
+		c.lost = 0
+	}
 	c.queue = append(c.queue, append([]byte(nil), packet...))
-	c.queued += len(packet)
+	if c.queued += len(packet); c.queued >= maxQueue && c.joined && c.fullAt.IsZero() {
+		c.fullAt = time.Now()
+	}
 	c.listen()
 }
 
@@ -127,9 +152,17 @@ func (c *conn) flush() {
 		c.queue = c.queue[1:]
 		c.queued -= len(packet)
 	}
+	if c.queued < maxQueue {
+		c.fullAt = time.Time{}
+	}
 	if len(c.queue) == 0 {
 		c.queue = nil
-		if c.last {
+		c.given = false
+		if lost := c.lost; lost > 0 {
+			c.lost = 0
+			c.send(encode(Lost, LostMessage{Bytes: lost}))
+		}
+		if c.last && len(c.queue) == 0 {
 			c.drop()
 		}
 	}
@@ -185,4 +218,24 @@ func encode(kind byte, message any) []byte {
 		data = []byte("{}")
 	}
 	return append([]byte{kind}, data...)
+}
+
+// giveUpAt is when the first client is given up on that does not read; zero: none.
+func (m *monitor) giveUpAt() (at time.Time) {
+	for _, c := range m.clients {
+		if !c.fullAt.IsZero() {
+			at = sooner(at, c.fullAt.Add(patience))
+		}
+	}
+	return at
+}
+
+// giveUp goes on without the clients that have not read for too long.
+func (m *monitor) giveUp(now time.Time) {
+	for _, c := range m.clients {
+		if !c.fullAt.IsZero() && !now.Before(c.fullAt.Add(patience)) {
+			c.fullAt, c.given = time.Time{}, true
+		}
+	}
+	m.throttle()
 }

@@ -73,7 +73,7 @@ func (l *listener) accept() bool {
 		return err == unix.EINTR || err == unix.ECONNABORTED
 	}
 	if !l.control {
-		l.m.addClient(fd, encode(Hello, HelloMessage{TTY: l.m.tty()}))
+		l.m.addClient(fd, encode(Hello, HelloMessage{TTY: l.m.tty()})).joined = true
 		return true
 	}
 	r := &request{m: l.m, fd: fd}

@@ -334,7 +334,7 @@ func (m *monitor) serve() int {
 // next is when something is to be done without an event.
 func (m *monitor) next() time.Time {
 	next := sooner(sooner(m.drainAt, m.restartAt), sooner(m.settleAt, m.lease.retryAt()))
-	return sooner(sooner(next, m.health.next()), sooner(m.killAt, m.timeoutAt))
+	return sooner(m.giveUpAt(), sooner(sooner(next, m.health.next()), sooner(m.killAt, m.timeoutAt)))
 }
 
 // look does what time has come for.
@@ -361,6 +361,9 @@ func (m *monitor) look(now time.Time) {
 	}
 	if due(m.lease.retryAt()) {
 		m.relink()
+	}
+	if due(m.giveUpAt()) {
+		m.giveUp(now)
 	}
 	if due(m.settleAt) {
 		m.settle(now)

@@ -513,3 +513,27 @@ func TestDetach(t *testing.T) {
 		t.Errorf("exit %+v", e)
 	}
 }
+
+// A client that has joined and does not read holds the container up for a moment only,
+// and is told what it has missed; the starter misses nothing.
+func TestClientThatDoesNotRead(t *testing.T) {
+	b := newBox(t, "read x; head -c 3000000 /dev/zero; exit 5")
+	b.cfg.Stdin = true
+	conn := b.start()
+	slow, err := client.Attach(t.Context(), b.cfg.RunDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slow.Close()
+	conn.Send(monitor.Stdin, []byte("\n"))
+	var out bytes.Buffer
+	if e := b.pump(conn, client.Streams{Out: &out}); e.Code != 5 || out.Len() != 3000000 {
+		t.Errorf("exit %+v, %d bytes", e, out.Len())
+	}
+	var late bytes.Buffer
+	var lost int64
+	e := b.pump(slow, client.Streams{Out: &late, Lost: func(n int64) { lost += n }})
+	if e.Code != 5 || lost == 0 || int64(late.Len())+lost != 3000000 {
+		t.Errorf("exit %+v, %d bytes read, %d lost", e, late.Len(), lost)
+	}
+}

@@ -46,6 +46,7 @@ const (
 	StdinEOF  = 'E'
 	Resize    = 'W' // JSON{rows, cols}
 	Hello     = 'H'
+	Lost      = 'L' // JSON{bytes}: output that was not waited for
 	WaitOnly  = 'w'
 	Exited    = 'X'
 )
@@ -87,6 +88,9 @@ type FailedMessage struct {
 
 // ResizeMessage is the payload of Resize.
 type ResizeMessage struct{ Rows, Cols uint16 }
+
+// LostMessage is the payload of Lost.
+type LostMessage struct{ Bytes int64 }
 
 // HelloMessage is the payload of Hello.
 type HelloMessage struct{ TTY bool }

@@ -174,6 +174,7 @@ func (m *monitor) save() (string, []int) {
 	for _, c := range m.clients {
 		w.descriptor(c.fd)
 		w.flag(c.streams)
+		w.flag(c.joined)
 	}
 	return string(w.out), w.fds
 }
@@ -221,7 +222,7 @@ func (m *monitor) restore(state string) error {
 	m.restoreExecutions(&r)
 	clients := make([]*conn, r.number())
 	for i := range clients {
-		clients[i] = &conn{m: m, fd: r.descriptor(), streams: r.flag()}
+		clients[i] = &conn{m: m, fd: r.descriptor(), streams: r.flag(), joined: r.flag()}
 	}
 	if r.err != nil {
 		return r.err

@@ -94,7 +94,7 @@ func (m *monitor) closeOutput(o *output) {
 func (m *monitor) throttle() {
 	events := uint32(unix.EPOLLIN)
 	for _, c := range m.clients {
-		if c.queued >= maxQueue && !m.ended {
+		if c.queued >= maxQueue && !m.ended && !c.given {
 			events = 0
 		}
 	}

@@ -24,6 +24,8 @@ type Streams struct {
 	// are passed on and DetachKeys looked for.
 	Terminal   bool
 	DetachKeys []byte // nil: none
+	// Lost, if set, is told how much output was left out because nobody read it.
+	Lost func(bytes int64)
 }
 
 // Pump copies both ways until the container has ended and has been cleaned up.
@@ -65,6 +67,11 @@ func Pump(ctx context.Context, c *Conn, s Streams) (monitor.Exit, error) {
 			write(s.Out, data)
 		case monitor.Stderr:
 			write(s.Err, data)
+		case monitor.Lost:
+			var lost monitor.LostMessage
+			if record.Decode(data, &lost) == nil && s.Lost != nil {
+				s.Lost(lost.Bytes)
+			}
 		case monitor.Exited:
 			e, err := exit(data)
 			return e, errors.Join(err, failed)
