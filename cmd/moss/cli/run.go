@@ -120,6 +120,9 @@ func (cmd *RunCmd) Run(ctx context.Context, c *call) error {
 	var ctr *container.Container
 	err := c.stay(ctx, streams, raw, func() *container.Container { return ctr }, func() (session *rootless.Session, err error) {
 		ctr, session, err = c.runContainer(ctx, cmd, streams)
+		if err == nil && !cmd.which.out && !cmd.which.err {
+			fmt.Fprintln(c.Out, ctr.Spec.ID) // nothing else will be printed
+		}
 		return session, err
 	})
 	if cmd.RMI && ctr != nil {
