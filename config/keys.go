@@ -79,7 +79,7 @@ var Keys = [...]Key{
 	{Name: "containers.oom_score_adj", Kind: Int},
 	{Name: "containers.pidns", Default: "private"},
 	{Name: "containers.pids_limit", Kind: Int, Default: "2048"},
-	{Name: "containers.prepare_volume_on_create", Kind: Bool, Default: "false"},
+	{Name: "containers.prepare_volume_on_create", Kind: Bool, Useless: "a new volume is filled when its container starts"},
 	{Name: "containers.privileged", Kind: Bool, Default: "false"},
 	{Name: "containers.read_only", Kind: Bool, Default: "false"},
 	{Name: "containers.rootless_networking", Useless: "it is of podman 3; netns took its place"},
@@ -110,8 +110,8 @@ var Keys = [...]Key{
 	{Name: "engine.enable_port_reservation", Kind: Bool, Useless: "moss-net holds every published port"},
 	{Name: "engine.env", Kind: List},
 	{Name: "engine.events_container_create_inspect_data", Kind: Bool, Useless: "moss inspect shows it"},
-	{Name: "engine.events_logfile_max_size", Default: "1m"},
-	{Name: "engine.events_logfile_path"},
+	{Name: "engine.events_logfile_max_size", Useless: "the log of events makes way for a new one at 8 MiB"},
+	{Name: "engine.events_logfile_path", Useless: "the log of events is in the directory of --root"},
 	{Name: "engine.events_logger", Default: "file"},
 	{Name: "engine.exit_command_delay", Kind: Int, Useless: "a monitor removes the session of an exec itself"},
 	{Name: "engine.force_port_listen", Kind: Bool, Useless: "moss-net listens on every published port"},
@@ -174,7 +174,7 @@ var Keys = [...]Key{
 	{Name: "network.rootless_port_forwarder", Useless: noNetavark},
 
 	{Name: "secrets.driver", Default: "file"},
-	{Name: "secrets.opts.*"},
+	{Name: "secrets.opts.*", Useless: "options of a driver are given to secret create --driver-opts"},
 
 	{Name: "configmaps.*", Useless: noPods},
 	{Name: "machine.*", Useless: noMachine},

@@ -79,13 +79,13 @@ func orDefault(n *int, other int) int {
 }
 
 // healthPlan is what the monitor has to know; nil where there is no check.
-func healthPlan(h *container.Health) *monitor.Health {
+func (e *Engine) healthPlan(h *container.Health) *monitor.Health {
 	if h.Disabled() {
 		return nil
 	}
 	plan := &monitor.Health{
 		Interval: max(0, h.Interval), Timeout: h.Timeout, StartPeriod: h.StartPeriod, Retries: h.Retries,
-		OnFailure: h.OnFailure, Destination: h.LogDestination,
+		OnFailure: h.OnFailure, Destination: h.LogDestination, Silent: !e.Config.Bool("engine.healthcheck_events", true),
 		MaxLogCount: orDefault(h.MaxLogCount, healthMaxLogCount), MaxLogSize: orDefault(h.MaxLogSize, healthMaxLogSize),
 	}
 	if s := h.Startup; s != nil {

@@ -36,7 +36,7 @@ func (l *launch) config() {
 		Names:      []string{p.Name(c.Spec.Name)},
 		Events:     l.e.Events(), Image: imageName(&c.Spec), Pod: c.Spec.Pod, Labels: c.Spec.Labels,
 		StopTimeout: stopTimeout(&c.Spec, nil),
-		Health:      healthPlan(c.Spec.Health), Timeout: c.Spec.Lifecycle.Timeout,
+		Health:      l.e.healthPlan(c.Spec.Health), Timeout: c.Spec.Lifecycle.Timeout,
 	}
 	if sig, err := stopSignal(&c.Spec); err == nil {
 		l.cfg.StopSignal = int(sig)

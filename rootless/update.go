@@ -149,7 +149,7 @@ func (e *Engine) tell(ctx context.Context, c *container.Container, published []s
 	}
 	cfg.Name, cfg.Names = c.Spec.Name, []string{e.Paths.Name(c.Spec.Name)}
 	cfg.Restart, cfg.RestartMax = c.Spec.Lifecycle.Restart, c.Spec.Lifecycle.RestartMax
-	cfg.Health = healthPlan(c.Spec.Health)
+	cfg.Health = e.healthPlan(c.Spec.Health)
 	if cfg.Published = published; cfg.Network != nil {
 		cfg.Network.Request.Ports = c.Spec.Network.Ports
 	}

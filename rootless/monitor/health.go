@@ -25,6 +25,9 @@ type Health struct {
 	StartupInterval, StartupTimeout  time.Duration `json:",omitempty"`
 	StartupRetries, StartupSuccesses int           `json:",omitempty"`
 
+	// Silent leaves changes out of the events.
+	Silent bool `json:",omitempty"`
+
 	OnFailure               string `json:",omitempty"`
 	Destination             string `json:",omitempty"`
 	MaxLogCount, MaxLogSize int
@@ -271,7 +274,7 @@ func (h *health) result(code int, output string, begun time.Time, startup bool) 
 	h.keep(container.HealthResult{
 		Start: begun.Format(time.RFC3339Nano), End: time.Now().Format(time.RFC3339Nano), ExitCode: code, Output: output,
 	})
-	if h.status != before || h.Destination == "events_logger" {
+	if !h.Silent && (h.status != before || h.Destination == "events_logger") {
 		h.m.note(func(e *event.Event) {
 			e.Health = h.status
 			if h.Destination == "events_logger" {

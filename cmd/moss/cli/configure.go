@@ -15,7 +15,8 @@ import (
 	"moss/rootless"
 )
 
-// flagKeys are the keys that are the defaults of flags.
+// flagKeys are the keys that are the defaults of flags; a command of two words has a
+// dash between them.
 var flagKeys = [...]struct{ key, commands, flag string }{
 	{"containers.base_hosts_file", "run create", "hosts-file"},
 	{"containers.cgroup_conf", "run create", "cgroup-conf"},
@@ -44,6 +45,8 @@ var flagKeys = [...]struct{ key, commands, flag string }{
 	{"containers.userns", "run create", "userns"},
 	{"containers.utsns", "run create", "uts"},
 	{"engine.cdi_spec_dirs", "run create", "cdi-spec-dir"},
+	{"engine.cdi_spec_dirs", "run create", "cdi-spec-dir"},
+	{"engine.chown_copied_files", "cp", "archive"},
 	{"engine.detach_keys", "run start attach exec", "detach-keys"},
 	{"engine.hooks_dir", "run create", "hooks-dir"},
 	{"engine.image_volume_mode", "run create", "image-volume"},
@@ -53,6 +56,7 @@ var flagKeys = [...]struct{ key, commands, flag string }{
 	{"engine.retry_delay", "run create pull", "retry-delay"},
 	{"engine.runtime", "run create", "runtime"},
 	{"engine.stop_timeout", "run create", "stop-timeout"},
+	{"secrets.driver", "secret-create", "driver"},
 }
 
 // yields names the flags that a key gives way to: what the user says on the
@@ -87,7 +91,7 @@ func (c *call) configure(ctx context.Context, g *Globals, name string, cmd comma
 	for i := range flagKeys {
 		k := &flagKeys[i]
 		s := conf.Find(k.key)
-		if s == nil || !slices.Contains(strings.Fields(k.commands), name) || g.isGiven(k.flag) || g.outweighs(k.key) {
+		if s == nil || !slices.Contains(strings.Fields(k.commands), strings.ReplaceAll(name, " ", "-")) || g.isGiven(k.flag) || g.outweighs(k.key) {
 			continue
 		}
 		if err := g.setFlag(cmd, k.flag, s); err != nil {

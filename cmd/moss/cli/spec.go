@@ -84,7 +84,11 @@ func (r *specReader) identity(args []string) {
 		s.Lifecycle.PIDFile, err = r.writable(path)
 		return err
 	})
-	r.one("runtime", f.Runtime, r.runtime)
+	if key := "engine.platform_to_oci_runtime." + f.platform(); f.conf.Find(key) != nil && !slices.Contains(f.given, "runtime") {
+		r.setting(key, r.runtime)
+	} else {
+		r.one("runtime", f.Runtime, r.runtime)
+	}
 }
 
 // writable makes path absolute and looks for its directory.
