@@ -200,6 +200,9 @@ func (e *Engine) complete(spec *container.Spec, img *image.Image, opts CreateOpt
 	if spec.Network.Hostname == "" && (spec.Namespaces.UTS == "" || spec.Namespaces.UTS == "private") {
 		spec.Network.Hostname = e.hostname(spec)
 	}
+	if err := imageSeccomp(spec, config.Labels); err != nil {
+		return err
+	}
 	chooseSystemd(spec)
 	p.Env = environment(spec, opts.Env, config.Env)
 	spec.Labels = merge(config.Labels, spec.Labels)

@@ -2,7 +2,9 @@ package rootless
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -101,6 +103,26 @@ func (l *launch) cgroup(ctx context.Context, undo *rollback) error {
 	return nil
 }
 
+// seccompLabel is where an image carries a profile.
+const seccompLabel = "io.containers.seccomp.profile"
+
+// imageSeccomp is --seccomp-policy image: the profile is the image's own, and must
+// be there.
+func imageSeccomp(spec *container.Spec, labels map[string]string) error {
+	if spec.Security.SeccompPolicy != "image" {
+		return nil
+	}
+	profile := labels[seccompLabel]
+	if profile == "" {
+		return fmt.Errorf("cannot use --seccomp-policy image: image %q has no label %s", spec.Image.Name, seccompLabel)
+	}
+	if !json.Valid([]byte(profile)) {
+		return fmt.Errorf("cannot use --seccomp-policy image: label %s of image %q is not a profile", seccompLabel, spec.Image.Name)
+	}
+	spec.Security.SeccompProfile = profile
+	return nil
+}
+
 // seccomp finds the compiled filter, or compiles it.
 func (l *launch) seccomp(doc *runtime.Document) error {
 	spec := &l.c.Spec
@@ -108,10 +130,14 @@ func (l *launch) seccomp(doc *runtime.Document) error {
 		return nil
 	}
 	path := spec.Security.Seccomp
+	var body []byte
 	key := "default"
-	if path != "" {
-		body, err := os.ReadFile(path)
-		if err != nil {
+	switch profile := spec.Security.SeccompProfile; {
+	case profile != "":
+		path, body, key = seccompLabel, []byte(profile), profile
+	case path != "":
+		var err error
+		if body, err = os.ReadFile(path); err != nil {
 			return err
 		}
 		key = string(body)
@@ -121,7 +147,7 @@ func (l *launch) seccomp(doc *runtime.Document) error {
 	}
 	build := func() (*specs.LinuxSeccomp, error) {
 		if path != "" {
-			return profile.Load(path, doc.Spec)
+			return profile.Parse(path, body, doc.Spec)
 		}
 		return profile.Default(doc.Spec)
 	}

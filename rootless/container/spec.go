@@ -230,11 +230,15 @@ type Security struct {
 	CapDrop         []string `json:",omitempty"`
 	NoNewPrivileges bool     `json:",omitempty"`
 	// Seccomp is "" (the default profile), "unconfined", or a profile's path.
-	Seccomp  string   `json:",omitempty"`
-	AppArmor string   `json:",omitempty"` // "", "unconfined" or a profile's name
-	Label    []string `json:",omitempty"` // SELinux: "disable", "type:…", "level:…"
-	Mask     []string `json:",omitempty"` // more paths to mask
-	Unmask   []string `json:",omitempty"` // paths not to mask; "ALL"
+	Seccomp string `json:",omitempty"`
+	// SeccompPolicy is "" or "default", or "image": SeccompProfile is then the
+	// profile of a label of the image's.
+	SeccompPolicy  string   `json:",omitempty"`
+	SeccompProfile string   `json:",omitempty"`
+	AppArmor       string   `json:",omitempty"` // "", "unconfined" or a profile's name
+	Label          []string `json:",omitempty"` // SELinux: "disable", "type:…", "level:…"
+	Mask           []string `json:",omitempty"` // more paths to mask
+	Unmask         []string `json:",omitempty"` // paths not to mask; "ALL"
 	// ProcOpts are options of the proc mount.
 	ProcOpts []string          `json:",omitempty"`
 	Sysctls  map[string]string `json:",omitempty"`

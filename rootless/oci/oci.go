@@ -75,6 +75,7 @@ func Build(c *container.Spec, in Input) (*specs.Spec, error) {
 	}
 	s.Process.User.Umask = c.Process.Umask
 	s.Linux.Personality = Personality(c)
+	s.Process.SelinuxLabel, s.Linux.MountLabel = selinux(c)
 	if !c.Security.Privileged {
 		s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = paths(c)
 	}

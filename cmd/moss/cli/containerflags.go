@@ -78,11 +78,12 @@ type ContainerFlags struct {
 	UTS        string   `words:"private host" name:"uts" help:"UTS namespace: private, host, container:ID or ns:PATH." placeholder:"MODE" group:"Namespaces"`
 	Cgroupns   string   `words:"private host" help:"Cgroup namespace: private, host, container:ID or ns:PATH." placeholder:"MODE" group:"Namespaces"`
 
-	Privileged  bool     `help:"Take away every restriction that the user namespace allows to." group:"Security"`
-	CapAdd      []string `words:"ALL CHOWN DAC_OVERRIDE FOWNER FSETID KILL NET_ADMIN NET_BIND_SERVICE NET_RAW SETFCAP SETGID SETPCAP SETUID SYS_ADMIN SYS_CHROOT SYS_NICE SYS_PTRACE SYS_RESOURCE SYS_TIME" sep:"," help:"Add a capability, or ALL." placeholder:"CAPABILITY" group:"Security"`
-	CapDrop     []string `words:"ALL CHOWN DAC_OVERRIDE FOWNER FSETID KILL NET_ADMIN NET_BIND_SERVICE NET_RAW SETFCAP SETGID SETPCAP SETUID SYS_ADMIN SYS_CHROOT SYS_NICE SYS_PTRACE SYS_RESOURCE SYS_TIME" sep:"," help:"Drop a capability, or ALL." placeholder:"CAPABILITY" group:"Security"`
-	SecurityOpt []string `words:"no-new-privileges seccomp= seccomp=unconfined apparmor= label=disable mask= unmask= unmask=ALL proc-opts= systempaths=unconfined" sep:"none" help:"seccomp=, apparmor=, label=, no-new-privileges, mask=, unmask=, proc-opts=, systempaths=unconfined." placeholder:"OPTION" group:"Security"`
-	Sysctl      []string `sep:"none" help:"Kernel parameter of the container's namespaces." placeholder:"KEY=VALUE" group:"Security"`
+	Privileged    bool     `help:"Take away every restriction that the user namespace allows to." group:"Security"`
+	CapAdd        []string `words:"ALL CHOWN DAC_OVERRIDE FOWNER FSETID KILL NET_ADMIN NET_BIND_SERVICE NET_RAW SETFCAP SETGID SETPCAP SETUID SYS_ADMIN SYS_CHROOT SYS_NICE SYS_PTRACE SYS_RESOURCE SYS_TIME" sep:"," help:"Add a capability, or ALL." placeholder:"CAPABILITY" group:"Security"`
+	CapDrop       []string `words:"ALL CHOWN DAC_OVERRIDE FOWNER FSETID KILL NET_ADMIN NET_BIND_SERVICE NET_RAW SETFCAP SETGID SETPCAP SETUID SYS_ADMIN SYS_CHROOT SYS_NICE SYS_PTRACE SYS_RESOURCE SYS_TIME" sep:"," help:"Drop a capability, or ALL." placeholder:"CAPABILITY" group:"Security"`
+	SecurityOpt   []string `words:"no-new-privileges seccomp= seccomp=unconfined apparmor= label=disable mask= unmask= unmask=ALL proc-opts= systempaths=unconfined" sep:"none" help:"seccomp=, apparmor=, label=, no-new-privileges, mask=, unmask=, proc-opts=, systempaths=unconfined." placeholder:"OPTION" group:"Security"`
+	SeccompPolicy string   `words:"default image" help:"Where the seccomp profile comes from: default, or image for a label of the image." placeholder:"POLICY" group:"Security"`
+	Sysctl        []string `sep:"none" help:"Kernel parameter of the container's namespaces." placeholder:"KEY=VALUE" group:"Security"`
 
 	AccountFlags
 	InitFlags

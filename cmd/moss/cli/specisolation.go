@@ -204,6 +204,10 @@ func (r *specReader) security() {
 	}
 	r.each("security-opt", f.SecurityOpt, func(v string) error { return syntax.SecurityOption(v, sec, r.dir) })
 	r.each("sysctl", f.Sysctl, r.sysctl)
+	r.one("seccomp-policy", f.SeccompPolicy, oneOf("default", "image"))
+	r.check(f.SeccompPolicy == "image" && sec.Seccomp != "", "--seccomp-policy image cannot be combined with --security-opt seccomp=")
+	r.check(f.SeccompPolicy == "image" && f.Rootfs, "--seccomp-policy image cannot be combined with --rootfs: there is no image")
+	sec.SeccompPolicy = f.SeccompPolicy
 }
 
 func (r *specReader) sysctl(v string) error {

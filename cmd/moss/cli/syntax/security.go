@@ -84,11 +84,10 @@ func label(value string, sec *container.Security) error {
 	kind, rest, ok := strings.Cut(value, ":")
 	switch {
 	case value == "disable":
-	case slices.Contains([]string{"user", "role", "type", "level"}, kind) && ok && rest != "":
-	case value == "nested" || kind == "filetype":
-		return fmt.Errorf("label %q is not supported", kind)
+	case value == "nested": // for containers in the container, with SELinux
+	case slices.Contains([]string{"user", "role", "type", "level", "filetype"}, kind) && ok && rest != "":
 	default:
-		return fmt.Errorf("unknown label %q: want disable, or one that begins with user:, role:, type: or level: and goes on", value)
+		return fmt.Errorf("unknown label %q: want disable, nested, or one that begins with user:, role:, type:, level: or filetype: and goes on", value)
 	}
 	sec.Label = append(sec.Label, value)
 	return nil
@@ -153,8 +152,10 @@ func Sysctl(s string) (key, value, namespace string, err error) {
 		"kernel.shmmni", "kernel.shm_rmid_forced",
 	}, key):
 		return key, value, "ipc", nil
-	case key == "kernel.domainname", key == "kernel.hostname":
+	case key == "kernel.domainname":
 		return key, value, "uts", nil
+	case key == "kernel.hostname":
+		return "", "", "", fmt.Errorf("the host name is given by --hostname")
 	}
 	return "", "", "", fmt.Errorf("sysctl %q belongs to the whole machine, not to a namespace", key)
 }

@@ -31,9 +31,14 @@ func Load(path string, spec *specs.Spec) (*specs.LinuxSeccomp, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read seccomp profile: %w", err)
 	}
+	return Parse(path, data, spec)
+}
+
+// Parse is Load of a profile that has been read.
+func Parse(name string, data []byte, spec *specs.Spec) (*specs.LinuxSeccomp, error) {
 	p, err := moby.LoadProfile(string(data), withCapabilities(spec))
 	if err != nil {
-		return nil, fmt.Errorf("cannot read seccomp profile %q: %w", path, err)
+		return nil, fmt.Errorf("cannot read seccomp profile %q: %w", name, err)
 	}
 	return p, nil
 }
