@@ -22,7 +22,6 @@ var refusals = [...]refusal{
 	{"run create update", "--memory-swappiness", "swappiness is set per cgroup in cgroup v1 only; moss uses cgroup v2, which has none"},
 	{"run create", "--kernel-memory", "it is of cgroup v1; in cgroup v2 --memory counts the kernel's memory too"},
 	{"run create", "--oom-kill-disable", "it is of cgroup v1; with cgroup v2 give more --memory, or protect the program with --oom-score-adj"},
-	{"run create", "--seccomp-policy", "a profile that an image brings would be taken on the image's word; --security-opt seccomp=FILE takes one that you have seen"},
 	{"run create", "--disable-content-trust", "moss does not know Docker's content trust; containers-policy.json(5) says which signatures an image needs"},
 	{"run create container-clone", "--pod", "moss has no pods; --network, --ipc and --pid container:NAME share another container's namespaces"},
 	{"run create", "--pod-id-file", "moss has no pods; --network, --ipc and --pid container:NAME share another container's namespaces"},
