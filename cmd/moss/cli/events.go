@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -95,7 +96,7 @@ func (cmd *EventsCmd) Run(ctx context.Context, c *call) error {
 		}
 		return print(e)
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, context.Canceled) { // interrupted: that is how it ends
 		return err
 	}
 	return out.Flush()
