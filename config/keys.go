@@ -202,6 +202,7 @@ var Keys = [...]Key{
 	{Name: "moss.no_new_privileges", Kind: Bool, Default: "false"},
 	{Name: "moss.podman_images", Kind: Bool, Default: "true"},
 	{Name: "moss.root"},
+	{Name: "moss.shell_image", Default: "localhost/moss/box"},
 }
 
 // Lookup returns what is known of a key, nil if nothing is.

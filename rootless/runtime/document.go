@@ -128,4 +128,6 @@ type ExecDocument struct {
 	Bound bool `json:",omitempty"`
 	// Personality of the container.
 	Personality *specs.LinuxPersonality `json:",omitempty"`
+	// Aside, if set, is what the program sees and the container does not.
+	Aside *Aside `json:",omitempty"`
 }

@@ -70,6 +70,9 @@ func (s *stage) exec(doc *ExecDocument) error {
 	if err := joinMounts(); err != nil {
 		return err
 	}
+	if err := s.aside(doc.Aside); err != nil {
+		return err
+	}
 	if doc.Console {
 		root, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {

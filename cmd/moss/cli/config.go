@@ -118,7 +118,7 @@ func sources(from []config.Origin) string {
 }
 
 // environmentKeys are the keys that a variable sets too, and in the first place.
-var environmentKeys = [...]struct{ key, variable string }{{"moss.log_level", "MOSS_LOG"}, {"moss.root", "MOSS_ROOT"}}
+var environmentKeys = [...]struct{ key, variable string }{{"moss.log_level", "MOSS_LOG"}, {"moss.root", "MOSS_ROOT"}, {"moss.shell_image", "MOSS_SHELL_IMAGE"}}
 
 func order(key string) int {
 	group, _, _ := strings.Cut(key, ".")
