@@ -93,6 +93,15 @@ var commands = [...]entry{
 		Help: "Make everything of containers but start their programs", New: func() command { return new(InitCmd) },
 		Text:    "Namespaces, mounts and network are there, and can be looked at; 'moss start' executes the program. Until then the status is initialized.",
 		Example: "moss create --name web docker.io/library/nginx\nmoss init web\nmoss start web"},
+	{Name: "container clone", Usage: "CONTAINER [NAME [IMAGE]]", Group: groupContainers,
+		Help: "Create a container like another one", New: func() command { return new(CloneCmd) },
+		Text:    "The clone has the flags and the named volumes of the original, and nothing of what it has written. It gets anonymous volumes and addresses of its own.",
+		Example: "moss container clone --memory 1g web\nmoss container clone --destroy --force --run web web2 docker.io/library/nginx:alpine"},
+	{Name: "container prune", Group: groupContainers,
+		Help: "Remove all containers that do not run", New: func() command { return new(ContainerPruneCmd) }, Example: "moss container prune --force --filter until=24h"},
+	{Name: "container runlabel", Usage: "LABEL IMAGE [ARG...]", Group: groupContainers,
+		Help: "Run the command in a label of an image", New: func() command { return new(RunlabelCmd) }, Text: textRunlabel,
+		Example: "moss container runlabel --display run localhost/app"},
 	{Name: "commit", Aliases: []string{"container commit"}, Usage: "CONTAINER [IMAGE]", Group: groupContainers,
 		Help: "Make an image of a container", New: func() command { return new(CommitCmd) }, Text: textCommit,
 		Example: "moss commit --change 'CMD [\"nginx\"]' web localhost/web:new"},
@@ -242,6 +251,10 @@ is left out. It says what the container was created with: environment, command, 
 ports, volumes, stop signal and health check. Instructions of --change are CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK,
 LABEL, ONBUILD, SHELL, STOPSIGNAL, USER, VOLUME and WORKDIR.`
 
+	textRunlabel = `The command must be one of podman, docker or moss, and is run by moss. In it $IMAGE, $NAME, $PWD and $OPT1 to $OPT3
+are replaced, and so are the words IMAGE and NAME; nothing else of the environment is, and no shell is asked. Look
+at what an image wants with --display first.`
+
 	textDiff = `Each line is A for what is new, C for what is changed and D for what is deleted, and a path. A directory counts as
 changed when something in it is. What moss itself mounts things on, such as /etc/hosts, is left out. An image is
 compared with the layers below its uppermost one; with a second argument the first is compared with that.`
@@ -302,7 +315,7 @@ func lookup(args []string) (e *entry, name string, rest []string, err error) {
 	for n := len(words); n > 0; n-- {
 		name := strings.Join(words[:n], " ")
 		if reason, ok := refused(name, ""); ok {
-			return nil, "", nil, &refusalError{"moss " + name, reason}
+			return nil, "", nil, &refusalError{what: "moss " + name, reason: reason, hint: lacking(name)}
 		}
 	}
 	if isGroup(words[0]) {

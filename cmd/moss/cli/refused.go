@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"os/exec"
 	"slices"
 	"strings"
 )
@@ -29,7 +30,32 @@ var refusals = [...]refusal{
 	{"run create", "--decryption-key", "moss does not decrypt images"},
 	{"run create", "--device-cgroup-rule", "only root can load the programs by which cgroup v2 filters devices; --device gives a device that its own permissions allow"},
 	{"create", "--attach", "nothing runs yet that could be attached to; 'moss start --attach' attaches"},
+	{"container-clone", "--cpu-rt-period", "real-time limits are of cgroup v1; moss uses cgroup v2, which has none"},
+	{"container-clone", "--cpu-rt-runtime", "real-time limits are of cgroup v1; moss uses cgroup v2, which has none"},
+	{"container-clone", "--memory-swappiness", "swappiness is set per cgroup in cgroup v1 only; moss uses cgroup v2, which has none"},
+	{"container-checkpoint container-restore", "", noCheckpoint},
 	{"container-cleanup", "", "the monitor of each container cleans up when it exits; 'moss rm' does it where a crash left something"},
+}
+
+// noCheckpoint is why the processes of a container cannot be saved; see criu(8),
+// "--unprivileged".
+const noCheckpoint = "CRIU saves mount, network and PID namespaces only as root on the host; what it can do with CAP_CHECKPOINT_RESTORE alone leaves out namespaces, which every container has"
+
+// lacking says what this machine lacks in addition for a command that is refused.
+func lacking(name string) string {
+	if name != "container checkpoint" && name != "container restore" {
+		return ""
+	}
+	criu, err := exec.LookPath("criu")
+	if err != nil {
+		return "criu is not installed here either"
+	}
+	out, err := exec.Command(criu, "check", "--unprivileged").CombinedOutput()
+	if err == nil {
+		return ""
+	}
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	return "'criu check --unprivileged' says: " + lines[len(lines)-1]
 }
 
 // refused is what the list says about a flag of a command, or with flag "" about
@@ -46,12 +72,12 @@ func refused(command, flag string) (reason string, ok bool) {
 }
 
 // refusalError names what podman has and moss does not, with the reason.
-type refusalError struct{ what, reason string }
+type refusalError struct{ what, reason, hint string }
 
 func (e *refusalError) Error() string { return fmt.Sprintf("cannot use %s: %s", e.what, e.reason) }
 
-// Hint is none: the reason has said it.
-func (e *refusalError) Hint() string { return "" }
+// Hint is mostly none: the reason has said it.
+func (e *refusalError) Hint() string { return e.hint }
 
 // refusedFlag is the refusal that kong's complaint of an unknown flag comes to.
 func refusedFlag(command string, complaint error) error {
@@ -61,7 +87,7 @@ func refusedFlag(command string, complaint error) error {
 	}
 	flag, _, _ = strings.Cut(flag, ",")
 	if reason, ok := refused(command, flag); ok {
-		return &refusalError{flag, reason}
+		return &refusalError{what: flag, reason: reason}
 	}
 	return nil
 }
