@@ -72,8 +72,8 @@ type Config struct {
 	Runtime *Runtime `json:",omitempty"`
 
 	// Published are the ports that moss-net has published since it was connected, of a
-	// configuration that is read again.
-	Published []slirp.Port `json:",omitempty"`
+	// configuration that is read again; null: the same as before, empty: none.
+	Published []slirp.Port
 
 	TTY   bool `json:",omitempty"`
 	Stdin bool `json:",omitempty"`
