@@ -43,6 +43,10 @@ func TestLimits(t *testing.T) {
 			map[string]string{"memory.max": "1048576", "memory.swap.max": "max"}},
 		{"cpu", Resources{CPUs: 1.5, CPUShares: 1024, CPUSetCPUs: "0-2,3", PidsLimit: pointer(0)},
 			map[string]string{"cpu.max": "150000 100000", "cpu.weight": "100", "cpuset.cpus": "0-2,3"}},
+		{"quota", Resources{CPUQuota: 20000, CPUPeriod: 50000, PidsLimit: pointer(0)}, map[string]string{"cpu.max": "20000 50000"}},
+		{"quota of the usual period", Resources{CPUQuota: 20000, PidsLimit: pointer(0)}, map[string]string{"cpu.max": "20000 100000"}},
+		{"no quota", Resources{CPUQuota: -1, PidsLimit: pointer(0)}, map[string]string{"cpu.max": "max 100000"}},
+		{"reservation", Resources{MemoryReservation: 4096, PidsLimit: pointer(0)}, map[string]string{"memory.low": "4096"}},
 	} {
 		got, err := p.Limits(test.r)
 		if err != nil || !maps.Equal(got, test.want) {
@@ -85,6 +89,8 @@ func TestLimitsWrong(t *testing.T) {
 	for _, r := range []Resources{
 		{Memory: -1}, {MemorySwap: 5}, {Memory: 10, MemorySwap: 5}, {CPUs: -1}, {CPUs: 0.0001},
 		{CPUSetCPUs: "a"}, {CPUSetCPUs: "0-9"}, {CPUSetMems: "1,"}, {PidsLimit: pointer(-2)},
+		{Memory: 10, MemoryReservation: 20}, {Conf: map[string]string{"memory.nonsense": "1"}}, {IODevices: []IODevice{{Path: "/dev/null", ReadBps: 1}}},
+		{IODevices: []IODevice{{Path: "/no/such", ReadBps: 1}}},
 	} {
 		if got, err := p.Limits(r); err == nil {
 			t.Errorf("%+v: got %v, want an error", r, got)
