@@ -125,6 +125,7 @@ func sleep(args []string) int {
 var signalNames = map[syscall.Signal]string{
 	syscall.SIGHUP: "HUP", syscall.SIGINT: "INT", syscall.SIGQUIT: "QUIT", syscall.SIGUSR1: "USR1",
 	syscall.SIGUSR2: "USR2", syscall.SIGTERM: "TERM", syscall.SIGCONT: "CONT", syscall.SIGWINCH: "WINCH",
+	syscall.Signal(37): "RTMIN+3",
 }
 
 func trap(args []string) int {
