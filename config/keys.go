@@ -61,7 +61,7 @@ var Keys = [...]Key{
 	{Name: "containers.env", Kind: List},
 	{Name: "containers.env_host", Kind: Bool, Default: "false"},
 	{Name: "containers.host_containers_internal_ip"},
-	{Name: "containers.http_proxy", Kind: Bool, Default: "false"},
+	{Name: "containers.http_proxy", Kind: Bool, Default: "true"},
 	{Name: "containers.init", Kind: Bool, Default: "false"},
 	{Name: "containers.init_path"},
 	{Name: "containers.interface_name", Useless: "the interfaces of a container are eth0, eth1 and so on"},

@@ -29,7 +29,7 @@ type ContainerFlags struct {
 	EnvFile    []string `sep:"none" help:"File of environment variables, one a line." placeholder:"FILE" group:"Process"`
 	EnvHost    bool     `help:"Pass on every environment variable of moss." group:"Process"`
 	UnsetEnv   []string `name:"unsetenv" sep:"none" help:"Take away a variable that the image or moss would set." placeholder:"NAME" group:"Process"`
-	HTTPProxy  bool     `name:"http-proxy" help:"Pass on the proxy variables of moss's environment: http_proxy, https_proxy, ftp_proxy, no_proxy." group:"Process"`
+	HTTPProxy  *bool    `name:"http-proxy" help:"Pass on the proxy variables of moss's environment: http_proxy, https_proxy, ftp_proxy, no_proxy; on by default." group:"Process"`
 	Workdir    string   `short:"w" help:"Working directory in the container." placeholder:"DIR" group:"Process"`
 	User       string   `short:"u" help:"User, and group, of the program, by name or number." placeholder:"USER[:GROUP]" group:"Process"`
 	GroupAdd   []string `sep:"none" help:"Further group of the user; keep-groups keeps those of the caller." placeholder:"GROUP" group:"Process"`

@@ -225,7 +225,7 @@ func (r *specReader) environment() {
 	if f.EnvHost {
 		p.Env = append(p.Env, r.environ...)
 	}
-	if f.HTTPProxy {
+	if f.HTTPProxy == nil || *f.HTTPProxy {
 		for _, name := range proxyNames {
 			for _, n := range [...]string{name, strings.ToUpper(name)} {
 				kv, _ := syntax.Environment(n, r.environ)
