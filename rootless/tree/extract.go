@@ -105,7 +105,7 @@ func (x *extractor) entry(h *tar.Header, content io.Reader) error {
 	switch h.Typeflag {
 	case tar.TypeDir:
 		return x.subdirectory(h, fd, name, base)
-	case tar.TypeReg, tar.TypeRegA, tar.TypeGNUSparse, tar.TypeCont: //nolint:staticcheck // old archives have it
+	case tar.TypeReg, tar.TypeGNUSparse, tar.TypeCont:
 		return putFile(fd, base, st, x.xattrs(h), x.own(), func(out *os.File) error {
 			return x.content(out, content, h.Size)
 		})
