@@ -152,7 +152,22 @@ func (b *bench) verbRows() []row {
 			return side{before: detach(p), timed: b.command(p, "stop", "-t", "0", "v{}"), after: remove(p)}
 		}),
 		pair("rm", func(p string) side { return side{before: create(p), timed: b.command(p, "rm", "v{}")} }),
+		b.warmRow("start of a created one / run -d", func(n int) error { return create("moss")(n) }),
+		b.warmRow("start of an initialized one / run -d", func(n int) error {
+			if err := create("moss")(n); err != nil {
+				return err
+			}
+			return b.command("moss", "init", "v{}")(n)
+		}),
 	}
+}
+
+// warmRow compares the start of a container that is there with moss's own run.
+func (b *bench) warmRow(name string, before func(int) error) row {
+	return row{name: name, must: 0.5, stretch: 0.3,
+		moss: side{name: "moss", before: before, timed: b.command("moss", "start", "v{}"), after: b.command("moss", "rm", "-f", "-t", "0", "v{}")},
+		other: side{name: "moss run -d", timed: b.command("moss", "run", "-d", "--name", "w{}", image, "sleep", "100000"),
+			after: b.command("moss", "rm", "-f", "-t", "0", "w{}")}}
 }
 
 // listRows are ps with 1 and with 50 running.

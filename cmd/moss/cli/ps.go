@@ -115,7 +115,7 @@ func (cmd *PsCmd) Run(ctx context.Context, c *call) error {
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil // interrupted: that is how it ends
 		case <-tick.C:
 		}
 	}
