@@ -34,6 +34,7 @@ type (
 
 func (notFound) Error() string    { return "no such secret" }
 func (notFound) NotFound()        {}
+func (notFound) Hint() string     { return "'moss secret ls' lists the secrets" }
 func (exists) Error() string      { return "secret name in use" }
 func (exists) AlreadyExists()     {}
 func (invalid) Error() string     { return "invalid secret" }
