@@ -93,7 +93,7 @@ func TestSecurityOption(t *testing.T) {
 	}
 	for _, in := range []string{
 		"", "nonsense", "nonsense=1", "no-new-privileges=maybe", "seccomp", "seccomp=", "seccomp=/no/such", "seccomp=" + dir,
-		"label=nested", "label=colour:red", "mask=rel", "unmask=rel", "proc-opts=nonsense", "proc-opts=hidepid", "systempaths=all",
+		"label=colour:red", "mask=rel", "unmask=rel", "proc-opts=nonsense", "proc-opts=hidepid", "systempaths=all",
 	} {
 		if err := SecurityOption(in, &container.Security{}, dir); err == nil {
 			t.Errorf("SecurityOption(%q): no error", in)
