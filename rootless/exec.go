@@ -9,6 +9,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"moss/record"
 	"moss/rootless/container"
@@ -104,6 +105,12 @@ func (e *Engine) execDocument(c *container.Container, live *container.Live, o Ex
 			Capabilities: caps, NoNewPrivileges: spec.Security.NoNewPrivileges,
 			Rlimits: oci.Rlimits(spec.Process.Rlimits), ApparmorProfile: oci.AppArmor(&spec), OOMScoreAdj: spec.Process.OOMScoreAdj,
 		},
+	}
+	if o.TTY && o.Streams != nil && o.Streams.In != nil {
+		// The program must not see a terminal without a size first.
+		if size, err := unix.IoctlGetWinsize(int(o.Streams.In.Fd()), unix.TIOCGWINSZ); err == nil {
+			doc.Process.ConsoleSize = &specs.Box{Height: uint(size.Row), Width: uint(size.Col)}
+		}
 	}
 	doc.Process.User.Umask, doc.Personality = spec.Process.Umask, oci.Personality(&spec)
 	for _, g := range spec.Process.Groups {
