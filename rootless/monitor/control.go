@@ -167,12 +167,16 @@ func (m *monitor) reload() error {
 	}
 	m.policy = p
 	m.changeHealth(c.Health)
-	if l := m.lease; c.Published != nil && l != nil && l.st != nil {
-		st := *l.st
-		st.Ports = c.Published
-		l.st = &st
-		m.updateLive(func(live *container.Live) { live.Network = l.st })
+	if c.Published == nil || m.lease == nil {
+		return nil
 	}
+	// live.json knows the addresses also when this monitor has executed itself since.
+	m.updateLive(func(live *container.Live) {
+		if live.Network != nil {
+			live.Network.Ports = c.Published
+			m.lease.st = live.Network
+		}
+	})
 	return nil
 }
 
