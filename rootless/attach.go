@@ -108,7 +108,7 @@ func (e *Engine) Wait(ctx context.Context, c *container.Container, conditions []
 				return -1, err
 			}
 		}
-		if slices.ContainsFunc(conditions, func(condition string) bool { return meets(c, v, condition) }) {
+		if slices.ContainsFunc(conditions, func(condition string) bool { return meets(v, condition) }) {
 			return -1, nil
 		}
 		code, ended, err := e.waitAMoment(ctx, c, v, interval, onlyEnd)
@@ -122,13 +122,10 @@ func (e *Engine) Wait(ctx context.Context, c *container.Container, conditions []
 }
 
 // meets says whether a container meets a condition of Wait that is not its end.
-func meets(c *container.Container, v container.View, condition string) bool {
+func meets(v container.View, condition string) bool {
 	switch condition {
-	case "exited", "stopped":
+	case "exited", "stopped", container.Healthy, container.HealthUnhealthy: // Wait has looked
 		return false
-	case container.Healthy, container.HealthUnhealthy:
-		state, err := Health(c, v)
-		return err == nil && state != nil && v.Live != nil && state.Status == condition
 	case "configured":
 		return v.Status == container.StatusCreated
 	}

@@ -60,34 +60,8 @@ func (e *Engine) create(ctx context.Context, spec *container.Spec, opts CreateOp
 			return nil, err
 		}
 	}
-	spec.Security.NoNewPrivileges = spec.Security.NoNewPrivileges || e.Config.Bool("moss.no_new_privileges", false)
-	spec.Version, spec.ID, spec.Created = container.SpecVersion, "", time.Now()
-	if reserved != nil {
-		spec.ID = e.Ahead.NewID()
-	}
-	if spec.ID == "" {
-		spec.ID = newID()
-	}
-	if err := e.completeMounts(ctx, spec); err != nil {
+	if err := e.decide(ctx, spec, img, opts, reserved != nil); err != nil {
 		return nil, err
-	}
-	if err := e.complete(spec, img, opts); err != nil {
-		return nil, err
-	}
-	if err := fixSubIDs(spec); err != nil {
-		return nil, err
-	}
-	if err := e.fixRequires(spec); err != nil {
-		return nil, err
-	}
-	if err := e.check(ctx, spec); err != nil {
-		return nil, err
-	}
-	if err := e.fixAuto(spec); err != nil {
-		return nil, err
-	}
-	if err := e.fixJoins(spec); err != nil {
-		return nil, fmt.Errorf("cannot create container: %w", err)
 	}
 	if opts.Replace && spec.Name != "" {
 		if err := e.replace(ctx, spec.Name); err != nil {
@@ -119,6 +93,41 @@ func (e *Engine) create(ctx context.Context, spec *container.Spec, opts CreateOp
 	c = e.container(spec)
 	e.note(c, event.Create)
 	return c, nil
+}
+
+// decide gives spec an ID, that of the monitor that stands by if there may be one,
+// completes it by image and configuration, and checks it. Nothing is made yet.
+func (e *Engine) decide(ctx context.Context, spec *container.Spec, img *image.Image, opts CreateOptions, ahead bool) error {
+	spec.Security.NoNewPrivileges = spec.Security.NoNewPrivileges || e.Config.Bool("moss.no_new_privileges", false)
+	spec.Version, spec.ID, spec.Created = container.SpecVersion, "", time.Now()
+	if ahead {
+		spec.ID = e.Ahead.NewID()
+	}
+	if spec.ID == "" {
+		spec.ID = newID()
+	}
+	if err := e.completeMounts(ctx, spec); err != nil {
+		return err
+	}
+	if err := e.complete(spec, img, opts); err != nil {
+		return err
+	}
+	if err := fixSubIDs(spec); err != nil {
+		return err
+	}
+	if err := e.fixRequires(spec); err != nil {
+		return err
+	}
+	if err := e.check(ctx, spec); err != nil {
+		return err
+	}
+	if err := e.fixAuto(spec); err != nil {
+		return err
+	}
+	if err := e.fixJoins(spec); err != nil {
+		return fmt.Errorf("cannot create container: %w", err)
+	}
+	return nil
 }
 
 func (e *Engine) container(spec *container.Spec) *container.Container {

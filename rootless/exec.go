@@ -43,7 +43,7 @@ func (e *Engine) Exec(ctx context.Context, c *container.Container, o ExecOptions
 		return 0, wrap(fmt.Errorf("it is %s: %w", v.Status, errdefs.ErrFailedPrecondition))
 	}
 	if err := c.Whole(); err != nil {
-		return 0, fmt.Errorf("cannot exec in container %q: %w", c.Spec.Name, err)
+		return 0, wrap(err)
 	}
 	doc, err := e.execDocument(c, v.Live, o)
 	if err != nil {

@@ -26,7 +26,12 @@ type ExportCmd struct {
 }
 
 func (cmd *ExportCmd) prepare() error {
-	if cmd.Output == "" && isTerminal(os.Stdout) {
+	return archiveTo(cmd.Output)
+}
+
+// archiveTo refuses to write an archive to a terminal, where there is no output file.
+func archiveTo(output string) error {
+	if output == "" && isTerminal(os.Stdout) {
 		return usagef("refusing to write an archive to a terminal: give --output or redirect")
 	}
 	return nil

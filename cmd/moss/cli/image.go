@@ -222,8 +222,10 @@ func (cmd *SaveCmd) prepare() error {
 	isDir := strings.HasSuffix(cmd.Format, "-dir")
 	v.check(isDir && cmd.Output == "", "--format %s needs --output", cmd.Format)
 	v.check(isDir && len(cmd.Image) > 1, "--format %s holds a single image", cmd.Format)
-	v.check(cmd.Output == "" && isTerminal(os.Stdout), "refusing to write an archive to a terminal: give --output or redirect")
-	return v.err
+	if v.err != nil {
+		return v.err
+	}
+	return archiveTo(cmd.Output)
 }
 
 // Run lets moss-image write.

@@ -155,10 +155,7 @@ type VolumeExportCmd struct {
 }
 
 func (cmd *VolumeExportCmd) prepare() error {
-	if cmd.Output == "" && isTerminal(os.Stdout) {
-		return usagef("refusing to write an archive to a terminal: give --output or redirect")
-	}
-	return nil
+	return archiveTo(cmd.Output)
 }
 
 // Run writes the volume's files as a tar archive.
