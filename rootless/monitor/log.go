@@ -188,8 +188,7 @@ func (f *logFile) rotate() {
 	unix.Close(was)
 }
 
-// flush writes what is there. A line that fits only in part is taken back, so
-// that the file stays whole lines.
+// flush writes what is there.
 func (f *logFile) flush() {
 	out := f.out
 	f.out = f.out[:0]
@@ -199,28 +198,45 @@ func (f *logFile) flush() {
 	if len(out) == 0 {
 		return
 	}
-	lines := bytes.Count(out, []byte{'\n'})
+	var notice []byte
 	if f.lost.lines > 0 {
-		out = append(f.notice(), out...)
+		notice = f.notice()
+		out = append(notice, out...)
 	}
-	was := f.size
-	for len(out) > 0 {
-		n, err := retry(func() (int, error) { return unix.Write(f.fd, out) })
-		if err != nil || n <= 0 {
-			if f.size != was {
-				unix.Ftruncate(f.fd, was)
-				f.size = was
-			}
-			if err == nil { // never seen
-				err = unix.EIO
-			}
-			f.lost.add(lines, err)
+	was, written := f.size, 0
+	for written < len(out) {
+		n, err := retry(func() (int, error) { return unix.Write(f.fd, out[written:]) })
+		if err == nil && n <= 0 { // never seen
+			err = unix.EIO
+		}
+		if err != nil {
+			f.cut(was, out, written, len(notice), err)
 			return
 		}
+		written += n
 		f.size += int64(n)
-		out = out[n:]
 	}
 	f.lost = loss{}
+}
+
+// cut is for a disk on which only the first written bytes of out had room. A line
+// that fits in part is taken back, so that the file stays whole lines, and so is a
+// notice after which nothing fits: there is only one for all that is missing.
+func (f *logFile) cut(was int64, out []byte, written, notice int, why error) {
+	kept := bytes.LastIndexByte(out[:written], '\n') + 1
+	if kept <= notice {
+		kept = 0
+	} else {
+		f.lost = loss{}
+	}
+	if f.size != was+int64(kept) {
+		unix.Ftruncate(f.fd, was+int64(kept))
+		f.size = was + int64(kept)
+	}
+	if kept == 0 {
+		kept = notice
+	}
+	f.lost.add(bytes.Count(out[kept:], []byte{'\n'}), why)
 }
 
 func (f *logFile) notice() []byte {
