@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"time"
 
@@ -36,7 +37,7 @@ func (e *Engine) Stop(ctx context.Context, c *container.Container, timeout *time
 		}
 	}()
 	// From here on the monitor must not start it again. A dead monitor does not.
-	if err := e.control(ctx, c, monitor.ControlRequest{Op: "stop"}); err != nil && !errors.Is(err, client.ErrMonitorGone) {
+	if err := e.noRestart(ctx, c); err != nil {
 		return fmt.Errorf("cannot stop container %q: %w", c.Spec.Name, err)
 	}
 	// A restart under way may have given it another first process by now.
@@ -74,6 +75,29 @@ func (e *Engine) Stop(ctx context.Context, c *container.Container, timeout *time
 		err = fmt.Errorf("cannot stop container %q: it does not end, even after SIGKILL (a process may hang in the kernel)", c.Spec.Name)
 	}
 	return err
+}
+
+// answerTimeout is how long a monitor may take to answer: one that is well needs less
+// than a millisecond.
+const answerTimeout = 10 * time.Second
+
+// noRestart tells the monitor that the end of the program will be the end of the
+// container. A monitor that does not answer, because somebody has stopped it with a
+// signal or it hangs, is killed: afterCrash does its work then.
+func (e *Engine) noRestart(ctx context.Context, c *container.Container) error {
+	limited, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	err := e.control(limited, c, monitor.ControlRequest{Op: "stop"})
+	switch v := c.Look(); {
+	case err == nil || errors.Is(err, client.ErrMonitorGone):
+		return nil
+	case ctx.Err() != nil || limited.Err() == nil || v.Live == nil || !v.Monitor():
+		return err
+	default:
+		slog.Warn("the container's monitor does not answer, and is killed", "container", c.Spec.Name, "pid", v.Live.Monitor)
+		monitorProcess := container.Live{PID: v.Live.Monitor, PIDStart: v.Live.MonitorStart}
+		return sendSignal(&monitorProcess, unix.SIGKILL)
+	}
 }
 
 // Restart stops a container if it runs, and starts it. Who follows its log meanwhile
@@ -211,7 +235,7 @@ func (e *Engine) Kill(ctx context.Context, c *container.Container, sig int) erro
 		return fmt.Errorf("cannot kill container %q: it is %s: %w", c.Spec.Name, v.Status, errdefs.ErrFailedPrecondition)
 	}
 	if unix.Signal(sig) == unix.SIGKILL {
-		if err := e.control(ctx, c, monitor.ControlRequest{Op: "stop"}); err != nil && !errors.Is(err, client.ErrMonitorGone) {
+		if err := e.noRestart(ctx, c); err != nil {
 			return fmt.Errorf("cannot kill container %q: %w", c.Spec.Name, err)
 		}
 	}

@@ -515,6 +515,16 @@ static void choose_id(int argc, char **argv)
 		id[0] = '\0';
 }
 
+// has_monitor says whether the container that "moss start NAME" names has a monitor:
+// it has been initialized, or it runs.
+static int has_monitor(const char *pause, int argc, char **argv)
+{
+	char id[65], path[PATH_MAX];
+	return argc == 3 && !strcmp(argv[1], "start") && known_id(argv[2], id, sizeof id) &&
+	       (size_t)snprintf(path, sizeof path, "%.*sc/%.12s/ctl.sock", (int)(strlen(pause) - strlen("pause")), pause, id) < sizeof path &&
+	       !access(path, F_OK);
+}
+
 // start_monitor starts a moss-monitor that waits for its container, in a cgroup
 // that an earlier moss has written to <run>/monitors; the second line of that is
 // where the containers' cgroups are. It gets ready on another processor while moss
@@ -526,7 +536,7 @@ static void start_monitor(const char *pause, int argc, char **argv)
 	char file[PATH_MAX], path[PATH_MAX], document[PATH_MAX], group[PATH_MAX * 2];
 	int n = strlen(pause) - strlen("pause");
 	snprintf(file, sizeof file, "%.*smonitors", n, pause);
-	if (read_file(file, moss_enter_monitor_home, sizeof moss_enter_monitor_home, 1) < 0 ||
+	if (has_monitor(pause, argc, argv) || read_file(file, moss_enter_monitor_home, sizeof moss_enter_monitor_home, 1) < 0 ||
 	    !monitor_path(path, sizeof path))
 		return;
 	char *groups = strchr(moss_enter_monitor_home, '\n');
