@@ -152,19 +152,14 @@ func (b *bench) verbRows() []row {
 			return side{before: detach(p), timed: b.command(p, "stop", "-t", "0", "v{}"), after: remove(p)}
 		}),
 		pair("rm", func(p string) side { return side{before: create(p), timed: b.command(p, "rm", "v{}")} }),
-		b.warmRow("start of a created one / run -d", func(n int) error { return create("moss")(n) }),
-		b.warmRow("start of an initialized one / run -d", func(n int) error {
-			if err := create("moss")(n); err != nil {
-				return err
-			}
-			return b.command("moss", "init", "v{}")(n)
-		}),
+		b.startRow("start of a created one / run -d", 1, 0.8, create("moss")),
+		b.startRow("start of a warm one / run -d", 0.5, 0.3, b.command("moss", "create", "--warm", "--name", "v{}", image, "sleep", "100000")),
 	}
 }
 
-// warmRow compares the start of a container that is there with moss's own run.
-func (b *bench) warmRow(name string, before func(int) error) row {
-	return row{name: name, must: 0.5, stretch: 0.3,
+// startRow compares the start of a container that is there with moss's own run.
+func (b *bench) startRow(name string, must, stretch float64, before func(int) error) row {
+	return row{name: name, must: must, stretch: stretch,
 		moss: side{name: "moss", before: before, timed: b.command("moss", "start", "v{}"), after: b.command("moss", "rm", "-f", "-t", "0", "v{}")},
 		other: side{name: "moss run -d", timed: b.command("moss", "run", "-d", "--name", "w{}", image, "sleep", "100000"),
 			after: b.command("moss", "rm", "-f", "-t", "0", "w{}")}}
