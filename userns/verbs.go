@@ -8,7 +8,7 @@ import (
 
 // The lists of moss_enter_skips in enter/enter.c, which a test compares.
 var (
-	hostVerbs   = []string{"version", "help", "completion", "doctor", "man", "config"}
+	hostVerbs   = []string{"version", "help", "completion", "doctor", "man", "config", "login", "logout", "search"}
 	hostAnswers = []string{"--help", "-h", "--version", "-v"}
 	// valueFlags are the flags before the verb whose value is the next word.
 	valueFlags = []string{"--log-level", "--root", "--runroot", "--runtime"}

@@ -85,6 +85,10 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 		return mapped(req.Root, req.Mapped)
 	}
 	switch { // no need of the store
+	case req.Login != nil:
+		return login(ctx, req.Login)
+	case req.Logout != nil:
+		return logout(req.Logout)
 	case req.ExportVolume != nil:
 		return exportVolume(req.ExportVolume)
 	case req.ImportVolume != nil:

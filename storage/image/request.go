@@ -15,6 +15,8 @@ type Request struct {
 	Index  *IndexRequest  `json:",omitempty"` // rewrite the index from the store, print nothing
 	Pull   *PullRequest   `json:",omitempty"`
 	Push   *PushRequest   `json:",omitempty"`
+	Login  *LoginRequest  `json:",omitempty"`
+	Logout *LogoutRequest `json:",omitempty"`
 	Remove *RemoveRequest `json:",omitempty"`
 	Tag    *TagRequest    `json:",omitempty"`
 	Untag  *TagRequest    `json:",omitempty"`
@@ -72,6 +74,26 @@ type PushRequest struct {
 	DigestFile         string
 	Format             string // oci, docker; "" keeps the image's
 	Parallel           int    `json:",omitempty"` // as of a pull
+}
+
+// LoginRequest keeps credentials for a registry, or with Get prints whose there are.
+type LoginRequest struct {
+	Key            string // a registry, or a namespace of one; "": registries.conf says
+	User, Password string
+	PasswordStdin  bool // the password is on standard input
+	Get            bool
+	Verbose        bool // say where they are kept
+	TLSVerify      *bool
+	AuthFile       string
+	CompatFile     string // Docker's config.json, in place of AuthFile
+	CertDir        string
+}
+
+// LogoutRequest forgets them.
+type LogoutRequest struct {
+	Key                  string // as of a login
+	All                  bool
+	AuthFile, CompatFile string
 }
 
 // StreamEnd follows the tar stream of a CommitRequest: a stream without it was cut.

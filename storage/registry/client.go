@@ -22,7 +22,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	digest "github.com/opencontainers/go-digest"
 	"go.podman.io/image/v5/docker/reference"
-	"go.podman.io/image/v5/pkg/docker/config"
 	"go.podman.io/image/v5/types"
 
 	"moss/storage/image"
@@ -195,7 +194,7 @@ func credentials(sys *types.SystemContext, ref image.Reference, access Access) (
 	if err != nil {
 		return nil, fmt.Errorf("%w %q: %w", image.ErrInvalid, ref, err)
 	}
-	found, err := config.GetCredentialsForRef(sys, named)
+	found, err := find(sys, named.Name())
 	if err != nil {
 		return nil, fmt.Errorf("cannot find credentials for %q: %w", ref.Registry, err)
 	}

@@ -78,7 +78,7 @@ static const char *const with_value[] = {"--log-level", "--root", "--runroot", "
 // The lists are those of userns/verbs.go; a test compares them.
 int moss_enter_skips(int argc, char **argv)
 {
-	static const char *const verbs[] = {"version", "help", "completion", "doctor", "man", "config", NULL};
+	static const char *const verbs[] = {"version", "help", "completion", "doctor", "man", "config", "login", "logout", "search", NULL};
 	static const char *const answers[] = {"--help", "-h", "--version", "-v", NULL};
 
 	for (int i = 1; i < argc; i++) {

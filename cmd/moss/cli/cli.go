@@ -108,6 +108,9 @@ func (c *call) run(ctx context.Context) error {
 	if err := c.open(ctx, g, entry.Host); err != nil {
 		return err
 	}
+	if g.isGiven("creds") || g.isGiven("password") {
+		hideSecrets(cmd)
+	}
 	if entry.Streams { // it handles signals itself
 		return cmd.Run(ctx, c)
 	}

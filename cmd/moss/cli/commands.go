@@ -126,6 +126,11 @@ var commands = [...]entry{
 		Help: "Get images from a registry", New: func() command { return new(PullCmd) }},
 	{Name: "push", Aliases: []string{"image push"}, Usage: "IMAGE [DESTINATION]", Group: groupImages,
 		Help: "Send an image to a registry", New: func() command { return new(PushCmd) }},
+	{Name: "login", Usage: "[REGISTRY]", Group: groupImages, Host: true,
+		Help: "Keep a name and a password for a registry", New: func() command { return new(LoginCmd) }, Text: textLogin,
+		Example: "moss login --username ann docker.io\nprintf %s \"$TOKEN\" | moss login --username ann --password-stdin registry.example.com/team"},
+	{Name: "logout", Usage: "[REGISTRY]", Group: groupImages, Host: true,
+		Help: "Forget the name and the password for a registry", New: func() command { return new(LogoutCmd) }},
 	{Name: "images", Aliases: []string{"image ls", "image list", "image images"}, Usage: "[NAME]", Group: groupImages,
 		Help: "List images", New: func() command { return new(ImagesCmd) }, Text: textImages},
 	{Name: "rmi", Aliases: []string{"image rm"}, Usage: "IMAGE...", Group: groupImages,
@@ -262,6 +267,12 @@ compared with the layers below its uppermost one; with a second argument the fir
 	textMount = `The mount is made in the user's namespaces: 'moss unshare' starts a program there. It shows what the container has
 written, and what is written there is the container's; its volumes are not in it. It stays when the container stops
 and starts, until 'moss unmount', the container's removal or a reboot.`
+
+	textLogin = `The registry is asked first; what it refuses is not kept. Credentials are kept in auth.json, which podman, buildah and
+skopeo read too, or by the programs docker-credential-NAME that registries.conf (credential-helpers) or auth.json
+(credHelpers) name: see containers-auth.json(5). pull, push and search use those of the most specific key: those for
+registry.example.com/team/app before those for registry.example.com/team and for registry.example.com. Docker's
+config.json is read when auth.json has none.`
 
 	textImages = `Filters are reference, id, label, dangling, before, since and readonly.
 
