@@ -163,6 +163,9 @@ func (e *Engine) RemoveVolume(v *volume.Volume, all []*container.Container, forc
 		}
 		return fmt.Errorf("cannot remove volume %q: container %s uses it: %w", v.Name, strings.Join(names, ", "), errdefs.ErrFailedPrecondition)
 	}
+	if !force && e.Volumes.HasSnapshots(v.Name) {
+		return fmt.Errorf("cannot remove volume %q: it has snapshots, which go with it; --force removes them too: %w", v.Name, errdefs.ErrFailedPrecondition)
+	}
 	if force { // no container has one: "volume mount", or a command that was killed
 		for _, user := range v.Users(e.Paths.Run) {
 			if err := v.Lease(e.Paths.Run, user).Drop(); err != nil {

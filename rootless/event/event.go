@@ -57,6 +57,7 @@ const (
 	Restart      = "restart"
 	Restore      = "restore"
 	Save         = "save"
+	Snapshot     = "snapshot"
 	Start        = "start"
 	Stop         = "stop"
 	Tag          = "tag"

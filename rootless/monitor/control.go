@@ -83,8 +83,9 @@ func (l *listener) accept() bool {
 
 // request is one client of the control socket.
 type request struct {
-	m  *monitor
-	fd int
+	m     *monitor
+	fd    int
+	holds bool // the container is frozen for it: see freeze
 }
 
 func (r *request) ready(events uint32) {
@@ -104,7 +105,10 @@ func (r *request) ready(events uint32) {
 			f.Close()
 		}
 	}()
-	if n <= 0 {
+	if n <= 0 || r.holds {
+		if r.holds {
+			r.thaw()
+		}
 		r.m.loop.close(r.fd)
 		return
 	}
@@ -118,6 +122,8 @@ func (r *request) ready(events uint32) {
 			r.m.loop.watch(r.fd, 0, nil) // until there is an answer
 			return
 		}
+	case asked.Op == "freeze":
+		err = r.freeze()
 	case asked.Op == "exec":
 		reply.PID, err = r.m.execute(asked, files)
 	default:
@@ -127,15 +133,23 @@ func (r *request) ready(events uint32) {
 		f := failure(err)
 		reply.Error, reply.Code = f.Message, f.Code
 	}
+	if r.holds {
+		r.send(reply)
+		return
+	}
 	r.answer(reply)
 }
 
 // answer sends the reply, and closes the connection.
 func (r *request) answer(reply ControlReply) {
-	answer, _ := record.Encode(reply)
-	unix.Sendto(r.fd, answer, unix.MSG_NOSIGNAL, nil)
+	r.send(reply)
 	r.m.loop.close(r.fd)
 	r.m.settleSoon()
+}
+
+func (r *request) send(reply ControlReply) {
+	answer, _ := record.Encode(reply)
+	unix.Sendto(r.fd, answer, unix.MSG_NOSIGNAL, nil)
 }
 
 // checkNow begins a health check for a client.

@@ -60,7 +60,8 @@ type monitor struct {
 	born      *native      // a first process that was made ahead
 	bornIn    unix.Stat_t  // its cgroup
 	executed  []*execution // programs that nobody stays with
-	preserved int          // descriptors from extraFD on that the container inherits
+	still     holds
+	preserved int // descriptors from extraFD on that the container inherits
 
 	// The end of a run.
 	ended     bool // the process has been reaped

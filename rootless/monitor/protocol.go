@@ -110,7 +110,7 @@ type Exit struct {
 // asked for: do not restart; the caller sends the signals itself), "resize"
 // (Rows, Cols), "start" (the program of one that was held), "reopen-log", "reload" (the configuration has changed), "health"
 // (check it now; the answer comes when that is done), "exec" and "keep" (see
-// execution), "ping".
+// execution), "freeze" (until the connection ends), "ping".
 type ControlRequest struct {
 	Op         string
 	Rows, Cols uint16 `json:",omitempty"`

@@ -22,6 +22,11 @@ type Options struct {
 	Overwrite bool
 	// NoDevices leaves devices out; else one that cannot be made is an error.
 	NoDevices bool
+	// ACLs copies access control lists too: the copy is for the same users.
+	ACLs bool
+	// Count, if it is set, is told of each entry that was made, with the bytes of a
+	// file, and whether the file system has shared them.
+	Count func(size int64, shared bool)
 	// Skip is asked whether to go on without a file that cannot be read; nil: never.
 	Skip func(path string, err error) bool
 }
@@ -118,7 +123,7 @@ func (c *copier) leave(n *node) error {
 	if n.path == "" && c.contents {
 		return nil
 	}
-	list, err := xattrs(n.fd)
+	list, err := c.o.xattrs(n.fd)
 	if err != nil {
 		return err
 	}
@@ -176,6 +181,13 @@ func (c *copier) file(n *node) error {
 		made, err = c.special(n, dir, name)
 	default:
 		made, err = c.special(n, dir, name)
+	}
+	if err == nil && made && c.o.Count != nil {
+		size := int64(0)
+		if n.kind() == unix.S_IFREG {
+			size = n.st.Size
+		}
+		c.o.Count(size, !c.data.noClone)
 	}
 	if err == nil && made && n.st.Nlink > 1 {
 		c.links[inodeOf(&n.st)] = n.path
@@ -285,7 +297,7 @@ func (c *copier) regular(n *node, dir int, name string) error {
 		return err
 	}
 	defer in.Close()
-	list, err := xattrs(int(in.Fd()))
+	list, err := c.o.xattrs(int(in.Fd()))
 	if err != nil {
 		return err
 	}

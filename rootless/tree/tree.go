@@ -355,6 +355,30 @@ func xattrs(fd int) (map[string]string, error) {
 	return out, nil
 }
 
+// xattrs are those that a copy is to have.
+func (o *Options) xattrs(fd int) (map[string]string, error) {
+	list, err := xattrs(fd)
+	if err != nil || !o.ACLs {
+		return list, err
+	}
+	// The kernel translates the IDs in them; see acl(5).
+	for _, name := range []string{"system.posix_acl_access", "system.posix_acl_default"} {
+		value := make([]byte, 64<<10)
+		n, err := unix.Fgetxattr(fd, name, value)
+		if err != nil {
+			if unlessUnsupported(err) != nil {
+				return nil, err
+			}
+			continue
+		}
+		if list == nil {
+			list = map[string]string{}
+		}
+		list[name] = string(value[:n])
+	}
+	return list, nil
+}
+
 func ownXattr(name string) bool {
 	return name == "security.capability" || strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, "user.overlay.") &&
 		!strings.HasPrefix(name, "user.fuseoverlayfs.") && !strings.HasPrefix(name, "user.containers.")

@@ -127,24 +127,21 @@ func (v *Volumes) Create(name string, o Options) (*Volume, error) {
 	if err := vol.checkOptions(); err != nil {
 		return nil, fmt.Errorf("cannot create volume %q: %w", name, err)
 	}
-	if err := v.write(vol); err != nil {
+	if err := v.write(vol, nil); err != nil {
 		return nil, fmt.Errorf("cannot create volume %q: %w", name, err)
 	}
 	return vol, nil
 }
 
 // write puts the whole volume in place by one rename, which fails if the name
-// is taken, because a volume's directory is never empty.
-func (v *Volumes) write(vol *Volume) error {
-	if err := os.MkdirAll(v.dir, 0o755); err != nil {
-		return err
-	}
-	// A dot cannot begin a volume's name.
-	tmp, err := os.MkdirTemp(v.dir, ".new-*")
+// is taken, because a volume's directory is never empty. fill may put files into
+// its _data first.
+func (v *Volumes) write(vol *Volume, fill func(data string) error) error {
+	tmp, done, err := scratch(v.dir)
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(tmp)
+	defer done()
 	data, err := record.Encode(vol)
 	if err != nil {
 		return err
@@ -152,8 +149,10 @@ func (v *Volumes) write(vol *Volume) error {
 	if err := os.WriteFile(filepath.Join(tmp, "volume.json"), append(data, '\n'), 0o644); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(tmp, newFile), nil, 0o644); err != nil {
-		return err
+	if vol.New {
+		if err := os.WriteFile(filepath.Join(tmp, newFile), nil, 0o644); err != nil {
+			return err
+		}
 	}
 	if err := os.Mkdir(filepath.Join(tmp, "_data"), 0o755); err != nil {
 		return err
@@ -166,6 +165,14 @@ func (v *Volumes) write(vol *Volume) error {
 	// The umask must not decide who may enter the root of a volume.
 	for _, dir := range []string{tmp, filepath.Join(tmp, "_data")} {
 		if err := os.Chmod(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	if fill != nil {
+		if err := fill(filepath.Join(tmp, "_data")); err != nil {
+			return err
+		}
+		if err := syncTree(tmp); err != nil {
 			return err
 		}
 	}
@@ -240,6 +247,10 @@ func (v *Volumes) List() ([]*Volume, error) {
 	}
 	var all []*Volume
 	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), scratchPrefix) {
+			sweep(filepath.Join(v.dir, entry.Name()))
+			continue
+		}
 		vol, err := v.Get(entry.Name())
 		if errors.Is(err, ErrNotFound) {
 			continue // half-made, or removed since
@@ -263,20 +274,10 @@ func (v *Volumes) Remove(name string) error {
 	if err := mounted.Unmount(v.Path(name)); err != nil {
 		return fmt.Errorf("cannot remove volume %q: %w", name, err)
 	}
-	if err := os.MkdirAll(v.trash, 0o700); err != nil {
+	if err := v.bury(filepath.Join(v.dir, name)); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %q", ErrNotFound, name)
+	} else if err != nil {
 		return fmt.Errorf("cannot remove volume %q: %w", name, err)
-	}
-	// Gone by one rename; the files follow. What a crash leaves in the trash
-	// the next cleanup deletes.
-	grave := filepath.Join(v.trash, "volume-"+NewName()[:16])
-	if err := os.Rename(filepath.Join(v.dir, name), grave); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%w: %q", ErrNotFound, name)
-		}
-		return fmt.Errorf("cannot remove volume %q: %w", name, err)
-	}
-	if err := os.RemoveAll(grave); err != nil {
-		return fmt.Errorf("cannot remove files of volume %q: %w", name, err)
 	}
 	return nil
 }

@@ -38,6 +38,11 @@ func freezer(dir, value string) error {
 	return nil
 }
 
+// AwaitFrozen waits until every process of a cgroup that is being frozen has stopped.
+func AwaitFrozen(dir string) error {
+	return await(dir, func() bool { return event(dir, "frozen") == "1" })
+}
+
 // Frozen says whether the processes of a cgroup have been stopped, or are being
 // stopped, by Freeze.
 func Frozen(dir string) bool { return first(filepath.Join(dir, "cgroup.freeze")) == "1" }

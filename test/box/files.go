@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/binary"
 	"fmt"
 	"io"
 	"os"
@@ -19,6 +20,8 @@ var filePrograms = []program{
 	{"ls", "[DIR]: names", ls},
 	{"stat", "FILE…: owner, mode and kind", stat},
 	{"rm", "PATH…: with all below", rm},
+	{"rounds", "DIR N: write the number of the round into N files, round after round", rounds},
+	{"spread", "DIR: how many rounds lie between the files of rounds", spread},
 	{"mounts", "[TARGET]: target, type and options", mounts},
 }
 
@@ -148,5 +151,53 @@ func mounts(args []string) int {
 	if !found {
 		return fail("%s is not a mount point", args[0])
 	}
+	return 0
+}
+
+// rounds goes on until it is killed. At any moment the files are of one round, or
+// of two that follow each other.
+func rounds(args []string) int {
+	var n int
+	if len(args) != 2 {
+		return fail("rounds: DIR N")
+	}
+	if _, err := fmt.Sscanf(args[1], "%d", &n); err != nil {
+		return fail("rounds: %v", err)
+	}
+	files := make([]*os.File, n)
+	for i := range files {
+		f, err := os.Create(filepath.Join(args[0], fmt.Sprintf("round%05d", i)))
+		if err != nil {
+			return fail("%v", err)
+		}
+		files[i] = f
+	}
+	for round := uint64(1); ; round++ {
+		for _, f := range files {
+			if _, err := f.WriteAt(binary.LittleEndian.AppendUint64(nil, round), 0); err != nil {
+				return fail("%v", err)
+			}
+		}
+		if round == 1 {
+			fmt.Println("begun")
+		}
+	}
+}
+
+func spread(args []string) int {
+	files, err := filepath.Glob(filepath.Join(arg(args, 0, "."), "round*"))
+	if err != nil || len(files) == 0 {
+		return fail("spread: no files: %v", err)
+	}
+	low, high := ^uint64(0), uint64(0)
+	for _, name := range files {
+		data, err := os.ReadFile(name)
+		if err != nil || len(data) != 8 {
+			return fail("spread: %s: %v", name, err)
+		}
+		round := binary.LittleEndian.Uint64(data)
+		low, high = min(low, round), max(high, round)
+	}
+	fmt.Printf("%d files, %d\n", len(files), high-low)
 	return 0
 }

@@ -157,7 +157,7 @@ var commands = [...]entry{
 	{Name: "volume ls", Aliases: []string{"volume list"}, Group: groupOthers,
 		Help: "List volumes", New: func() command { return new(VolumeLsCmd) }},
 	{Name: "volume inspect", Usage: "VOLUME...", Group: groupOthers,
-		Help: "Show everything about volumes", New: func() command { return &InspectCmd{kind: "volume"} }},
+		Help: "Show everything about volumes", New: func() command { return new(VolumeInspectCmd) }},
 	{Name: "volume rm", Aliases: []string{"volume remove"}, Usage: "VOLUME...", Group: groupOthers,
 		Help: "Remove volumes", New: func() command { return new(VolumeRmCmd) }},
 	{Name: "volume prune", Group: groupOthers,
@@ -174,6 +174,18 @@ var commands = [...]entry{
 		Example: "moss volume import data data.tar"},
 	{Name: "volume reload", Group: groupOthers,
 		Help: "Ask volume plugins for their volumes, of which moss has none", New: func() command { return new(VolumeReloadCmd) }},
+	{Name: "volume snapshot", Usage: "VOLUME [NAME]", Group: groupOthers,
+		Help: "Keep what a volume holds now under a name", New: func() command { return new(VolumeSnapshotCmd) }, Text: textSnapshot,
+		Example: "moss volume snapshot data before-upgrade\nmoss volume snapshot ls data\nmoss volume restore data before-upgrade"},
+	{Name: "volume snapshot ls", Aliases: []string{"volume snapshot list"}, Usage: "[VOLUME...]", Group: groupOthers,
+		Help: "List the snapshots of volumes", New: func() command { return new(VolumeSnapshotLsCmd) }},
+	{Name: "volume snapshot rm", Aliases: []string{"volume snapshot remove"}, Usage: "VOLUME NAME...", Group: groupOthers,
+		Help: "Remove snapshots of a volume", New: func() command { return new(VolumeSnapshotRmCmd) }},
+	{Name: "volume restore", Usage: "VOLUME SNAPSHOT", Group: groupOthers,
+		Help: "Make a volume hold again what it held at a snapshot", New: func() command { return new(VolumeRestoreCmd) }, Text: textRestore},
+	{Name: "volume clone", Usage: "VOLUME [NAME]", Group: groupOthers,
+		Help: "Create a volume that holds what another one does", New: func() command { return new(VolumeCloneCmd) }, Text: textVolumeClone,
+		Example: "moss volume clone data test\nmoss volume clone --snapshot before-upgrade data old"},
 	{Name: "volume exists", Usage: "VOLUME", Hidden: true,
 		Help: "Say by the exit code whether a volume exists", New: func() command { return &ExistsCmd{kind: "volume"} }},
 	{Name: "secret create", Usage: "NAME FILE|-", Group: groupOthers,
@@ -298,6 +310,16 @@ not run.`
 	textVolumeMount = `What is mounted is seen in moss's own namespaces: moss unshare ls PATH. Only volumes of type=tmpfs and those with
 a device need it; they are mounted while a container runs with them, too.`
 
+	textSnapshot = `Containers that run with the volume are paused while it is read, and go on afterwards, also when moss is killed
+meanwhile. Where the file system can share blocks (btrfs, XFS) that takes a moment and no space; else the files are copied.
+Without a name the time is taken for one. Snapshots go with their volume; 'moss volume rm' wants --force for one that has any.`
+
+	textRestore = `No container may run with the volume. It holds either what it held before or all of the snapshot, also when moss is
+killed; what was written since the snapshot is gone: take another one first if it may be wanted.`
+
+	textVolumeClone = `Containers that run with the volume are paused while it is read. The clone keeps the labels. That of a volume in
+memory or in a directory elsewhere has files of its own.`
+
 	textSecret = `A container gets a copy when it is created: as a file that nobody can write to, below /run/secrets, or as a variable
 that inspect does not show. Neither is in an image that is made of the container.`
 
@@ -335,8 +357,8 @@ func lookup(args []string) (e *entry, name string, rest []string, err error) {
 	return nil, "", nil, unknownCommand(words[0])
 }
 
-// commandWords are the first word that is not a flag, and the one after it if
-// that follows at once, with their indices.
+// commandWords are the first word that is not a flag, and the two after it as far
+// as they follow at once, with their indices.
 func commandWords(args []string) (words []string, at []int) {
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
@@ -351,7 +373,7 @@ func commandWords(args []string) (words []string, at []int) {
 			return words, at
 		default:
 			words, at = append(words, arg), append(at, i)
-			if len(words) == 2 {
+			if len(words) == 3 {
 				return words, at
 			}
 		}

@@ -75,7 +75,7 @@ func (cmd *VolumeCreateCmd) Run(ctx context.Context, c *call) error {
 // VolumeLsCmd is "moss volume ls".
 type VolumeLsCmd struct {
 	Globals
-	Filter    []string `short:"f" sep:"none" help:"List those that match: name, label, driver, scope, dangling, anonymous, opt, until, before or since." placeholder:"KEY=VALUE"`
+	Filter    []string `short:"f" sep:"none" help:"List those that match: name, label, driver, scope, dangling, anonymous, opt, until, before, since or after." placeholder:"KEY=VALUE"`
 	Format    string   `help:"Print as json, through a Go template, or as a table of one." placeholder:"FORMAT"`
 	Noheading bool     `short:"n" help:"Leave the header line out."`
 	Quiet     bool     `short:"q" help:"Show names only."`
@@ -111,7 +111,7 @@ func (cmd *VolumeLsCmd) Run(ctx context.Context, c *call) error {
 }
 
 // volumeFilters are the keys that select volumes.
-var volumeFilters = []string{"name", "label", "label!", "driver", "scope", "dangling", "anonymous", "opt", "until", "before", "since"}
+var volumeFilters = []string{"name", "label", "label!", "driver", "scope", "dangling", "anonymous", "opt", "until", "before", "since", "after"}
 
 // volumes lists the volumes that match, by name, and all containers.
 func (c *call) volumes(f filters) ([]*volume.Volume, []*container.Container, error) {
@@ -124,13 +124,13 @@ func (c *call) volumes(f filters) ([]*volume.Volume, []*container.Container, err
 		return nil, nil, err
 	}
 	var before, since time.Time
-	for _, key := range []string{"until", "before", "since"} {
+	for _, key := range []string{"until", "before", "since", "after"} {
 		for _, v := range f[key] {
 			at, err := c.volumeMoment(key, v)
 			if err != nil {
 				return nil, nil, err
 			}
-			if key == "since" {
+			if key == "since" || key == "after" {
 				since = later(since, at)
 			} else {
 				before = earlier(before, at)
@@ -176,9 +176,10 @@ type volumeView struct {
 	Labels      map[string]string
 	Scope       string
 	Options     map[string]string
-	UID         int  `json:",omitempty"`
-	GID         int  `json:",omitempty"`
-	Anonymous   bool `json:",omitempty"`
+	UID         int      `json:",omitempty"`
+	GID         int      `json:",omitempty"`
+	Anonymous   bool     `json:",omitempty"`
+	Snapshots   []string `json:",omitempty"`
 	MountCount  uint
 	NeedsCopyUp bool   `json:",omitempty"`
 	NeedsChown  bool   `json:",omitempty"`
@@ -196,6 +197,10 @@ func (c *call) volumeView(v *volume.Volume) volumeView {
 	}
 	if v.GID != nil {
 		view.GID = *v.GID
+	}
+	snapshots, _ := c.Engine.Volumes.Snapshots(v.Name)
+	for _, s := range snapshots {
+		view.Snapshots = append(view.Snapshots, s.Name)
 	}
 	if view.Labels == nil {
 		view.Labels = map[string]string{}
@@ -220,14 +225,20 @@ type VolumeRmCmd struct {
 	Globals
 	All    bool     `short:"a" help:"Every volume that no container uses."`
 	Force  bool     `short:"f" help:"Remove the containers that use it too; say nothing of volumes that are not there."`
+	Time   string   `short:"t" help:"Seconds before SIGKILL of such a container, with --force." placeholder:"SECONDS"`
 	Volume []string `arg:"" optional:"" help:"Name of a volume."`
+
+	timeout *time.Duration
 }
 
 func (cmd *VolumeRmCmd) prepare() error {
 	if cmd.All == (len(cmd.Volume) > 0) {
 		return usagef("volume rm wants either names of volumes or --all")
 	}
-	return nil
+	v := &flagValues{grammar: reflect.TypeFor[VolumeRmCmd]()}
+	cmd.timeout = readTimeout(v, "time", cmd.Time)
+	v.check(cmd.timeout != nil && !cmd.Force, "--time needs --force")
+	return v.err
 }
 
 // Run ends with exit code 1 when a volume is not there, and 2 when one is used.
@@ -243,7 +254,7 @@ func (cmd *VolumeRmCmd) Run(ctx context.Context, c *call) error {
 			return err
 		}
 		for _, v := range list {
-			if cmd.Force || len(rootless.VolumeUsers(all, v.Name)) == 0 {
+			if cmd.Force || len(rootless.VolumeUsers(all, v.Name)) == 0 && !c.Engine.Volumes.HasSnapshots(v.Name) {
 				names = append(names, v.Name)
 			}
 		}
@@ -281,7 +292,7 @@ func (cmd *VolumeRmCmd) remove(ctx context.Context, c *call, name string, all []
 		if !cmd.Force {
 			break // refused by RemoveVolume
 		}
-		if err := c.Engine.Remove(ctx, user, rootless.RemoveOptions{Force: true}); err != nil && !isNotFound(err) {
+		if err := c.Engine.Remove(ctx, user, rootless.RemoveOptions{Force: true, Timeout: cmd.timeout}); err != nil && !isNotFound(err) {
 			return err
 		}
 	}

@@ -15,6 +15,37 @@ import (
 	"moss/storage/volume"
 )
 
+// VolumeInspectCmd is "moss volume inspect".
+type VolumeInspectCmd struct {
+	InspectCmd
+	All bool `short:"a" help:"Every volume."`
+}
+
+func (cmd *VolumeInspectCmd) prepare() error {
+	cmd.kind = "volume"
+	if !cmd.All {
+		return cmd.InspectCmd.prepare()
+	}
+	if len(cmd.Name) > 0 {
+		return usagef("volume inspect wants either names of volumes or --all")
+	}
+	return nil
+}
+
+// Run is InspectCmd's, of all volumes if that is asked for.
+func (cmd *VolumeInspectCmd) Run(ctx context.Context, c *call) error {
+	if cmd.All {
+		list, err := c.Engine.Volumes.List()
+		if err != nil {
+			return err
+		}
+		for _, vol := range list {
+			cmd.Name = append(cmd.Name, vol.Name)
+		}
+	}
+	return cmd.InspectCmd.Run(ctx, c)
+}
+
 // VolumePruneCmd is "moss volume prune".
 type VolumePruneCmd struct {
 	Globals
@@ -75,7 +106,8 @@ func (cmd *VolumePruneCmd) Run(ctx context.Context, c *call) error {
 	return errors.Join(errs...)
 }
 
-// unused are the volumes that match, and that no container and nobody else uses.
+// unused are the volumes that match, that no container and nobody else uses, and of
+// which nobody keeps a snapshot.
 func (cmd *VolumePruneCmd) unused(c *call) ([]*volume.Volume, error) {
 	list, all, err := c.volumes(cmd.filters)
 	if err != nil {
@@ -83,7 +115,7 @@ func (cmd *VolumePruneCmd) unused(c *call) ([]*volume.Volume, error) {
 	}
 	var out []*volume.Volume
 	for _, vol := range list {
-		if len(rootless.VolumeUsers(all, vol.Name)) == 0 && vol.Uses(c.Dirs.Run) == 0 {
+		if len(rootless.VolumeUsers(all, vol.Name)) == 0 && vol.Uses(c.Dirs.Run) == 0 && !c.Engine.Volumes.HasSnapshots(vol.Name) {
 			out = append(out, vol)
 		}
 	}

@@ -322,6 +322,25 @@ func Ask(ctx context.Context, runDir string, r monitor.ControlRequest, files ...
 		return reply, err
 	}
 	defer unix.Close(fd)
+	return ask(ctx, fd, r, files...)
+}
+
+// Freeze has the container frozen until thaw is called, or this process ends: the
+// monitor lets go of it then. It may return before every process has stopped.
+func Freeze(ctx context.Context, runDir string) (thaw func(), err error) {
+	fd, err := dial(ctx, runDir, monitor.ControlSocket)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := ask(ctx, fd, monitor.ControlRequest{Op: "freeze"}); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return func() { unix.Close(fd) }, nil
+}
+
+// ask sends a request on a connection and takes the answer.
+func ask(ctx context.Context, fd int, r monitor.ControlRequest, files ...*os.File) (reply monitor.ControlReply, err error) {
 	stop := endWith(ctx, fd)
 	defer stop()
 	request, err := record.Encode(r)
