@@ -56,6 +56,7 @@ var keyTexts = [...]struct{ key, text string }{
 	{"moss.no_new_privileges", "As --security-opt no-new-privileges."},
 	{"moss.podman_images", "Whether the images of podman's store are seen too."},
 	{"moss.root", "As --root. The run directory has no key: it is where moss looks first."},
+	{"moss.stall_timeout", "Seconds that a registry may send nothing before it is asked again; one minute."},
 	{"storage.graphroot", "Where podman's images are, which moss sees too. In a file of the system it is root's, and rootless_storage_path counts."},
 	{"storage.options.additionalimagestores", "Further stores whose images moss sees."},
 	{"engine.events_logger", "none keeps no record of what moss does; anything else is moss's own log."},

@@ -203,6 +203,7 @@ var Keys = [...]Key{
 	{Name: "moss.podman_images", Kind: Bool, Default: "true"},
 	{Name: "moss.root"},
 	{Name: "moss.shell_image", Default: "localhost/moss/box"},
+	{Name: "moss.stall_timeout", Kind: Int, Default: "60"},
 }
 
 // Lookup returns what is known of a key, nil if nothing is.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"time"
 
 	"moss/config"
 	"moss/record"
@@ -49,6 +50,7 @@ func (e *Engine) configure(req *image.Request) {
 	switch {
 	case req.Pull != nil:
 		req.Pull.Parallel = parallel
+		req.Pull.Stall = time.Duration(e.Config.Int("moss.stall_timeout", 0)) * time.Second
 	case req.Push != nil:
 		req.Push.Parallel = parallel
 	}

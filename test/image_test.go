@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -32,10 +33,11 @@ import (
 //	full     box with everything that an image can say: entry point, user, volume, port…
 //	layers   box in three layers, in which the upper ones hide files of the lower
 //	checked  box with a HEALTHCHECK
+//	random   box and a megabyte that no other image has and that cannot be compressed, /random
 //	busybox  Debian's busybox-static, where it is installed
 var testImages = map[string]func() (v1.Image, error){
 	"box": boxImage, "full": fullImage, "layers": layersImage, "busybox": busyboxImage,
-	"checked": checkedImage,
+	"checked": checkedImage, "random": randomImage,
 }
 
 var created = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -173,6 +175,20 @@ func checkedImage() (v1.Image, error) {
 	return imageOf(v1.Config{Env: []string{"PATH=/bin"}, Cmd: []string{"sleep"}, Healthcheck: check}, layer)
 }
 
+func randomImage() (v1.Image, error) {
+	base, err := boxLayer()
+	if err != nil {
+		return nil, err
+	}
+	data := make([]byte, 1<<20)
+	rand.NewChaCha8([32]byte{1}).Read(data)
+	top, err := layerOf(entry{name: "random", data: data, mode: 0o644})
+	if err != nil {
+		return nil, err
+	}
+	return imageOf(v1.Config{Env: []string{"PATH=/bin"}, Cmd: []string{"hello"}}, base, top)
+}
+
 // busybox is the path of a static busybox of this machine, or "".
 func busybox() string {
 	for _, path := range []string{"/bin/busybox", "/usr/bin/busybox"} {
@@ -227,8 +243,16 @@ func startRegistry(ts *testscript.TestScript, args []string) error {
 	if len(args) == 0 {
 		args = []string{"box"}
 	}
-	address := strings.TrimPrefix(open.URL, "http://")
-	for _, n := range args {
+	if err := fill(strings.TrimPrefix(open.URL, "http://"), args); err != nil {
+		return err
+	}
+	ts.Setenv("registry", strings.TrimPrefix(served.URL, "http://"))
+	return nil
+}
+
+// fill pushes test images to a registry.
+func fill(address string, images []string) error {
+	for _, n := range images {
 		makeImage, ok := testImages[n]
 		if !ok {
 			return fmt.Errorf("no image %q", n)
@@ -245,7 +269,6 @@ func startRegistry(ts *testscript.TestScript, args []string) error {
 			return err
 		}
 	}
-	ts.Setenv("registry", strings.TrimPrefix(served.URL, "http://"))
 	return nil
 }
 

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"moss/test/badregistry"
 )
 
 // TestScripts runs script/*.txtar against the built programs, as a person
@@ -59,6 +61,8 @@ func TestScripts(t *testing.T) {
 			"registry":     command(startRegistry),
 			"images":       command(images),
 			"distribution": command(startDistribution),
+			"misbehave":    command(misbehave),
+			"requests":     command(requests),
 		},
 		Condition: condition,
 	})
@@ -130,6 +134,7 @@ func setup(env *testscript.Env) error {
 		env.Setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path="+bus)
 	}
 	env.Setenv("hostip", hostAddress())
+	env.Values[bad{}] = new(*badregistry.Registry)
 	vars := slices.Clone(env.Vars)
 	env.Defer(func() { tidy(vars, home, run) })
 	if againstPodman() {

@@ -24,7 +24,7 @@ func (h *helper) pull(ctx context.Context, req *image.PullRequest) error {
 	options := registry.PullOptions{
 		Access: registry.Access{
 			TLSVerify: req.TLSVerify, AuthFile: req.AuthFile, Creds: req.Creds,
-			CertDir: req.CertDir, Retries: req.Retries, RetryDelay: req.RetryDelay, Parallel: req.Parallel,
+			CertDir: req.CertDir, Retries: req.Retries, RetryDelay: req.RetryDelay, Parallel: req.Parallel, Stall: req.Stall,
 		},
 		Platform: platform, AllTags: req.AllTags,
 	}

@@ -62,6 +62,8 @@ type PullRequest struct {
 	// RetryDelay is the pause before each further try; 0 is the default.
 	RetryDelay time.Duration `json:",omitempty"`
 	Parallel   int           `json:",omitempty"` // how many blobs at once; 0: 6
+	// Stall is how long the registry may say nothing; 0 is the default.
+	Stall time.Duration `json:",omitempty"`
 }
 
 // PushRequest sends an image to a registry.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -16,36 +15,12 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-const (
-	// stall is how long a download may bring nothing before it is begun anew
-	// where it stopped.
-	stall = time.Minute
-	// keepPartial is how long an unfinished download waits to be continued.
-	keepPartial = 7 * 24 * time.Hour
-)
-
-// cut says whether err looks like a lost connection, which trying again mends.
-func cut(err error) bool {
-	var netErr net.Error
-	var opErr *net.OpError
-	switch {
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, errStalled),
-		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF):
-		return true
-	case errors.As(err, &opErr) && opErr.Op == "dial":
-		// Nobody listens there: say so at once. Names may resolve later.
-		return !errors.Is(err, syscall.ECONNREFUSED) && opErr.Timeout()
-	case errors.As(err, &netErr):
-		return netErr.Timeout()
-	}
-	// net/http's HTTP/2 resets have no exported type.
-	return strings.Contains(err.Error(), "stream error") || strings.Contains(err.Error(), "connection reset")
-}
-
-var errStalled = errors.New("the registry sent nothing for a minute")
+// keepPartial is how long an unfinished download waits to be continued.
+const keepPartial = 7 * 24 * time.Hour
 
 // blob downloads one blob to a file in dir and returns the file, at its start,
 // its digest checked over every byte. A download that was cut, even in another
@@ -197,20 +172,25 @@ func (d *download) restart() error {
 
 // fetch asks for the rest and writes what comes.
 func (d *download) fetch(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	watchdog := time.AfterFunc(stall, func() { cancel(errStalled) })
-	defer watchdog.Stop()
-
 	header := map[string]string{}
 	if d.have > 0 {
 		header["Range"] = fmt.Sprintf("bytes=%d-", d.have)
 	}
 	resp, err := d.client.get(ctx, d.client.url("blobs/%s", d.desc.Digest), header, http.StatusOK, http.StatusPartialContent)
+	var refused *transport.Error
+	if errors.As(err, &refused) && refused.StatusCode == http.StatusRequestedRangeNotSatisfiable && d.have > 0 {
+		if err := d.restart(); err != nil { // it has no ranges, or not this one
+			return err
+		}
+		return d.fetch(ctx)
+	}
 	if err != nil {
-		return stalledOr(ctx, err)
+		return err
 	}
 	defer resp.Body.Close()
+	if isPage(resp) {
+		return errPage
+	}
 	partial := fmt.Sprintf("bytes %d-", d.have)
 	if d.have > 0 && (resp.StatusCode != http.StatusPartialContent || !strings.HasPrefix(resp.Header.Get("Content-Range"), partial)) {
 		if err := d.restart(); err != nil { // the registry sends all of it
@@ -221,7 +201,6 @@ func (d *download) fetch(ctx context.Context) error {
 	for d.have < d.desc.Size {
 		n, err := resp.Body.Read(buf[:min(int64(len(buf)), d.desc.Size-d.have)])
 		if n > 0 {
-			watchdog.Reset(stall)
 			if _, werr := d.file.Write(buf[:n]); werr != nil {
 				return permanent{werr}
 			}
@@ -233,7 +212,7 @@ func (d *download) fetch(ctx context.Context) error {
 			return io.ErrUnexpectedEOF
 		}
 		if err != nil && err != io.EOF {
-			return stalledOr(ctx, err)
+			return err
 		}
 	}
 	// One byte more would make it another blob.
@@ -242,12 +221,4 @@ func (d *download) fetch(ctx context.Context) error {
 		return permanent{errors.Join(err, d.restart())}
 	}
 	return nil
-}
-
-// stalledOr tells our own cancelling from the user's.
-func stalledOr(ctx context.Context, err error) error {
-	if errors.Is(context.Cause(ctx), errStalled) {
-		return errStalled
-	}
-	return err
 }

@@ -3,6 +3,8 @@
 package registry
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -11,9 +13,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -42,6 +44,8 @@ type Access struct {
 	RetryDelay time.Duration
 	// Parallel is how many blobs are fetched or sent at once; 0: 6.
 	Parallel int
+	// Stall is how long a registry may say nothing; 0: a minute.
+	Stall time.Duration
 }
 
 // insecure says whether plain HTTP and unknown certificates will do.
@@ -52,11 +56,15 @@ func (a Access) insecure(configured bool) bool {
 	return configured
 }
 
+func (a Access) stall() time.Duration { return cmp.Or(a.Stall, time.Minute) }
+
 // client talks to one repository.
 type client struct {
 	ref     image.Reference
 	repo    name.Repository
 	http    *http.Client
+	guard   *guard
+	say     func(format string, args ...any) // tells the user why it takes long
 	retries int
 	delay   time.Duration
 	// parallel is how many blobs are fetched or sent at once.
@@ -78,11 +86,15 @@ func connect(ctx context.Context, sys *types.SystemContext, src source, access A
 	if err != nil {
 		return nil, err
 	}
+	watch := &guard{RoundTripper: base, host: hostOf(repo.RegistryStr()), stall: access.stall(), own: func(host string) (string, string) {
+		found, _ := find(sys, host)
+		return found.Username, found.Password
+	}}
 	auth, err := credentials(sys, src.ref, access)
 	if err != nil {
 		return nil, err
 	}
-	c := &client{ref: src.ref, repo: repo, retries: access.Retries, delay: access.RetryDelay, parallel: access.Parallel}
+	c := &client{ref: src.ref, repo: repo, guard: watch, say: func(string, ...any) {}, retries: access.Retries, delay: access.RetryDelay, parallel: access.Parallel}
 	if c.retries == 0 {
 		c.retries = 3
 	}
@@ -90,12 +102,12 @@ func connect(ctx context.Context, sys *types.SystemContext, src source, access A
 		c.parallel = 6
 	}
 	err = c.retry(ctx, func() error {
-		rt, err := transport.NewWithContext(ctx, repo.Registry, auth, base, []string{repo.Scope(actions)})
-		c.http = &http.Client{Transport: rt}
+		rt, err := transport.NewWithContext(ctx, repo.Registry, auth, watch, []string{repo.Scope(actions)})
+		c.http = &http.Client{Transport: rt, CheckRedirect: redirects}
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("cannot reach registry %q: %w", src.ref.Registry, err)
+		return nil, fmt.Errorf("cannot reach registry %q: %w", src.ref.Registry, watch.explain(err))
 	}
 	return c, nil
 }
@@ -104,7 +116,8 @@ func connect(ctx context.Context, sys *types.SystemContext, src source, access A
 // containers-certs.d(5), and no plain HTTP unless the source allows it.
 func newTransport(src source, access Access) (http.RoundTripper, error) {
 	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.ResponseHeaderTimeout = time.Minute
+	t.ResponseHeaderTimeout = access.stall()
+	t.MaxResponseHeaderBytes = maxHeader
 	t.MaxIdleConnsPerHost = 8
 	t.DisableCompression = true // a layer's digest is over the bytes as stored
 	t.TLSClientConfig = &tls.Config{InsecureSkipVerify: src.insecure}
@@ -212,8 +225,8 @@ func (c *client) url(format string, args ...any) string {
 }
 
 // get asks once. The caller closes the body.
-func (c *client) get(ctx context.Context, url string, header map[string]string, codes ...int) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+func (c *client) get(ctx context.Context, address string, header map[string]string, codes ...int) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -225,10 +238,6 @@ func (c *client) get(ctx context.Context, url string, header map[string]string, 
 		return nil, err
 	}
 	if err := transport.CheckError(resp, codes...); err != nil {
-		var status *transport.Error
-		if errors.As(err, &status) {
-			err = &statusError{error: err, code: status.StatusCode, after: retryAfter(resp)}
-		}
 		resp.Body.Close()
 		return nil, err
 	}
@@ -236,14 +245,20 @@ func (c *client) get(ctx context.Context, url string, header map[string]string, 
 }
 
 // document fetches something small whole.
-func (c *client) document(ctx context.Context, url string, header map[string]string) (data []byte, mediaType string, err error) {
+func (c *client) document(ctx context.Context, address string, header map[string]string) (data []byte, mediaType string, err error) {
+	data, answer, err := c.answer(ctx, address, header)
+	return data, answer.Get("Content-Type"), err
+}
+
+// answer is document, with the headers that came.
+func (c *client) answer(ctx context.Context, address string, header map[string]string) (data []byte, headers http.Header, err error) {
 	err = c.retry(ctx, func() error {
-		resp, err := c.get(ctx, url, header, http.StatusOK)
+		resp, err := c.get(ctx, address, header, http.StatusOK)
 		if err != nil {
 			return err
 		}
 		defer resp.Body.Close()
-		mediaType = resp.Header.Get("Content-Type")
+		headers = resp.Header
 		if resp.ContentLength > maxDocument {
 			return tooLarge(resp.ContentLength)
 		}
@@ -251,9 +266,19 @@ func (c *client) document(ctx context.Context, url string, header map[string]str
 		if err == nil && len(data) > maxDocument {
 			return tooLarge(len(data))
 		}
+		if err == nil && (isPage(resp) || bytes.HasPrefix(bytes.TrimSpace(data), []byte("<"))) {
+			return errPage
+		}
 		return err
 	})
-	return data, mediaType, err
+	return data, headers, err
+}
+
+// errPage is what captive portals, proxies and mistyped addresses lead to.
+var errPage = permanent{errors.New("a web page came in place of a registry's answer: is this a registry, and is there a proxy or a page to log in at?")}
+
+func isPage(resp *http.Response) bool {
+	return strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html")
 }
 
 func tooLarge[N int | int64](n N) error {
@@ -282,99 +307,36 @@ func (c *client) manifest(ctx context.Context, tagOrDigest string) (data []byte,
 	return data, mediaType, nil
 }
 
-// tags lists every tag of the repository.
-func (c *client) tags(ctx context.Context) ([]string, error) {
-	var all []string
-	for last := ""; ; {
-		data, _, err := c.document(ctx, c.url("tags/list?n=1000&last=%s", last), nil)
+// maxTags is how many tags of a repository are listed, on as many pages: a list may have no end.
+const maxTags = 10_000
+
+// tags lists every tag of the repository (distribution-spec, "Listing Tags").
+func (c *client) tags(ctx context.Context) (all []string, err error) {
+	wrong := func(err error) error { return fmt.Errorf("cannot list tags of %q: %w", c.ref.Name(), err) }
+	next, err := url.Parse(c.url("tags/list?n=1000"))
+	if err != nil {
+		return nil, wrong(err)
+	}
+	for range maxTags {
+		data, headers, err := c.answer(ctx, next.String(), nil)
 		if err != nil {
-			return nil, fmt.Errorf("cannot list tags of %q: %w", c.ref.Name(), err)
+			return nil, wrong(err)
 		}
 		var page struct{ Tags []string }
 		if err := json.Unmarshal(data, &page); err != nil {
-			return nil, fmt.Errorf("cannot list tags of %q: %w", c.ref.Name(), err)
-		}
-		// Registries that ignore n and last answer all tags each time.
-		if len(page.Tags) == 0 || page.Tags[len(page.Tags)-1] == last {
-			return all, nil
-		}
-		if len(all) > 0 && page.Tags[0] == all[0] {
-			return all, nil
+			return nil, wrong(err)
 		}
 		all = append(all, page.Tags...)
-		last = page.Tags[len(page.Tags)-1]
-	}
-}
-
-// permanent marks an error that trying again cannot mend.
-type permanent struct{ error }
-
-func (p permanent) Unwrap() error { return p.error }
-
-// statusError is a registry's refusal.
-type statusError struct {
-	error
-	code  int
-	after time.Duration // how long the registry asks to wait
-}
-
-func (s *statusError) Unwrap() error { return s.error }
-
-func retryAfter(resp *http.Response) time.Duration {
-	seconds, err := strconv.Atoi(resp.Header.Get("Retry-After"))
-	if err != nil || seconds < 0 {
-		return 0
-	}
-	return min(time.Duration(seconds)*time.Second, time.Minute)
-}
-
-// retry runs try again, with growing pauses, after what may pass: a lost
-// connection, 429 and 5xx.
-func (c *client) retry(ctx context.Context, try func() error) error {
-	pause := c.delay
-	if pause == 0 {
-		pause = 500 * time.Millisecond
-	}
-	for n := 0; ; n++ {
-		err := try()
-		if err == nil || n >= c.retries || !passing(err) || ctx.Err() != nil {
-			return err
+		link, _, more := strings.Cut(strings.TrimPrefix(headers.Get("Link"), "<"), ">")
+		if !more || len(page.Tags) == 0 {
+			return all, nil
 		}
-		wait := pause
-		var status *statusError
-		if errors.As(err, &status) && status.after > 0 {
-			wait = status.after
+		if len(all) >= maxTags {
+			break
 		}
-		if werr := pauseFor(ctx, wait); werr != nil {
-			return err
-		}
-		if c.delay == 0 {
-			pause *= 2
+		if next, err = next.Parse(link); err != nil {
+			return nil, wrong(err)
 		}
 	}
-}
-
-// pauseFor waits for d, or until ctx ends.
-func pauseFor(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// passing says whether an error may pass by itself.
-func passing(err error) bool {
-	var never permanent
-	if errors.As(err, &never) {
-		return false
-	}
-	var refused *transport.Error
-	if errors.As(err, &refused) {
-		return refused.StatusCode == http.StatusTooManyRequests || refused.StatusCode == http.StatusRequestTimeout || refused.StatusCode >= 500
-	}
-	return cut(err)
+	return nil, wrong(fmt.Errorf("there are more than %d", maxTags))
 }

@@ -57,10 +57,12 @@ func pullCandidate(ctx context.Context, sys *types.SystemContext, store *storage
 	for _, src := range c.sources {
 		client, err := connect(ctx, sys, src, o.Access, "pull")
 		if err == nil {
+			client.say = o.Progress.Line
 			var ids []string
 			if ids, err = pullFrom(ctx, client, store, c.name, o); err == nil {
 				return ids, nil
 			}
+			err = client.guard.explain(err)
 		}
 		if len(c.sources) > 1 {
 			err = fmt.Errorf("from %q: %w", src.ref, err)
