@@ -96,16 +96,16 @@ _moss_line() {
 	for ((i = 1; i < cword; i++)); do
 		word=${words[i]}
 		case $word in
-		--root | --runroot | --log-level) globals+=("$word" "${words[i + 1]}"); ((i++)) ;;
-		--root=* | --runroot=*) globals+=("$word") ;;
+		--root | --runroot | --volumepath | --log-level) globals+=("$word" "${words[i + 1]}"); ((i++)) ;;
+		--root=* | --runroot=* | --volumepath=*) globals+=("$word") ;;
 		-*) ;;
 		*) name=$word; break ;;
 		esac
 	done
 	if [[ -z $name ]]; then
 		if [[ $cur == -* ]]; then
-			COMPREPLY=($(compgen -W "--root --runroot --log-level --help --version" -- "$cur"))
-		elif [[ $prev == --root || $prev == --runroot ]]; then
+			COMPREPLY=($(compgen -W "--root --runroot --volumepath --log-level --help --version" -- "$cur"))
+		elif [[ $prev == --root || $prev == --runroot || $prev == --volumepath ]]; then
 			_moss_values dirs
 		else
 			COMPREPLY=($(compgen -W "$_moss_words" -- "$cur"))

@@ -93,7 +93,7 @@ function __moss_words
             continue
         end
         switch $word
-            case --root --runroot --log-level
+            case --root --runroot --volumepath --log-level
                 set skip 1
             case '-*'
             case '*'

@@ -169,6 +169,7 @@ Everything belongs to one user. Inside a container, root is that user, and the o
 	p.exitStatus("run")
 	p.section("ENVIRONMENT")
 	p.term("\\fBMOSS_ROOT\\fR", "As --root.")
+	p.term("\\fBMOSS_VOLUMES\\fR", "As --volumepath.")
 	p.term("\\fBMOSS_RUN\\fR", "As --runroot.")
 	p.term("\\fBMOSS_LOG\\fR", "As --log-level.")
 	p.term("\\fBMOSS_LIBEXEC\\fR", "Where moss finds its helper programs.")

@@ -92,7 +92,7 @@ _moss() {
 	local name= i=2
 	for ((; i < CURRENT; i++)); do
 		case $words[i] in
-		--root | --runroot | --log-level) _moss_globals+=($words[i] $words[i+1]); ((i++)) ;;
+		--root | --runroot | --volumepath | --log-level) _moss_globals+=($words[i] $words[i+1]); ((i++)) ;;
 		-*) ;;
 		*) name=$words[i]; break ;;
 		esac

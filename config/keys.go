@@ -155,7 +155,7 @@ var Keys = [...]Key{
 	{Name: "engine.static_dir", Useless: noLibpod},
 	{Name: "engine.stop_timeout", Kind: Int, Default: "10"},
 	{Name: "engine.tmp_dir", Useless: noLibpod},
-	{Name: "engine.volume_path", Useless: noLibpod},
+	{Name: "engine.volume_path", Useless: "it is of podman's volumes; --volumepath and MOSS_VOLUMES say where moss has its own"},
 	{Name: "engine.volume_plugins.*", Useless: "moss has no volume plugins"},
 	{Name: "engine.volume_plugin_timeout", Kind: Int, Useless: "moss has no volume plugins"},
 

@@ -198,7 +198,7 @@ func (e *Engine) networkInfo(ctx context.Context, h *HostInfo) {
 
 func (e *Engine) storeInfo(s *StoreInfo) error {
 	s.Root, s.GraphRoot = e.Paths.Root, filepath.Join(e.Paths.Root, "storage")
-	s.RunRoot, s.VolumePath = e.Paths.Run, filepath.Join(e.Paths.Root, "volumes")
+	s.RunRoot, s.VolumePath = e.Paths.Run, e.Volumes.All()
 	s.GraphOptions, s.GraphStatus = map[string]string{}, map[string]string{}
 
 	containers, err := e.All()

@@ -257,7 +257,12 @@ func (v *Volumes) bury(dir string) error {
 		return err
 	}
 	grave := filepath.Join(v.trash, "volume-"+NewName()[:16])
-	if err := os.Rename(dir, grave); err != nil {
+	err := os.Rename(dir, grave)
+	if errors.Is(err, unix.EXDEV) { // volumes that are elsewhere
+		grave = filepath.Join(v.dir, scratchPrefix+filepath.Base(grave))
+		err = os.Rename(dir, grave)
+	}
+	if err != nil {
 		return err
 	}
 	return os.RemoveAll(grave)

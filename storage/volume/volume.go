@@ -79,9 +79,13 @@ type Volumes struct {
 }
 
 // Open names the volumes below root; it reads nothing yet.
-func Open(root string) *Volumes {
-	return &Volumes{dir: filepath.Join(root, "volumes"), trash: filepath.Join(root, "trash")}
-}
+func Open(root string) *Volumes { return In(filepath.Join(root, "volumes"), root) }
+
+// In names volumes that are in a directory of their own, elsewhere than root.
+func In(dir, root string) *Volumes { return &Volumes{dir: dir, trash: filepath.Join(root, "trash")} }
+
+// All is the directory that holds the volumes.
+func (v *Volumes) All() string { return v.dir }
 
 // Dir is the volume's directory: its record, and below _data its files. Renamed
 // away, the volume is gone.

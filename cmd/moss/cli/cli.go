@@ -18,6 +18,7 @@ import (
 	"moss/config"
 	"moss/rootless"
 	"moss/rootless/monitor/client"
+	"moss/storage/volume"
 	"moss/systemd/cgroup"
 	"moss/userns"
 	"moss/userns/enter"
@@ -30,6 +31,7 @@ var Version = "unknown"
 type Globals struct {
 	Root     string   `help:"Directory of images, containers and volumes." placeholder:"DIR" group:"Global"`
 	Runroot  string   `help:"Directory of what a reboot takes away; must be on a tmpfs." placeholder:"DIR" group:"Global"`
+	Volumes  string   `name:"volumepath" aliases:"volume-path" help:"Directory of volumes, in place of one in that of --root." placeholder:"DIR" group:"Global"`
 	LogLevel string   `words:"debug info warn error" help:"What to log: debug, info, warn or error." placeholder:"LEVEL" group:"Global"`
 	Help     helpFlag `help:"Show the help of the command." group:"Global"`
 
@@ -155,7 +157,13 @@ func (c *call) open(ctx context.Context, g *Globals, host bool) (err error) {
 	if !host && userns.NewsOfSingleID(c.Dirs) {
 		slog.Warn("you have no subordinate IDs: images that need more than one user do not run; to mend it: sudo " + userns.SingleIDHint())
 	}
+	if err := setenv("MOSS_VOLUMES", absolute(g.Volumes)); err != nil {
+		return err
+	}
 	c.Engine = rootless.New(c.Dirs)
+	if dir := os.Getenv("MOSS_VOLUMES"); dir != "" {
+		c.Engine.Volumes = volume.In(absolute(dir), c.Dirs.Root)
+	}
 	c.Engine.Config = g.conf
 	c.Engine.Images.Beside(g.conf.Stores(cgroup.HostUID))
 	if g.Root+g.Runroot == "" {

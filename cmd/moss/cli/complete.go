@@ -101,7 +101,7 @@ func (cmd *CompleteCmd) Run(ctx context.Context, c *call) error {
 		}
 		names = append(names, "none", "host", "private")
 	case "volumes":
-		names = recordNames(filepath.Join(c.Engine.Paths.Root, "volumes"))
+		names = recordNames(c.Engine.Volumes.All())
 	}
 	slices.Sort(names)
 	w := bufio.NewWriter(c.Out)
