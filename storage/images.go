@@ -45,6 +45,9 @@ func (s *Store) AddImage(img NewImage) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if err := s.holdImage(id, img.Names); err != nil {
+		return "", fmt.Errorf("cannot record image %q: %w", id, err)
+	}
 	_, err = s.lib.CreateImage(id, nil, img.Layer, string(metadata), &cs.ImageOptions{
 		CreationDate: img.Created, Digest: manifest, BigData: data, Metadata: string(metadata),
 	})
@@ -58,6 +61,18 @@ func (s *Store) AddImage(img NewImage) (string, error) {
 		return "", err
 	}
 	return id, nil
+}
+
+// holdImage notes that an image is about to be recorded, with names or without.
+func (s *Store) holdImage(id string, names []string) error {
+	if _, err := s.lib.Image(id); err == nil || s.pending == nil {
+		return nil
+	}
+	line := lineNew + id
+	if len(names) > 0 {
+		line += " " + names[0]
+	}
+	return s.pending.hold(line)
 }
 
 // amendImage adds another manifest of the same config to an image that is there.
@@ -85,6 +100,9 @@ func (s *Store) AddNames(id string, names []string) error {
 		return nil
 	}
 	if err := s.adopt(id); err != nil {
+		return fmt.Errorf("cannot name image %q: %w", id, err)
+	}
+	if err := s.pending.hold(lineNames + id); err != nil {
 		return fmt.Errorf("cannot name image %q: %w", id, err)
 	}
 	if err := s.lib.AddNames(id, names); err != nil {
@@ -116,6 +134,9 @@ func (s *Store) adopt(id string) error {
 			return err
 		}
 		options.BigData = append(options.BigData, cs.ImageBigDataOption{Key: key, Data: data, Digest: img.BigDataDigests[key]})
+	}
+	if err := s.holdImage(id, img.Names); err != nil {
+		return err
 	}
 	_, err = s.lib.CreateImage(id, img.Names, parent, img.Metadata, options)
 	if errors.Is(err, cs.ErrDuplicateID) {

@@ -17,6 +17,9 @@ var ErrReadOnly = errors.New("it is in podman's store, which moss only reads (po
 func (s *Store) RemoveNames(id string, names []string) error {
 	_, err := s.own(id)
 	if err == nil {
+		err = s.pending.hold(lineNames + id)
+	}
+	if err == nil {
 		err = s.lib.RemoveNames(id, names)
 	}
 	if err != nil {
@@ -28,14 +31,41 @@ func (s *Store) RemoveNames(id string, names []string) error {
 // DeleteImage removes an image and the layers that nothing else uses, and its
 // mapped copies.
 func (s *Store) DeleteImage(id string) error {
-	_, err := s.own(id)
-	if err == nil {
-		_, err = s.lib.DeleteImage(id, true)
-	}
-	if err != nil {
+	if err := s.deleteImage(id); err != nil {
 		return fmt.Errorf("cannot remove image %q: %w", id, err)
 	}
 	return s.sweepMapped()
+}
+
+func (s *Store) deleteImage(id string) error {
+	img, err := s.own(id)
+	if err != nil {
+		return err
+	}
+	// The record goes before the layers: who is killed between leaves them to recover.
+	p := &pending{dir: s.pendingDir(), held: map[string]bool{}}
+	if err := p.hold(lineOld + id); err != nil {
+		return err
+	}
+	defer p.file.Close()
+	for layer := img.TopLayer; layer != ""; {
+		if err := p.hold(lineLayer + layer); err != nil {
+			return err
+		}
+		l, err := s.lib.Layer(layer)
+		if err != nil {
+			break
+		}
+		layer = l.Parent
+	}
+	// The library waits for the disk with the record; so must this.
+	if err := p.file.Sync(); err != nil {
+		return err
+	}
+	if _, err := s.lib.DeleteImage(id, true); err != nil {
+		return err
+	}
+	return os.Remove(p.path)
 }
 
 // Parents lists the images without a name that img was built on and that nothing
@@ -77,7 +107,7 @@ func (s *Store) sweepMapped() error {
 	var all error
 	for _, record := range records {
 		m, err := readMapped(record)
-		if err != nil || m.Layer == "" || s.HasLayer(m.Layer) {
+		if err != nil || m.Layer == "" || s.hasLayer(m.Layer) {
 			continue
 		}
 		copied := record[:len(record)-len(".json")]

@@ -20,6 +20,7 @@ import (
 	cs "go.podman.io/storage"
 	"go.podman.io/storage/pkg/reexec"
 	"go.podman.io/storage/types"
+	"golang.org/x/sys/unix"
 
 	"moss/storage/driver"
 )
@@ -50,6 +51,7 @@ type Store struct {
 	podman cs.Store
 	// others are all that could be; viewed those that are there.
 	others, viewed []string
+	pending        *pending // while something is added
 }
 
 // Open opens the store below root, with its run files below run, and the others to
@@ -93,6 +95,9 @@ func Open(root, run string, others []string) (*Store, error) {
 			slog.Warn("podman's images are not seen: its store cannot be opened", "err", err)
 			s.podman = nil
 		}
+	}
+	if err := s.recover(false); err != nil {
+		slog.Warn("what a crash left in the image store stays for now", "err", err)
 	}
 	return s, nil
 }
@@ -150,6 +155,23 @@ func (s *Store) Temp() (string, error) {
 	return dir, nil
 }
 
+// Nameless makes a temporary file in a directory that is gone with the last who has
+// it open, also when that one is killed.
+func Nameless(dir string) (*os.File, error) {
+	if fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600); err == nil {
+		return os.NewFile(uintptr(fd), filepath.Join(dir, "nameless")), nil
+	}
+	f, err := os.CreateTemp(dir, "nameless-*") // a file system without: NFS
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
 // isStore says whether a directory is a store with the overlay driver.
 func isStore(path string) bool {
 	for _, need := range []string{"overlay/l", "overlay-images/images.lock", "overlay-layers/layers.lock"} {
@@ -200,6 +222,13 @@ func ChainID(parent string, diffID digest.Digest) string {
 // HasLayer says whether the layer is in our store, whole. A layer of podman's
 // store does not count: our images must outlive what podman rmi does.
 func (s *Store) HasLayer(id string) bool {
+	if s.pending.hold(lineLayer+id) != nil {
+		return false
+	}
+	return s.hasLayer(id)
+}
+
+func (s *Store) hasLayer(id string) bool {
 	_, err := s.lib.Layer(id)
 	return err == nil
 }
@@ -209,7 +238,10 @@ func (s *Store) HasLayer(id string) bool {
 // digest, which the caller has checked, or "".
 func (s *Store) PutLayer(parent string, diffID, blobDigest digest.Digest, size int64, blob io.Reader) (string, error) {
 	id := ChainID(parent, diffID)
-	if s.HasLayer(id) {
+	if err := s.pending.hold(lineLayer + id); err != nil {
+		return "", err
+	}
+	if s.hasLayer(id) {
 		return id, nil
 	}
 	options := &cs.LayerOptions{OriginalDigest: blobDigest}

@@ -57,6 +57,7 @@ func TestScripts(t *testing.T) {
 			"field":        command(field),
 			"killed":       command(killed),
 			"crashed":      command(crashed),
+			"imagecrash":   command(imageCrash),
 			"parallel":     command(parallel),
 			"registry":     command(startRegistry),
 			"images":       command(images),

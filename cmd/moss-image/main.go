@@ -113,6 +113,11 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, h.refresh()) }()
+	if req.Index == nil {
+		// What a pull has brought serves its next try.
+		store.Begin(req.Pull != nil)
+		defer func() { err = errors.Join(err, store.Finish(err != nil)) }()
+	}
 
 	switch {
 	case req.Index != nil:

@@ -119,12 +119,9 @@ func measure(store *storage.Store, input io.Reader) (file *os.File, diffID diges
 		return nil, "", 0, err
 	}
 	defer plain.Close()
-	f, err := os.CreateTemp(temp, "import-*")
+	f, err := storage.Nameless(temp)
 	if err != nil {
 		return nil, "", 0, err
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		return nil, "", 0, errors.Join(err, f.Close())
 	}
 	sum := digest.Canonical.Digester()
 	size, err = io.Copy(io.MultiWriter(f, sum.Hash()), plain)

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 
 	"go.podman.io/storage/pkg/archive"
+
+	"moss/storage"
 )
 
 // maxDocument bounds what is read into memory.
@@ -58,12 +60,8 @@ func spool(r io.Reader, temp string) (*tarFile, error) {
 		return nil, err
 	}
 	defer plain.Close()
-	f, err := os.CreateTemp(temp, "load-*")
+	f, err := storage.Nameless(temp)
 	if err != nil {
-		return nil, err
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		f.Close()
 		return nil, err
 	}
 	if _, err := io.Copy(f, plain); err != nil {
