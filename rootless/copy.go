@@ -19,6 +19,7 @@ import (
 	"moss/rootless/container"
 	"moss/rootless/runtime"
 	"moss/rootless/tree"
+	"moss/storage/limit"
 	"moss/userns"
 	"moss/userns/slack"
 )
@@ -358,13 +359,13 @@ func (e *Engine) CopyIn(ctx context.Context, r io.Reader, to Place, o CopyOption
 		return err
 	}
 	defer done()
-	if err := extractTo(ctx, r, b, o); err != nil {
+	if err := extractTo(ctx, r, b, o, limit.Of(e.Config)); err != nil {
 		return fmt.Errorf("cannot copy the archive to %s: %w", to, err)
 	}
 	return nil
 }
 
-func extractTo(ctx context.Context, r io.Reader, b *end, o CopyOptions) error {
+func extractTo(ctx context.Context, r io.Reader, b *end, o CopyOptions, l limit.Limits) error {
 	if err := b.lasting(); err != nil {
 		return err
 	}
@@ -379,24 +380,32 @@ func extractTo(ctx context.Context, r io.Reader, b *end, o CopyOptions) error {
 	if err := b.writable(target); err != nil {
 		return err
 	}
-	options := tree.Options{Overwrite: o.Overwrite}
+	options := tree.Options{Overwrite: o.Overwrite, Limits: l}
 	if options.Owner, err = owner(&end{}, b, o); err != nil {
 		return err
 	}
-	plain, done, err := decompressed(ctx, r)
+	window := limit.NewWindow(r, l)
+	plain, done, err := decompressed(ctx, window)
 	if err != nil {
 		return err
 	}
 	err = tree.Extract(ctx, plain, b.root, b.path, options)
-	return interrupted(ctx, errors.Join(err, done()))
+	if err == nil { // what an archive may have after its end
+		_, err = io.Copy(io.Discard, limit.NewJudge(l, "").Reader(plain))
+	}
+	if err = done(err); window.Err() != nil {
+		err = window.Err() // the others follow from it
+	}
+	return interrupted(ctx, err)
 }
 
 // decompressors are the programs for what gzip is not, by the first bytes.
 var decompressors = [...]struct{ magic, program string }{{"BZh", "bzip2"}, {"\xfd7zXZ\x00", "xz"}, {"\x28\xb5\x2f\xfd", "zstd"}}
 
 // decompressed is r, or what a compressed r holds.
-func decompressed(ctx context.Context, r io.Reader) (io.Reader, func() error, error) {
-	none := func() error { return nil }
+// The function ends it, after an error or at the end, and says what went wrong.
+func decompressed(ctx context.Context, r io.Reader) (io.Reader, func(error) error, error) {
+	none := func(err error) error { return err }
 	buffered := bufio.NewReaderSize(r, 1<<20)
 	magic, _ := buffered.Peek(6)
 	if strings.HasPrefix(string(magic), "\x1f\x8b") {
@@ -411,7 +420,7 @@ func decompressed(ctx context.Context, r io.Reader) (io.Reader, func() error, er
 	return buffered, none, nil
 }
 
-func decompressedBy(ctx context.Context, program string, r io.Reader) (io.Reader, func() error, error) {
+func decompressedBy(ctx context.Context, program string, r io.Reader) (io.Reader, func(error) error, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	cmd := exec.CommandContext(ctx, program, "-dc")
 	cmd.Stdin, cmd.Stderr = r, os.Stderr
@@ -423,8 +432,12 @@ func decompressedBy(ctx context.Context, program string, r io.Reader) (io.Reader
 		cancel()
 		return nil, nil, fmt.Errorf("the archive is compressed by %s: %w", program, err)
 	}
-	return out, func() error {
-		io.Copy(io.Discard, out) // what an archive may have after its end
+	return out, func(err error) error {
+		if err != nil { // it need not decompress the rest
+			cancel()
+			cmd.Wait()
+			return err
+		}
 		defer cancel()
 		if err := cmd.Wait(); err != nil {
 			return fmt.Errorf("cannot decompress the archive: %s: %w", program, err)

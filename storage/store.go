@@ -4,6 +4,8 @@ package storage
 
 import (
 	"bufio"
+	"cmp"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,16 +15,17 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 
 	digest "github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
 	cs "go.podman.io/storage"
+	"go.podman.io/storage/pkg/archive"
 	"go.podman.io/storage/pkg/reexec"
 	"go.podman.io/storage/types"
 	"golang.org/x/sys/unix"
 
 	"moss/storage/driver"
+	"moss/storage/limit"
 )
 
 // Init runs the part of the library that unpacks layers in a child of this
@@ -41,6 +44,8 @@ type Store struct {
 	// SingleID is set when the namespace maps one ID only: files of other
 	// owners then belong to that one.
 	SingleID bool
+	// Limits bound what an archive may become.
+	Limits limit.Limits
 
 	lib cs.Store
 	// podman is a view of podman's store, and of those that storage.conf adds, or nil.
@@ -234,8 +239,8 @@ func (s *Store) hasLayer(id string) bool {
 }
 
 // PutLayer unpacks one layer on top of parent. What it unpacks to must be
-// diffID, else nothing is kept. blob may be compressed; blobDigest is its
-// digest, which the caller has checked, or "".
+// diffID, else nothing is kept; nor of what the limits do not allow. blob may be
+// compressed; blobDigest is its digest, which the caller has checked, or "".
 func (s *Store) PutLayer(parent string, diffID, blobDigest digest.Digest, size int64, blob io.Reader) (string, error) {
 	id := ChainID(parent, diffID)
 	if err := s.pending.hold(lineLayer + id); err != nil {
@@ -244,27 +249,65 @@ func (s *Store) PutLayer(parent string, diffID, blobDigest digest.Digest, size i
 	if s.hasLayer(id) {
 		return id, nil
 	}
-	options := &cs.LayerOptions{OriginalDigest: blobDigest}
-	if blobDigest != "" {
-		options.OriginalSize = &size
+	packed := bufio.NewReaderSize(limit.NewWindow(blob, s.Limits), 64<<10)
+	magic, _ := packed.Peek(10)
+	plain, err := archive.DecompressStream(packed)
+	if err != nil {
+		return "", fmt.Errorf("cannot unpack layer %q: %w", diffID, err)
 	}
-	layer, _, err := s.lib.PutLayer(id, parent, nil, "", false, options, blob)
+	defer plain.Close()
+	sum := sha256.New()
+	inner := bufio.NewReaderSize(plain, 64<<10)
+	// The library would decompress again, and unpack what nobody has judged.
+	if magic, _ := inner.Peek(10); archive.DetectCompression(magic) != archive.Uncompressed {
+		return "", fmt.Errorf("cannot unpack layer %q: it is compressed twice, or no tar file", diffID)
+	}
+	judged := limit.NewReader(inner, limit.NewJudge(s.Limits, s.Root))
+	options := &cs.LayerOptions{OriginalDigest: blobDigest, OriginalSize: &size, UncompressedDigest: diffID}
+	if blobDigest == "" {
+		options.OriginalDigest, options.OriginalSize = diffID, nil
+	} else {
+		compression := archive.DetectCompression(magic)
+		options.Flags = map[string]any{compressionFlag: compression.Extension()}
+	}
+	_, _, err = s.lib.PutLayer(id, parent, nil, "", false, options, io.TeeReader(judged, sum))
 	if errors.Is(err, cs.ErrDuplicateID) {
 		return id, nil // another process was faster
 	}
 	if err != nil {
-		return "", fmt.Errorf("cannot unpack layer %q: %w", diffID, explain(err))
+		return "", fmt.Errorf("cannot unpack layer %q: %w", diffID, Explain(cmp.Or(judged.Err(), err)))
 	}
-	if layer.UncompressedDigest != diffID {
-		err := fmt.Errorf("cannot unpack layer: its content is %s, the image says %s", layer.UncompressedDigest, diffID)
+	if got := digest.NewDigest(digest.SHA256, sum); got != diffID {
+		err := fmt.Errorf("cannot unpack layer: its content is %s, the image says %s", got, diffID)
 		return "", errors.Join(err, s.lib.DeleteLayer(id))
 	}
 	return id, nil
 }
 
-// explain adds what the library's error does not say.
-func explain(err error) error {
+// compressionFlag tells of a layer how it was compressed: the library sees only what
+// was judged, which is not compressed any more.
+const compressionFlag = "moss-compression"
+
+// Compression is how the blob was compressed of which a layer has the digest.
+func Compression(layer *cs.Layer) archive.Compression {
+	for c := archive.Uncompressed; c <= archive.Zstd; c++ {
+		if extension, ok := layer.Flags[compressionFlag]; ok && extension == c.Extension() {
+			return c
+		}
+	}
+	return layer.CompressionType
+}
+
+// Explain makes a sentence of the library's error: what its child said, and what
+// neither says.
+func Explain(err error) error {
 	text := err.Error()
+	if _, rest, ok := strings.Cut(text, "unpacking failed (error: "); ok {
+		if _, said, ok := strings.Cut(rest, "; output: "); ok && said != "" {
+			said, _, _ = strings.Cut(said, "\nexhausting")
+			err = errors.New(strings.TrimSuffix(said, ")"))
+		}
+	}
 	if strings.Contains(text, "lchown") && strings.Contains(text, "invalid argument") {
 		return fmt.Errorf("%w (the image has files of an owner outside your subordinate IDs)", err)
 	}
@@ -307,13 +350,8 @@ func (s *Store) CopyLayer(parent string, diffID digest.Digest) (string, error) {
 
 // CheckSpace says early that a download of size bytes to dir will not fit.
 func (s *Store) CheckSpace(dir string, size int64) error {
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(dir, &fs); err != nil {
-		return nil // the write will tell
-	}
-	if free := int64(fs.Bavail) * fs.Bsize; free < size {
-		return fmt.Errorf("no space left on device: %d MiB are needed for the compressed layers alone, %d MiB are free in %q",
-			size>>20, free>>20, dir)
+	if err := limit.Space(dir, size); err != nil {
+		return fmt.Errorf("the compressed layers alone: %w", err)
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"moss/storage/archive"
 	"moss/storage/driver"
 	"moss/storage/image"
+	"moss/storage/limit"
 	"moss/systemd/cgroup"
 )
 
@@ -91,18 +92,21 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 		return logout(req.Logout)
 	case req.ExportVolume != nil:
 		return exportVolume(req.ExportVolume)
-	case req.ImportVolume != nil:
-		return importVolume(req.ImportVolume)
 	}
 	conf, err := config.Load(config.Here(), req.Run, func() (*config.Record, error) { return files.Read(config.Here(), cgroup.HostUID()) })
 	if err != nil {
 		return err
+	}
+	limits := limit.Of(conf)
+	if req.ImportVolume != nil {
+		return importVolume(req.ImportVolume, limits)
 	}
 	store, err := storage.Open(req.Root, req.Run, conf.Stores(cgroup.HostUID))
 	if err != nil {
 		return err
 	}
 	defer store.Close()
+	store.Limits = limits
 	if d := store.Driver; d.Name == driver.VFS && req.Index == nil {
 		fmt.Fprintf(os.Stderr, "Warning: images are stored as full copies of every layer (vfs), slow and large: %s\n", d.Why)
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"moss/storage/limit"
 )
 
 // xattrPAX begins the names of PAX records that hold extended attributes, as
@@ -194,15 +196,12 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// errOutside is a name that leads out of the directory that is extracted to.
-var errOutside = errors.New("it leads out of the archive's directory")
-
 // explain says which entry of an archive an error is about.
 func explain(name string, err error) error {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return err
 	}
-	return fmt.Errorf("archive entry %q: %w", name, err)
+	return fmt.Errorf("archive entry %s: %w", limit.Quote(name), err)
 }
 
 // closeAll closes what may be nil.

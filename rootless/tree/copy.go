@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"moss/record"
+	"moss/storage/limit"
 )
 
 // Options of Copy and Extract.
@@ -29,6 +30,8 @@ type Options struct {
 	Count func(size int64, shared bool)
 	// Skip is asked whether to go on without a file that cannot be read; nil: never.
 	Skip func(path string, err error) bool
+	// Limits of Extract.
+	Limits limit.Limits
 }
 
 // ErrKind says that a directory is in the place of a file, or the other way round.

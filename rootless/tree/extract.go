@@ -8,10 +8,14 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"moss/storage/limit"
 )
 
 // Extract unpacks a tar archive into the directory dir of root. Symbolic links,
@@ -20,6 +24,12 @@ import (
 func Extract(ctx context.Context, r io.Reader, root Root, dir string, o Options) error {
 	x := &extractor{ctx: ctx, o: o, root: root, top: dir}
 	defer func() { closeAll(x.last) }()
+	top, err := root.MkdirAll(dir, 0o755)
+	if err != nil {
+		return err
+	}
+	defer top.Close()
+	judge := limit.NewJudge(o.Limits, fmt.Sprintf("/proc/self/fd/%d", top.Fd()))
 	archive := tar.NewReader(r)
 	for {
 		if err := ctx.Err(); err != nil {
@@ -27,10 +37,13 @@ func Extract(ctx context.Context, r io.Reader, root Root, dir string, o Options)
 		}
 		h, err := archive.Next()
 		if err == io.EOF {
-			return x.finish()
+			return x.finish("")
 		}
 		if err != nil {
 			return fmt.Errorf("cannot read the archive: %w", err)
+		}
+		if err := judge.Member(h); err != nil {
+			return err
 		}
 		if err := explain(h.Name, x.entry(h, archive)); err != nil {
 			return err
@@ -46,20 +59,26 @@ type extractor struct {
 	last *os.File // the directory of the last entry
 	path string   // its path below top
 	late []late
+	kept int // bytes that late takes
 	data data
 }
 
 // late are the attributes of a directory, which making entries in it changes.
 type late struct {
-	path string
-	h    *tar.Header
+	path   string
+	st     *unix.Stat_t
+	xattrs map[string]string
 }
+
+// maxKept is how much memory late attributes may take: those of directories that are
+// behind us are then given.
+const maxKept = 4 << 20
 
 // clean is the path of an entry below the top: "" is the top itself.
 func clean(name string) (string, error) {
 	for part := range strings.SplitSeq(name, "/") {
 		if part == ".." {
-			return "", errOutside
+			return "", limit.ErrOutside
 		}
 	}
 	return strings.TrimPrefix(path.Clean("/"+name), "/"), nil
@@ -104,7 +123,7 @@ func (x *extractor) entry(h *tar.Header, content io.Reader) error {
 	}
 	switch h.Typeflag {
 	case tar.TypeDir:
-		return x.subdirectory(h, fd, name, base)
+		return x.subdirectory(h, st, fd, name, base)
 	case tar.TypeReg, tar.TypeGNUSparse, tar.TypeCont:
 		return putFile(fd, base, st, x.xattrs(h), x.own(), func(out *os.File) error {
 			return x.content(out, content, h.Size)
@@ -162,11 +181,11 @@ func (x *extractor) xattrs(h *tar.Header) map[string]string {
 	return out
 }
 
-func (x *extractor) subdirectory(h *tar.Header, fd int, name, base string) error {
+func (x *extractor) subdirectory(h *tar.Header, st *unix.Stat_t, fd int, name, base string) error {
 	// A link to a directory, as /lib is to /usr/lib, stays: the archive's files
 	// belong to where it leads.
-	var st unix.Stat_t
-	if err := unix.Fstatat(fd, base, &st, unix.AT_SYMLINK_NOFOLLOW); err == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK {
+	var is unix.Stat_t
+	if err := unix.Fstatat(fd, base, &is, unix.AT_SYMLINK_NOFOLLOW); err == nil && is.Mode&unix.S_IFMT == unix.S_IFLNK {
 		if d, err := x.root.Open(path.Join(x.top, name), unix.O_PATH|unix.O_DIRECTORY); err == nil {
 			return d.Close()
 		}
@@ -175,15 +194,26 @@ func (x *extractor) subdirectory(h *tar.Header, fd int, name, base string) error
 	if err != nil {
 		return err
 	}
-	x.late = append(x.late, late{name, h})
-	return unix.Close(made)
+	if err := unix.Close(made); err != nil {
+		return err
+	}
+	l := late{name, st, x.xattrs(h)}
+	x.late = append(x.late, l)
+	x.kept += int(unsafe.Sizeof(l)+unsafe.Sizeof(*st)) + len(name)
+	for key, value := range l.xattrs {
+		x.kept += len(key) + len(value)
+	}
+	if x.kept > maxKept {
+		return x.finish(name)
+	}
+	return nil
 }
 
 // link makes a hard link: the name that it repeats is one of the archive's.
 func (x *extractor) link(h *tar.Header, fd int, base string) error {
 	old, err := clean(h.Linkname)
 	if err != nil || old == "" {
-		return fmt.Errorf("link to %q: %w", h.Linkname, errOutside)
+		return fmt.Errorf("link to %q: %w", h.Linkname, limit.ErrOutside)
 	}
 	parent, err := x.root.Open(path.Join(x.top, path.Dir(old)), unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
@@ -236,22 +266,28 @@ func isZero(b []byte) bool {
 	return true
 }
 
-// finish gives directories their attributes, the innermost first.
-func (x *extractor) finish() error {
+// finish gives directories their attributes, the innermost first, but for those that
+// hold at: more of what is in them may come.
+func (x *extractor) finish(at string) error {
+	var open []late
+	x.kept = 0
 	for i := len(x.late) - 1; i >= 0; i-- {
 		l := x.late[i]
+		if at == l.path || strings.HasPrefix(at, l.path+"/") {
+			open = append(open, l)
+			continue
+		}
 		d, err := x.root.Open(path.Join(x.top, l.path), unix.O_RDONLY|unix.O_DIRECTORY)
 		if err != nil {
 			continue // a later entry has replaced it
 		}
-		st, err := x.stat(l.h)
-		if err == nil {
-			err = x.own().attributes(int(d.Fd()), st, x.xattrs(l.h))
-		}
+		err = x.own().attributes(int(d.Fd()), l.st, l.xattrs)
 		d.Close()
 		if err != nil {
-			return explain(l.h.Name, err)
+			return explain(l.path, err)
 		}
 	}
+	slices.Reverse(open)
+	x.late = open
 	return nil
 }

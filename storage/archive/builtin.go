@@ -41,7 +41,7 @@ func LoadBuiltin(store *storage.Store, progress *registry.Progress) ([]Loaded, e
 	if err != nil {
 		return nil, err
 	}
-	a, err := spool(bytes.NewReader(packed), temp)
+	a, err := spool(bytes.NewReader(packed), temp, store.Limits)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the built-in image: %w", err)
 	}

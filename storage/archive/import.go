@@ -1,7 +1,6 @@
 package archive
 
 import (
-	"archive/tar"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 
 	"moss/storage"
 	"moss/storage/image"
+	"moss/storage/limit"
 	"moss/storage/registry"
 )
 
@@ -107,44 +107,42 @@ func putStream(store *storage.Store, parent string, input io.Reader, progress *r
 }
 
 // measure returns the input decompressed in a temporary file, at its start, and
-// the digest by which the layer is known. It refuses what is no tar file before
-// anything is unpacked.
+// the digest by which the layer is known. What is no tar file, or must not be
+// unpacked, is refused before anything is.
 func measure(store *storage.Store, input io.Reader) (file *os.File, diffID digest.Digest, size int64, err error) {
 	temp, err := store.Temp()
 	if err != nil {
 		return nil, "", 0, err
 	}
-	plain, err := archive.DecompressStream(input)
-	if err != nil {
-		return nil, "", 0, err
-	}
-	defer plain.Close()
-	f, err := storage.Nameless(temp)
-	if err != nil {
-		return nil, "", 0, err
-	}
 	sum := digest.Canonical.Digester()
-	size, err = io.Copy(io.MultiWriter(f, sum.Hash()), plain)
-	if err == nil && size == 0 {
-		err = errors.New("it is empty")
-	}
-	if err == nil {
-		err = checkTar(f)
-	}
+	f, size, err := spoolJudged(temp, input, store.Limits, sum.Hash())
 	if err != nil {
-		return nil, "", 0, errors.Join(err, f.Close())
+		return nil, "", 0, err
 	}
 	return f, sum.Digest(), size, nil
 }
 
-// checkTar reads the first header of f and goes back to its start.
-func checkTar(f *os.File) error {
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return err
+// spoolJudged returns a tar stream, which may be compressed, decompressed, at its start,
+// in a file without a name in a directory. It was looked at from end to end.
+func spoolJudged(dir string, from io.Reader, l limit.Limits, sum io.Writer) (*os.File, int64, error) {
+	plain, err := archive.DecompressStream(limit.NewWindow(from, l))
+	if err != nil {
+		return nil, 0, err
 	}
-	if _, err := tar.NewReader(f).Next(); err != nil && err != io.EOF {
-		return fmt.Errorf("it is not a tar file: %w", err)
+	defer plain.Close()
+	f, err := storage.Nameless(dir)
+	if err != nil {
+		return nil, 0, err
 	}
-	_, err := f.Seek(0, io.SeekStart)
-	return err
+	size, err := io.Copy(io.MultiWriter(f, sum), limit.NewReader(plain, limit.NewJudge(l, dir)))
+	if err == nil && size == 0 {
+		err = errors.New("it is empty")
+	}
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return nil, 0, errors.Join(err, f.Close())
+	}
+	return f, size, nil
 }

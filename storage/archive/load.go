@@ -15,6 +15,7 @@ import (
 
 	"moss/storage"
 	"moss/storage/image"
+	"moss/storage/limit"
 	"moss/storage/registry"
 )
 
@@ -52,7 +53,7 @@ func Load(store *storage.Store, input *os.File, progress *registry.Progress) ([]
 	if err != nil {
 		return nil, err
 	}
-	a, err := open(input, temp)
+	a, err := open(input, temp, store.Limits)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read archive %q: %w", input.Name(), err)
 	}
@@ -100,10 +101,11 @@ func listDocker(a files, data []byte) ([]packed, error) {
 		RepoTags []string
 		Layers   []string
 	}
-	if err := json.Unmarshal(data, &items); err != nil {
+	if err := limit.JSON(data, &items); err != nil {
 		return nil, fmt.Errorf("manifest.json: %w", err)
 	}
 	var all []packed
+	var held held
 	for _, item := range items {
 		img := packed{}
 		for _, tag := range item.RepoTags {
@@ -123,12 +125,29 @@ func listDocker(a files, data []byte) ([]packed, error) {
 		if img.manifest, err = dockerManifestOf(img.config, a, item.Layers); err != nil {
 			return nil, err
 		}
+		if err := held.add(img); err != nil {
+			return nil, err
+		}
 		all = append(all, img)
 	}
 	if len(all) == 0 {
 		return nil, errors.New("it has no image")
 	}
 	return all, nil
+}
+
+// held is how many bytes of documents are held in memory.
+type held int64
+
+// maxHeld is enough for thousands of images.
+const maxHeld = 24 << 20
+
+func (h *held) add(img packed) error {
+	*h += held(len(img.config) + len(img.manifest))
+	if *h > maxHeld {
+		return fmt.Errorf("configurations and manifests of its images have more than %d MiB", maxHeld>>20)
+	}
+	return nil
 }
 
 // dockerManifestOf makes the manifest that the archive lacks; its layers are the
@@ -175,10 +194,11 @@ func listOCI(a files) ([]packed, error) {
 		return nil, err
 	}
 	var index imagespec.Index
-	if err := json.Unmarshal(data, &index); err != nil {
+	if err := limit.JSON(data, &index); err != nil {
 		return nil, fmt.Errorf("index.json: %w", err)
 	}
 	var all []packed
+	var held held
 	for _, d := range index.Manifests {
 		if d.Platform != nil && d.Platform.OS == "unknown" {
 			continue // an attestation, not an image
@@ -195,6 +215,9 @@ func listOCI(a files) ([]packed, error) {
 		if n := slices.IndexFunc(all, same); n >= 0 {
 			all[n].names = append(all[n].names, img.names...)
 			continue
+		}
+		if err := held.add(img); err != nil {
+			return nil, err
 		}
 		all = append(all, img)
 	}

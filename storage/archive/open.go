@@ -4,17 +4,19 @@ package archive
 import (
 	"archive/tar"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path"
 	"path/filepath"
 
 	"go.podman.io/storage/pkg/archive"
+	"golang.org/x/sys/unix"
 
 	"moss/storage"
+	"moss/storage/limit"
 )
 
 // maxDocument bounds what is read into memory.
@@ -28,7 +30,7 @@ type files interface {
 
 // open makes the files of an archive readable in any order. A pipe or a
 // compressed file is first copied to a temporary one.
-func open(input *os.File, temp string) (files, error) {
+func open(input *os.File, temp string, l limit.Limits) (files, error) {
 	fi, err := input.Stat()
 	if err != nil {
 		return nil, err
@@ -49,13 +51,13 @@ func open(input *os.File, temp string) (files, error) {
 	if plain && fi.Mode().IsRegular() {
 		return indexTar(input)
 	}
-	return spool(io.MultiReader(bytes.NewReader(head), input), temp)
+	return spool(io.MultiReader(bytes.NewReader(head), input), temp, l)
 }
 
 // spool copies a stream, decompressed, to a temporary file that has no name any
 // more, so that nothing is left of it.
-func spool(r io.Reader, temp string) (*tarFile, error) {
-	plain, err := archive.DecompressStream(r)
+func spool(r io.Reader, temp string, l limit.Limits) (*tarFile, error) {
+	plain, err := archive.DecompressStream(limit.NewWindow(r, l))
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +66,7 @@ func spool(r io.Reader, temp string) (*tarFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := io.Copy(f, plain); err != nil {
+	if _, err := io.Copy(f, limit.NewJudge(l, temp).Reader(plain)); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -87,17 +89,19 @@ type tarFile struct {
 type member struct {
 	offset, size int64
 	link         string
+	sparse       bool
 }
 
-// maxMembers bounds the table of an archive that was made to fill memory.
-const maxMembers = 100_000
+// table bounds the table of an archive that was made to fill memory. The members are
+// not unpacked: what they say of their size is found out when they are read.
+var table = limit.Limits{Files: 100_000, Size: math.MaxInt64}
 
 func indexTar(f *os.File) (*tarFile, error) {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return nil, err
 	}
 	t := &tarFile{f: f, members: make(map[string]member)}
-	r := tar.NewReader(f)
+	r, judge := tar.NewReader(f), limit.NewJudge(table, "")
 	for {
 		header, err := r.Next()
 		if err == io.EOF {
@@ -106,8 +110,8 @@ func indexTar(f *os.File) (*tarFile, error) {
 		if err != nil {
 			return nil, fmt.Errorf("it is not a tar file, or damaged: %w", err)
 		}
-		if len(t.members) == maxMembers {
-			return nil, fmt.Errorf("it has more than %d files", maxMembers)
+		if err := judge.Member(header); err != nil {
+			return nil, err
 		}
 		name := clean(header.Name)
 		switch header.Typeflag {
@@ -116,7 +120,7 @@ func indexTar(f *os.File) (*tarFile, error) {
 			if err != nil {
 				return nil, err
 			}
-			t.members[name] = member{offset: offset, size: header.Size}
+			t.members[name] = member{offset: offset, size: header.Size, sparse: limit.IsSparse(header)}
 		case tar.TypeSymlink: // docker save shares equal layers so
 			t.members[name] = member{link: clean(path.Join(path.Dir(name), header.Linkname))}
 		case tar.TypeLink:
@@ -134,6 +138,9 @@ func (t *tarFile) open(name string) (io.ReadCloser, int64, error) {
 		m, ok := t.members[name]
 		if !ok {
 			break
+		}
+		if m.sparse {
+			return nil, 0, fmt.Errorf("%q is stored as a sparse file", name)
 		}
 		if m.link == "" {
 			return io.NopCloser(io.NewSectionReader(t.f, m.offset, m.size)), m.size, nil
@@ -155,7 +162,12 @@ type directory string
 
 func (d directory) open(name string) (io.ReadCloser, int64, error) {
 	// The layout's own links stay inside; a hostile one must not reach out.
-	f, err := os.OpenInRoot(string(d), filepath.FromSlash(clean(name)))
+	root, err := os.OpenRoot(string(d))
+	if err != nil {
+		return nil, 0, err
+	}
+	defer root.Close()
+	f, err := root.OpenFile(filepath.FromSlash(clean(name)), os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO is not waited for
 	if err != nil {
 		return nil, 0, err
 	}
@@ -190,7 +202,7 @@ func readJSON(a files, name string, v any) error {
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(data, v); err != nil {
+	if err := limit.JSON(data, v); err != nil {
 		return fmt.Errorf("%q: %w", name, err)
 	}
 	return nil

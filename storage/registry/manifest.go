@@ -2,6 +2,7 @@ package registry
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"moss/storage/image"
+	"moss/storage/limit"
 )
 
 // The media types of manifests; image-spec media-types.md has Docker's equals.
@@ -42,14 +44,22 @@ func isIndex(mediaType string, data []byte) bool {
 		return false
 	}
 	var has struct{ Manifests []json.RawMessage }
-	return json.Unmarshal(data, &has) == nil && len(has.Manifests) > 0
+	return limit.JSON(data, &has) == nil && len(has.Manifests) > 0
 }
 
 // ParseManifest reads the manifest of one image, OCI's or Docker's schema 2.
 func ParseManifest(data []byte) (*imagespec.Manifest, error) {
-	var m imagespec.Manifest
-	if err := json.Unmarshal(data, &m); err != nil {
+	var is struct {
+		imagespec.Manifest
+		Manifests []any
+	}
+	if err := limit.JSON(data, &is); err != nil {
 		return nil, fmt.Errorf("cannot read manifest: %w", err)
+	}
+	m := is.Manifest
+	// Two programs that take it for different things would run different images.
+	if len(is.Manifests) > 0 {
+		return nil, errors.New("cannot read manifest: it is an index as well")
 	}
 	if m.SchemaVersion == 1 {
 		return nil, fmt.Errorf("cannot read manifest: Docker's schema 1 is too old; push the image again with a current tool")
@@ -78,7 +88,7 @@ func checkDescriptor(d imagespec.Descriptor) error {
 // Choose returns the descriptor of the image in an index that serves want best.
 func Choose(index []byte, want image.Platform) (imagespec.Descriptor, error) {
 	var list imagespec.Index
-	if err := json.Unmarshal(index, &list); err != nil {
+	if err := limit.JSON(index, &list); err != nil {
 		return imagespec.Descriptor{}, fmt.Errorf("cannot read index: %w", err)
 	}
 	var best imagespec.Descriptor

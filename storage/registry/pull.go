@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +13,7 @@ import (
 
 	"moss/storage"
 	"moss/storage/image"
+	"moss/storage/limit"
 )
 
 // PullOptions of Pull.
@@ -182,15 +182,21 @@ func (c *client) config(ctx context.Context, d imagespec.Descriptor) ([]byte, er
 	return data, nil
 }
 
+// maxLayers is OVL_MAX_STACK of fs/overlayfs/params.h.
+const maxLayers = 500
+
 // ParseConfig reads the configuration of an image with that many layers.
 func ParseConfig(data []byte, layers int) (imagespec.Image, []digest.Digest, error) {
 	var spec imagespec.Image
-	if err := json.Unmarshal(data, &spec); err != nil {
+	if err := limit.JSON(data, &spec); err != nil {
 		return spec, nil, fmt.Errorf("cannot read configuration: %w", err)
 	}
 	diffIDs := spec.RootFS.DiffIDs
 	if len(diffIDs) != layers {
 		return spec, nil, fmt.Errorf("cannot read configuration: it has %d layers, the manifest has %d", len(diffIDs), layers)
+	}
+	if len(diffIDs) > maxLayers {
+		return spec, nil, fmt.Errorf("cannot read configuration: it has %d layers; the kernel mounts %d", len(diffIDs), maxLayers)
 	}
 	for _, d := range diffIDs {
 		if err := checkDescriptor(imagespec.Descriptor{Digest: d}); err != nil {

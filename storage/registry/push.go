@@ -208,14 +208,15 @@ func (p *pusher) layer(ctx context.Context, layer *cs.Layer) (imagespec.Descript
 // known is the layer as it was downloaded, if it was and the format can say so.
 func (p *pusher) known(layer *cs.Layer) (imagespec.Descriptor, bool) {
 	d := imagespec.Descriptor{Digest: layer.CompressedDigest, Size: layer.CompressedSize}
+	compression := storage.Compression(layer)
 	switch {
 	case d.Digest == "" || d.Size <= 0:
 		return d, false
-	case layer.CompressionType == archive.Gzip && p.docker:
+	case compression == archive.Gzip && p.docker:
 		d.MediaType = dockerLayer
-	case layer.CompressionType == archive.Gzip:
+	case compression == archive.Gzip:
 		d.MediaType = imagespec.MediaTypeImageLayerGzip
-	case layer.CompressionType == archive.Zstd && !p.docker:
+	case compression == archive.Zstd && !p.docker:
 		d.MediaType = imagespec.MediaTypeImageLayerZstd
 	default:
 		return d, false
