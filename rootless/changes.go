@@ -341,13 +341,9 @@ func (e *Engine) Unmount(ctx context.Context, c *container.Container, force bool
 		}
 		return fmt.Errorf("cannot unmount container %q: it is not mounted", c.Spec.Name)
 	}
-	flags := unix.UMOUNT_NOFOLLOW
-	if force {
-		flags |= unix.MNT_DETACH
-	}
-	if err := unix.Unmount(point, flags); err != nil {
+	if err := unmount(point, force); err != nil {
 		if errors.Is(err, unix.EBUSY) {
-			return &busyError{c.Spec.Name, err}
+			return &busyError{"container", c.Spec.Name, err}
 		}
 		return fmt.Errorf("cannot unmount container %q: %w", c.Spec.Name, err)
 	}
@@ -356,14 +352,23 @@ func (e *Engine) Unmount(ctx context.Context, c *container.Container, force bool
 	return nil
 }
 
+// unmount unmounts; with force what is in use goes when nobody uses it any more.
+func unmount(point string, force bool) error {
+	flags := unix.UMOUNT_NOFOLLOW
+	if force {
+		flags |= unix.MNT_DETACH
+	}
+	return unix.Unmount(point, flags)
+}
+
 // busyError is a mount that is in use.
 type busyError struct {
-	name string
-	err  error
+	kind, name string
+	err        error
 }
 
 func (b *busyError) Error() string {
-	return fmt.Sprintf("cannot unmount container %q: %v", b.name, b.err)
+	return fmt.Sprintf("cannot unmount %s %q: %v", b.kind, b.name, b.err)
 }
 func (b *busyError) Unwrap() error { return b.err }
 

@@ -28,6 +28,9 @@ func (p Paths) Mounted(id string) string      { return filepath.Join(p.Run, "mou
 func (p Paths) MountedLower(id string) string {
 	return filepath.Join(p.Run, "mounts", "lower-"+id[:12])
 }
+func (p Paths) MountedImage(id string) string {
+	return filepath.Join(p.Run, "mounts", "image-"+id[:12])
+}
 func (p Paths) Net() string { return filepath.Join(p.Run, "net") }
 
 // Helper is the path of a helper program: beside moss in a build tree, else in

@@ -94,11 +94,11 @@ func (s *Store) states() []image.StoreState {
 
 // recordVersion changes when records tell more than they did, so that those of
 // older programs are made again.
-const recordVersion = 2
+const recordVersion = 3
 
 func (s *Store) stamp(img *cs.Image) string {
 	h := sha256.New()
-	json.NewEncoder(h).Encode([]any{recordVersion, img.ID, img.Names, digests(img), img.TopLayer, img.ReadOnly, s.Driver.Name, s.SingleID})
+	json.NewEncoder(h).Encode([]any{recordVersion, img.ID, img.Names, img.NamesHistory, digests(img), img.TopLayer, img.ReadOnly, s.Driver.Name, s.SingleID})
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
@@ -152,7 +152,7 @@ func (s *Store) describe(img *cs.Image) (*image.Image, error) {
 		return nil, err
 	}
 	i := &image.Image{
-		ID: img.ID, Digest: img.Digest.String(), Digests: digests(img), Names: img.Names,
+		ID: img.ID, Digest: img.Digest.String(), Digests: digests(img), Names: img.Names, NamesHistory: img.NamesHistory,
 		OS: config.OS, Arch: config.Architecture, Variant: config.Variant,
 		Author: config.Author, ReadOnly: img.ReadOnly, Config: config.Config,
 		Created: img.Created,
@@ -169,7 +169,7 @@ func (s *Store) describe(img *cs.Image) (*image.Image, error) {
 	}
 	for _, layer := range slices.Backward(chain) {
 		i.Size += layer.UncompressedSize
-		i.Layers = append(i.Layers, layer.ID)
+		i.Layers, i.LayerSizes = append(i.Layers, layer.ID), append(i.LayerSizes, layer.UncompressedSize)
 	}
 	i.History = history(config.History, chain)
 	i.Lower, err = s.lower(i.Layers)

@@ -5,9 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-
-	"moss/storage/image"
 )
 
 // ErrReadOnly says that an image is podman's, which moss only reads.
@@ -66,34 +63,6 @@ func (s *Store) deleteImage(id string) error {
 		return err
 	}
 	return os.Remove(p.path)
-}
-
-// Parents lists the images without a name that img was built on and that nothing
-// else is built on, nearest first: intermediate steps of a build.
-func Parents(img *image.Image, all []*image.Image) []*image.Image {
-	var parents []*image.Image
-	for _, p := range all {
-		if p.ID == img.ID || p.ReadOnly || len(p.Names) > 0 || !builtOn(img, p) {
-			continue
-		}
-		others := func(o *image.Image) bool { return o.ID != img.ID && o.ID != p.ID && len(o.Names) > 0 && builtOn(o, p) }
-		if !slices.ContainsFunc(all, others) {
-			parents = append(parents, p)
-		}
-	}
-	slices.SortFunc(parents, func(a, b *image.Image) int { return len(b.History) - len(a.History) })
-	return parents
-}
-
-// builtOn says whether img begins with all that p is.
-func builtOn(img, p *image.Image) bool {
-	if len(p.History) == 0 || len(p.History) >= len(img.History) || len(p.DiffIDs) > len(img.DiffIDs) {
-		return false
-	}
-	return slices.Equal(p.DiffIDs, img.DiffIDs[:len(p.DiffIDs)]) &&
-		slices.EqualFunc(p.History, img.History[:len(p.History)], func(a, b image.History) bool {
-			return a.CreatedBy == b.CreatedBy && a.Created.Equal(b.Created)
-		})
 }
 
 // sweepMapped removes mapped copies whose layer is gone. While a container uses

@@ -233,10 +233,10 @@ func TestParents(t *testing.T) {
 		}
 		return strings.Join(s, " ")
 	}
-	if got := ids(storage.Parents(final, []*image.Image{base, step1, step2, final})); got != "step2 step1" {
+	if got := ids(final.Steps([]*image.Image{base, step1, step2, final})); got != "step2 step1" {
 		t.Errorf("parents: %s", got)
 	}
-	if got := ids(storage.Parents(final, []*image.Image{base, step1, step2, final, other})); got != "step2" {
+	if got := ids(final.Steps([]*image.Image{base, step1, step2, final, other})); got != "step2" {
 		t.Errorf("parents with another image: %s", got)
 	}
 }

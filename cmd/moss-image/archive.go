@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,19 +17,15 @@ import (
 )
 
 // load copies the images of an archive into the store.
-func (h *helper) load(req *image.LoadRequest) error {
-	input := os.Stdin
-	switch {
-	case req.Input != "":
-		f, err := os.Open(req.Input)
-		if err != nil {
-			return fmt.Errorf("cannot load images: %w", err)
-		}
-		defer f.Close()
-		input = f
-	case term.IsTerminal(int(os.Stdin.Fd())):
+func (h *helper) load(ctx context.Context, req *image.LoadRequest) error {
+	if req.Input == "" && term.IsTerminal(int(os.Stdin.Fd())) {
 		return errors.New("cannot load images: give an archive with --input, or on standard input")
 	}
+	input, err := h.source(ctx, req.Input)
+	if err != nil {
+		return fmt.Errorf("cannot load images: %w", err)
+	}
+	defer input.Close()
 	progress := registry.NewProgress(os.Stderr, req.Quiet)
 	loaded, err := archive.Load(h.store, input, progress)
 	progress.Wait()
@@ -72,7 +69,7 @@ func (h *helper) save(req *image.SaveRequest) error {
 	}
 	progress := registry.NewProgress(os.Stderr, req.Quiet)
 	defer progress.Wait()
-	if err := archive.Save(h.store, archive.Merge(all), req.Format, req.Output, os.Stdout, progress); err != nil {
+	if err := archive.Save(h.store, archive.Merge(all), archive.SaveOptions{Format: req.Format, Output: req.Output, Plain: req.Plain}, os.Stdout, progress); err != nil {
 		return err
 	}
 	for _, one := range all {
@@ -105,8 +102,11 @@ func (h *helper) commit(req *image.CommitRequest) error {
 }
 
 // importRoot makes an image of a root filesystem's tar file.
-func (h *helper) importRoot(req *image.ImportRequest) error {
-	o := archive.ImportOptions{Message: req.Message, Changes: req.Changes}
+func (h *helper) importRoot(ctx context.Context, req *image.ImportRequest) error {
+	o := archive.ImportOptions{Message: req.Message, Changes: req.Changes, Platform: image.HostPlatform()}
+	if req.OS+req.Arch+req.Variant != "" {
+		o.Platform = image.Platform{OS: or(req.OS, o.Platform.OS), Arch: or(req.Arch, o.Platform.Arch), Variant: req.Variant}
+	}
 	if req.Name != "" {
 		name, err := image.NormalizeLocal(req.Name)
 		if err != nil {
@@ -114,15 +114,11 @@ func (h *helper) importRoot(req *image.ImportRequest) error {
 		}
 		o.Name = name
 	}
-	input := os.Stdin
-	if req.Source != "-" && req.Source != "" {
-		f, err := os.Open(req.Source)
-		if err != nil {
-			return fmt.Errorf("cannot import: %w", err)
-		}
-		defer f.Close()
-		input = f
+	input, err := h.source(ctx, req.Source)
+	if err != nil {
+		return fmt.Errorf("cannot import: %w", err)
 	}
+	defer input.Close()
 	progress := registry.NewProgress(os.Stderr, req.Quiet)
 	id, err := archive.Import(h.store, input, o, progress)
 	progress.Wait()
@@ -132,4 +128,11 @@ func (h *helper) importRoot(req *image.ImportRequest) error {
 	h.note(event.Import, id, o.Name)
 	fmt.Println("sha256:" + id)
 	return nil
+}
+
+func or(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
 }

@@ -139,9 +139,9 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 	case req.Save != nil:
 		return h.save(req.Save)
 	case req.Load != nil:
-		return h.load(req.Load)
+		return h.load(ctx, req.Load)
 	case req.Import != nil:
-		return h.importRoot(req.Import)
+		return h.importRoot(ctx, req.Import)
 	case req.Commit != nil:
 		return h.commit(req.Commit)
 	case req.Builtin != nil:

@@ -94,7 +94,7 @@ func (h *helper) delete(img *image.Image, req *image.RemoveRequest) error {
 		if err != nil {
 			return err
 		}
-		parents = storage.Parents(img, all)
+		parents = img.Steps(all)
 	}
 	if err := h.store.DeleteImage(img.ID); err != nil {
 		return err

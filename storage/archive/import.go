@@ -24,6 +24,8 @@ type ImportOptions struct {
 	Name    string // full, or ""
 	Message string
 	Changes []string
+	// Platform is what the image is for.
+	Platform image.Platform
 }
 
 // Import makes an image with one layer of a tar file of a root filesystem, which
@@ -46,14 +48,13 @@ func importLayer(store *storage.Store, input *os.File, config image.Config, o Im
 		return "", err
 	}
 	now := time.Now().UTC()
-	host := image.HostPlatform()
 	comment := o.Message
 	if comment == "" {
 		comment = "imported from " + input.Name()
 	}
 	spec, err := json.Marshal(configuration{
 		Created:  &now,
-		Platform: imagespec.Platform{OS: host.OS, Architecture: host.Arch, Variant: host.Variant},
+		Platform: imagespec.Platform{OS: o.Platform.OS, Architecture: o.Platform.Arch, Variant: o.Platform.Variant},
 		Config:   config,
 		RootFS:   imagespec.RootFS{Type: "layers", DiffIDs: []digest.Digest{diffID}},
 		History:  []imagespec.History{{Created: &now, CreatedBy: "moss import", Comment: comment}},

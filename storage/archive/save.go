@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	digest "github.com/opencontainers/go-digest"
@@ -36,6 +37,13 @@ type Saved struct {
 	Names []string
 }
 
+// SaveOptions say how images are saved. Output "" is the stream.
+type SaveOptions struct {
+	Format, Output string
+	// Plain leaves layers as they are, in the formats that compress them.
+	Plain bool
+}
+
 // dockerItem is one image in the manifest.json of a docker archive.
 type dockerItem struct {
 	Config   string
@@ -45,25 +53,26 @@ type dockerItem struct {
 
 // Save writes images to output: to a stream, or with the directory formats to
 // the directory of that name. What cannot be finished is removed again.
-func Save(store *storage.Store, images []Saved, format, output string, stdout io.Writer, progress *registry.Progress) error {
-	if format == OCIDir || format == DockerDir {
+func Save(store *storage.Store, images []Saved, o SaveOptions, stdout io.Writer, progress *registry.Progress) error {
+	output := o.Output
+	if o.Format == OCIDir || o.Format == DockerDir {
 		if output == "" {
-			return fmt.Errorf("cannot save images: format %s needs a directory to write to", format)
+			return fmt.Errorf("cannot save images: format %s needs a directory to write to", o.Format)
 		}
-		return saveDir(store, images, format, output, progress)
+		return saveDir(store, images, o, progress)
 	}
 	if output == "" {
-		return saveTar(store, images, format, stdout, progress)
+		return saveTar(store, images, o, stdout, progress)
 	}
 	if fi, err := os.Stat(output); err == nil && !fi.Mode().IsRegular() {
-		return saveStream(store, images, format, output, progress)
+		return saveStream(store, images, o, progress)
 	}
 	f, err := os.CreateTemp(filepath.Dir(output), ".moss-save-*")
 	if err != nil {
 		return fmt.Errorf("cannot save images: %w", err)
 	}
 	defer os.Remove(f.Name()) // gone already when all went well
-	err = saveTar(store, images, format, f, progress)
+	err = saveTar(store, images, o, f, progress)
 	err = errors.Join(err, f.Chmod(0o644), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), output)
@@ -75,29 +84,30 @@ func Save(store *storage.Store, images []Saved, format, output string, stdout io
 }
 
 // saveStream writes to what is there and not a file: a pipe, /dev/stdout.
-func saveStream(store *storage.Store, images []Saved, format, output string, progress *registry.Progress) error {
+func saveStream(store *storage.Store, images []Saved, o SaveOptions, progress *registry.Progress) error {
+	output := o.Output
 	f, err := os.OpenFile(output, os.O_WRONLY, 0)
 	if err != nil {
 		return fmt.Errorf("cannot save images: %w", err)
 	}
-	err = saveTar(store, images, format, f, progress)
+	err = saveTar(store, images, o, f, progress)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("cannot save images to %q: %w", output, err)
 	}
 	return nil
 }
 
-func saveTar(store *storage.Store, images []Saved, format string, w io.Writer, progress *registry.Progress) error {
+func saveTar(store *storage.Store, images []Saved, o SaveOptions, w io.Writer, progress *registry.Progress) error {
 	t := tar.NewWriter(w)
 	sink := &tarSink{w: t, seen: make(map[string]bool)}
 	var err error
-	switch format {
+	switch o.Format {
 	case "", DockerArchive:
 		err = saveDocker(store, images, sink, progress)
 	case OCIArchive:
-		err = saveOCI(store, images, sink, progress)
+		err = saveOCI(store, images, o, sink, progress)
 	default:
-		return fmt.Errorf("cannot save images: unknown format %q (docker-archive, oci-archive, oci-dir, docker-dir)", format)
+		return fmt.Errorf("cannot save images: unknown format %q (docker-archive, oci-archive, oci-dir, docker-dir)", o.Format)
 	}
 	if err != nil {
 		return err
@@ -105,7 +115,8 @@ func saveTar(store *storage.Store, images []Saved, format string, w io.Writer, p
 	return t.Close()
 }
 
-func saveDir(store *storage.Store, images []Saved, format, output string, progress *registry.Progress) error {
+func saveDir(store *storage.Store, images []Saved, o SaveOptions, progress *registry.Progress) error {
+	output := o.Output
 	made := false
 	if err := os.Mkdir(output, 0o755); err == nil {
 		made = true
@@ -114,12 +125,12 @@ func saveDir(store *storage.Store, images []Saved, format, output string, progre
 	}
 	sink := dirSink(output)
 	var err error
-	if format == OCIDir {
-		err = saveOCI(store, images, sink, progress)
+	if o.Format == OCIDir {
+		err = saveOCI(store, images, o, sink, progress)
 	} else if len(images) != 1 {
 		err = errors.New("docker-dir holds one image")
 	} else {
-		err = saveDockerDir(store, images[0], sink, progress)
+		err = saveDockerDir(store, images[0], o, sink, progress)
 	}
 	if err != nil && made {
 		err = errors.Join(err, os.RemoveAll(output))
@@ -247,10 +258,10 @@ func putLayerTar(store *storage.Store, layer *cs.Layer, name string, s sink, pro
 }
 
 // saveOCI writes an image layout; see image-spec image-layout.md.
-func saveOCI(store *storage.Store, images []Saved, s sink, progress *registry.Progress) error {
+func saveOCI(store *storage.Store, images []Saved, o SaveOptions, s sink, progress *registry.Progress) error {
 	index := imagespec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: imagespec.MediaTypeImageIndex}
 	for _, img := range images {
-		manifest, err := saveBlobs(store, img.Image, ociTypes, blobFile, s, progress)
+		manifest, err := saveBlobs(store, img.Image, ociTypes.plain(o.Plain), blobFile, s, progress)
 		if err != nil {
 			return err
 		}
@@ -275,9 +286,9 @@ func saveOCI(store *storage.Store, images []Saved, s sink, progress *registry.Pr
 }
 
 // saveDockerDir writes the dir: layout of podman and skopeo.
-func saveDockerDir(store *storage.Store, img Saved, s sink, progress *registry.Progress) error {
+func saveDockerDir(store *storage.Store, img Saved, o SaveOptions, s sink, progress *registry.Progress) error {
 	file := func(d digest.Digest) string { return d.Encoded() }
-	manifest, err := saveBlobs(store, img.Image, dockerTypes, file, s, progress)
+	manifest, err := saveBlobs(store, img.Image, dockerTypes.plain(o.Plain), file, s, progress)
 	if err != nil {
 		return err
 	}
@@ -289,11 +300,22 @@ func saveDockerDir(store *storage.Store, img Saved, s sink, progress *registry.P
 }
 
 // types are the media types of a format.
-type types struct{ manifest, config, layer string }
+type types struct {
+	manifest, config, layer string
+	uncompressed            bool
+}
+
+// plain are the types with layers that are not compressed, if that is asked for.
+func (t types) plain(yes bool) types {
+	if t.uncompressed = yes; yes {
+		t.layer = strings.TrimSuffix(strings.TrimSuffix(t.layer, "+gzip"), ".gzip")
+	}
+	return t
+}
 
 var (
-	ociTypes    = types{imagespec.MediaTypeImageManifest, imagespec.MediaTypeImageConfig, imagespec.MediaTypeImageLayerGzip}
-	dockerTypes = types{dockerManifest, dockerConfig, dockerLayerGz}
+	ociTypes    = types{imagespec.MediaTypeImageManifest, imagespec.MediaTypeImageConfig, imagespec.MediaTypeImageLayerGzip, false}
+	dockerTypes = types{dockerManifest, dockerConfig, dockerLayerGz, false}
 )
 
 // saveBlobs writes configuration and compressed layers, and returns the manifest.
@@ -312,7 +334,11 @@ func saveBlobs(store *storage.Store, img *image.Image, t types, file func(digest
 		Config: descriptor(t.config, config), Layers: []imagespec.Descriptor{},
 	}
 	for _, layer := range chain {
-		d, err := saveBlob(store, layer, file, s, progress)
+		save := saveBlob
+		if t.uncompressed {
+			save = savePlain
+		}
+		d, err := save(store, layer, file, s, progress)
 		if err != nil {
 			return nil, err
 		}
@@ -340,6 +366,13 @@ func saveBlob(store *storage.Store, layer *cs.Layer, file func(digest.Digest) st
 		return d, nil
 	}
 	return d, s.put(file(d.Digest), d.Size, blob)
+}
+
+// savePlain is saveBlob for a layer as it is: its digest is known, and the bytes
+// go straight to the archive.
+func savePlain(store *storage.Store, layer *cs.Layer, file func(digest.Digest) string, s sink, progress *registry.Progress) (imagespec.Descriptor, error) {
+	d := imagespec.Descriptor{Digest: layer.UncompressedDigest, Size: layer.UncompressedSize}
+	return d, putLayerTar(store, layer, file(d.Digest), s, progress)
 }
 
 // Merge joins the requests for one image under several names.

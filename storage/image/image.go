@@ -11,6 +11,7 @@ type Image struct {
 	Digest            string            `json:",omitempty"` // of the manifest, "sha256:…"
 	Digests           []string          `json:",omitempty"`
 	Names             []string          `json:",omitempty"` // fully qualified references
+	NamesHistory      []string          `json:",omitempty"` // every name that it has had here, newest first
 	ManifestType      string            `json:",omitempty"` // the manifest's media type
 	Annotations       map[string]string `json:",omitempty"` // the manifest's
 	Created           time.Time
@@ -26,6 +27,8 @@ type Image struct {
 	Lower []string `json:",omitempty"`
 	// Layers are the store's layer IDs, uppermost first.
 	Layers []string `json:",omitempty"`
+	// LayerSizes are the bytes of each, unpacked.
+	LayerSizes []int64 `json:",omitempty"`
 }
 
 // Config is the image configuration that running needs (image-spec config.md

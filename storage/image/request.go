@@ -141,23 +141,27 @@ type SaveRequest struct {
 	Images []string
 	Format string
 	Output string
+	Plain  bool `json:",omitempty"` // layers that are not compressed, of the formats that could be
 	Quiet  bool
 }
 
-// LoadRequest reads an archive; Input "" is stdin.
+// LoadRequest reads an archive; Input "" is stdin. A URL is fetched.
 type LoadRequest struct {
 	Input string
 	Quiet bool
 }
 
 // ImportRequest makes an image of a tarball of a root filesystem. Source is a
-// path or "-".
+// path, a URL or "-". What of the platform is "" is the host's.
 type ImportRequest struct {
 	Source  string
 	Name    string
 	Message string
 	Changes []string // Containerfile instructions
 	Quiet   bool
+	OS      string `json:",omitempty"`
+	Arch    string `json:",omitempty"`
+	Variant string `json:",omitempty"`
 }
 
 // MappedRequest: maps as in rootless/runtime/birth.IDMap, container to

@@ -149,6 +149,16 @@ var commands = [...]entry{
 		Help: "Read images from an archive", New: func() command { return new(LoadCmd) }},
 	{Name: "import", Aliases: []string{"image import"}, Usage: "FILE [NAME]", Group: groupImages,
 		Help: "Make an image of a tar file of a root filesystem", New: func() command { return new(ImportCmd) }},
+	{Name: "image tree", Usage: "IMAGE", Group: groupImages,
+		Help: "Show the layers of an image, and whose they are", New: func() command { return new(ImageTreeCmd) }},
+	{Name: "image mount", Usage: "[IMAGE...]", Group: groupImages,
+		Help: "Mount the files of images, read-only, or list those that are", New: func() command { return new(ImageMountCmd) }, Text: textImageMount,
+		Example: "moss unshare sh -c 'ls \"$(moss image mount docker.io/library/debian)\"'"},
+	{Name: "image unmount", Aliases: []string{"image umount"}, Usage: "IMAGE...", Group: groupImages,
+		Help: "Undo moss image mount", New: func() command { return new(ImageUnmountCmd) }},
+	{Name: "image prune", Group: groupImages,
+		Help: "Remove the images that nothing uses", New: func() command { return new(ImagePruneCmd) }, Text: textImagePrune,
+		Example: "moss image prune --all --force --filter until=240h"},
 	{Name: "image exists", Usage: "IMAGE", Hidden: true,
 		Help: "Say by the exit code whether an image exists", New: func() command { return &ExistsCmd{kind: "image"} }},
 
@@ -286,10 +296,19 @@ skopeo read too, or by the programs docker-credential-NAME that registries.conf 
 registry.example.com/team/app before those for registry.example.com/team and for registry.example.com. Docker's
 config.json is read when auth.json has none.`
 
-	textImages = `Filters are reference, id, label, dangling, before, since and readonly.
+	textImageMount = `The mount is made in the user's namespaces: 'moss unshare' starts a program there. It stays until 'moss image
+unmount', the image's removal or a reboot.`
 
-Fields of --format are ID, Repository, Tag, Digest, Created, CreatedSince, CreatedAt, Size, Names and ReadOnly;
-"json" prints everything.`
+	textImagePrune = `Without --all, dangling images go: those without a name that nothing is built on, such as what a name meant before
+it was pulled anew. 'moss image rollback' then cannot bring them back. With --external an image that
+a container of buildah or another program uses goes too.`
+
+	textImages = `Filters are after, before, containers, dangling, digest, id, intermediate, label, manifest, readonly, reference, since
+and until; KEY!=VALUE lists those that do not match. IDs, digests and references are alternatives, all else must match.
+
+Fields of --format are ID, Repository, Tag, Digest, Digests, Created, CreatedSince, CreatedAt, CreatedTime, Size, Names,
+RepoTags, RepoDigests, Labels, History, Containers, ParentId, Arch, Os, Dangling, ReadOnly and IsManifestList; "json"
+prints everything.`
 
 	textEvents = `Without --since and --until only what happens from now on is shown; with --stream=false only what has happened.
 

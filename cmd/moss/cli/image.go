@@ -210,6 +210,8 @@ func (cmd *UntagCmd) Run(ctx context.Context, c *call) error {
 type SaveCmd struct {
 	Globals
 	Format            string   `words:"docker-archive oci-archive oci-dir docker-dir" help:"docker-archive (the default), oci-archive, oci-dir or docker-dir." placeholder:"FORMAT"`
+	Compress          bool     `help:"Compress the layers of docker-dir."`
+	Uncompressed      bool     `help:"Do not compress the layers of oci-archive and oci-dir."`
 	Output            string   `short:"o" help:"Write to this file or directory, in place of standard output." placeholder:"PATH"`
 	MultiImageArchive bool     `short:"m" help:"Take every argument for an image; that is always so."`
 	Quiet             bool     `short:"q" help:"Show no progress."`
@@ -222,6 +224,8 @@ func (cmd *SaveCmd) prepare() error {
 	isDir := strings.HasSuffix(cmd.Format, "-dir")
 	v.check(isDir && cmd.Output == "", "--format %s needs --output", cmd.Format)
 	v.check(isDir && len(cmd.Image) > 1, "--format %s holds a single image", cmd.Format)
+	v.check(cmd.Compress && cmd.Format != "docker-dir", "--compress is for --format docker-dir")
+	v.check(cmd.Uncompressed && !strings.HasPrefix(cmd.Format, "oci-"), "--uncompressed is for --format oci-archive and oci-dir: docker archives are never compressed")
 	if v.err != nil {
 		return v.err
 	}
@@ -236,19 +240,22 @@ func (cmd *SaveCmd) Run(ctx context.Context, c *call) error {
 	}
 	return c.Engine.ImageHelper(ctx, image.Request{Save: &image.SaveRequest{
 		Images: cmd.Image, Format: format, Output: cmd.Output, Quiet: cmd.Quiet,
+		Plain: cmd.Uncompressed || format == "docker-dir" && !cmd.Compress,
 	}}, nil)
 }
 
 // LoadCmd is "moss load".
 type LoadCmd struct {
 	Globals
-	Input string `short:"i" help:"Read this archive, in place of standard input." placeholder:"FILE"`
+	Input string `short:"i" help:"Read this archive, a file, a directory or a URL, in place of standard input." placeholder:"FILE"`
 	Quiet bool   `short:"q" help:"Show no progress."`
 }
 
 func (cmd *LoadCmd) prepare() error {
 	v := &flagValues{grammar: reflect.TypeFor[LoadCmd]()}
-	v.one("input", cmd.Input, readable)
+	if !isURL(cmd.Input) {
+		v.one("input", cmd.Input, readable)
+	}
 	v.check(cmd.Input == "" && isTerminal(os.Stdin), "refusing to read an archive from a terminal: give --input or redirect")
 	return v.err
 }
@@ -264,12 +271,20 @@ type ImportCmd struct {
 	Change  []string `short:"c" sep:"none" help:"Containerfile instruction: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR." placeholder:"INSTRUCTION"`
 	Message string   `short:"m" help:"Comment in the image's history." placeholder:"TEXT"`
 	Quiet   bool     `short:"q" help:"Show no progress."`
-	File    string   `arg:"" help:"The tar file, or - for standard input."`
+	OS      string   `name:"os" help:"Operating system that the image is for; linux by default." placeholder:"OS"`
+	Arch    string   `help:"Architecture that it is for; the host's by default." placeholder:"ARCH"`
+	Variant string   `help:"Variant of the architecture." placeholder:"VARIANT"`
+	File    string   `arg:"" help:"The tar file, a URL, or - for standard input."`
 	Name    string   `arg:"" optional:"" help:"Name of the image."`
 }
 
+// isURL says whether a file is to be fetched.
+func isURL(file string) bool {
+	return strings.HasPrefix(file, "http://") || strings.HasPrefix(file, "https://")
+}
+
 func (cmd *ImportCmd) prepare() error {
-	if cmd.File != "-" {
+	if cmd.File != "-" && !isURL(cmd.File) {
 		if err := readable(cmd.File); err != nil {
 			return fmt.Errorf("cannot import: %w", err)
 		}
@@ -284,5 +299,6 @@ func (cmd *ImportCmd) prepare() error {
 func (cmd *ImportCmd) Run(ctx context.Context, c *call) error {
 	return c.Engine.ImageHelper(ctx, image.Request{Import: &image.ImportRequest{
 		Source: cmd.File, Name: cmd.Name, Message: cmd.Message, Changes: cmd.Change, Quiet: cmd.Quiet,
+		OS: cmd.OS, Arch: cmd.Arch, Variant: cmd.Variant,
 	}}, nil)
 }

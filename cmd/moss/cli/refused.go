@@ -33,6 +33,7 @@ var refusals = [...]refusal{
 	{"container-clone", "--cpu-rt-period", "real-time limits are of cgroup v1; moss uses cgroup v2, which has none"},
 	{"container-clone", "--cpu-rt-runtime", "real-time limits are of cgroup v1; moss uses cgroup v2, which has none"},
 	{"container-clone", "--memory-swappiness", "swappiness is set per cgroup in cgroup v1 only; moss uses cgroup v2, which has none"},
+	{"image-prune", "--build-cache", "moss does not build images yet, so it keeps no cache of builds"},
 	{"container-checkpoint container-restore", "", noCheckpoint},
 	{"container-cleanup", "", "the monitor of each container cleans up when it exits; 'moss rm' does it where a crash left something"},
 }

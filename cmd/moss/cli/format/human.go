@@ -47,7 +47,10 @@ func Ago(t time.Time) string {
 
 // Size is a number of bytes in decimal units, with three digits at most and sep
 // before the unit.
-func Size(n int64, sep string) string {
+func Size(n int64, sep string) string { return SizeTo(n, 3, sep) }
+
+// SizeTo is Size with another number of digits.
+func SizeTo(n int64, digits int, sep string) string {
 	f := float64(n)
 	units := [...]string{"B", "kB", "MB", "GB", "TB", "PB"}
 	i := 0
@@ -55,11 +58,11 @@ func Size(n int64, sep string) string {
 		f /= 1000
 		i++
 	}
-	return strconv.FormatFloat(round3(f), 'f', -1, 64) + sep + units[i]
+	return strconv.FormatFloat(round(f, digits), 'f', -1, 64) + sep + units[i]
 }
 
-func round3(f float64) float64 {
-	s := strconv.FormatFloat(f, 'g', 3, 64)
+func round(f float64, digits int) float64 {
+	s := strconv.FormatFloat(f, 'g', digits, 64)
 	out, _ := strconv.ParseFloat(s, 64) // it has just been written
 	return out
 }
