@@ -29,7 +29,7 @@ const (
 	noLibpod    = "moss keeps its records in its own directory: see --root and --runroot"
 	noPods      = "moss has no pods"
 	noRemote    = "moss talks to no service"
-	noPush      = "moss pushes layers as they are stored"
+	noPush      = "a layer is pushed in one compression"
 	noLibrary   = "moss keeps images in a store of its own"
 	noNetavark  = "moss connects containers itself"
 	noBuild     = "moss builds no images"
@@ -100,8 +100,8 @@ var Keys = [...]Key{
 	{Name: "engine.compat_api_enforce_docker_hub", Kind: Bool, Useless: noRemote},
 	{Name: "engine.compose_providers", Kind: List, Useless: "moss has no compose"},
 	{Name: "engine.compose_warning_logs", Kind: Bool, Useless: "moss has no compose"},
-	{Name: "engine.compression_format", Useless: noPush},
-	{Name: "engine.compression_level", Kind: Int, Useless: noPush},
+	{Name: "engine.compression_format", Default: "gzip"},
+	{Name: "engine.compression_level", Kind: Int},
 	{Name: "engine.conmon_env_vars", Kind: List, Useless: noConmon},
 	{Name: "engine.conmon_path", Kind: List, Useless: noConmon},
 	{Name: "engine.conmonrs_path", Kind: List, Useless: noConmon},

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 
-	"github.com/klauspost/pgzip"
 	digest "github.com/opencontainers/go-digest"
 	cs "go.podman.io/storage"
 	"go.podman.io/storage/pkg/archive"
@@ -81,23 +80,13 @@ func (s *Store) Gzip(layer *cs.Layer) (*Blob, error) {
 }
 
 func (s *Store) gzip(blob *Blob, layer *cs.Layer) error {
-	diff, err := s.Diff(layer)
-	if err != nil {
-		return err
-	}
-	defer diff.Close()
 	sum := sha256.New()
 	size := &counter{}
-	z := pgzip.NewWriter(io.MultiWriter(blob.File, sum, size))
-	if _, err := io.Copy(z, diff); err != nil {
-		z.Close()
-		return err
-	}
-	if err := z.Close(); err != nil {
+	if _, err := s.Compress(layer, Method{Format: Gzip}, io.MultiWriter(blob.File, sum, size), nil); err != nil {
 		return err
 	}
 	blob.Digest, blob.Size = digest.NewDigest(digest.SHA256, sum), size.n
-	_, err = blob.Seek(0, io.SeekStart)
+	_, err := blob.Seek(0, io.SeekStart)
 	return err
 }
 

@@ -1,9 +1,11 @@
 package storage
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -205,6 +207,21 @@ func (s *Store) Config(id string) ([]byte, error) {
 		return nil, fmt.Errorf("cannot read configuration of image %q: %w", id, err)
 	}
 	return data, nil
+}
+
+// LayerNote is what SetLayerNote has written of one of our own layers.
+func (s *Store) LayerNote(layer, key string) ([]byte, error) {
+	r, err := s.lib.LayerBigData(layer, key)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return io.ReadAll(r)
+}
+
+// SetLayerNote keeps something with one of our own layers. It goes when the layer goes.
+func (s *Store) SetLayerNote(layer, key string, data []byte) error {
+	return s.lib.SetLayerBigData(layer, key, bytes.NewReader(data))
 }
 
 // Chain returns the layers of an image, lowest first.

@@ -251,7 +251,7 @@ func startRegistry(ts *testscript.TestScript, args []string) error {
 }
 
 // fill pushes test images to a registry.
-func fill(address string, images []string) error {
+func fill(address string, images []string, options ...remote.Option) error {
 	for _, n := range images {
 		makeImage, ok := testImages[n]
 		if !ok {
@@ -265,7 +265,7 @@ func fill(address string, images []string) error {
 		if err != nil {
 			return err
 		}
-		if err := remote.Write(ref, image); err != nil {
+		if err := remote.Write(ref, image, options...); err != nil {
 			return err
 		}
 	}

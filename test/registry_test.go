@@ -25,7 +25,6 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -68,6 +67,7 @@ func startDistribution(ts *testscript.TestScript, args []string) error {
 	words, basic = without(words, "basic")
 	words, token = without(words, "token")
 	d.login = basic || token
+	address := port
 	switch {
 	case basic:
 		if err := os.WriteFile(d.dir+"/htpasswd", []byte(annsHash), 0o600); err != nil {
@@ -76,15 +76,16 @@ func startDistribution(ts *testscript.TestScript, args []string) error {
 		fmt.Fprintf(&d.config, "auth: {htpasswd: {realm: test, path: %q}}\n", d.dir+"/htpasswd")
 	case token:
 		realm := d.tokenServer()
+		address = strings.Replace(port, "127.0.0.1", "localhost", 1)
 		fmt.Fprintf(&d.config, "auth: {token: {realm: %q, service: test, issuer: issuer, rootcertbundle: %q}}\n", realm, d.dir+"/certs/ca.crt")
 	}
-	ts.Setenv("registry", port)
+	ts.Setenv("registry", address)
 	ts.Setenv("certs", d.dir+"/certs")
 	ts.Setenv("registrylog", d.dir+"/log")
 	if err := d.start(port); err != nil {
 		return err
 	}
-	return d.push(port, words)
+	return d.push(address, words)
 }
 
 func without(words []string, word string) ([]string, bool) {
@@ -166,24 +167,7 @@ func (d *distribution) push(address string, images []string) error {
 	if d.login {
 		options = append(options, remote.WithAuth(&authn.Basic{Username: "ann", Password: "secret"}))
 	}
-	for _, n := range images {
-		makeImage, ok := testImages[n]
-		if !ok {
-			return fmt.Errorf("no image %q", n)
-		}
-		image, err := makeImage()
-		if err != nil {
-			return err
-		}
-		ref, err := name.ParseReference(address+"/"+n+":latest", name.Insecure)
-		if err != nil {
-			return err
-		}
-		if err := remote.Write(ref, image, options...); err != nil {
-			return err
-		}
-	}
-	return nil
+	return fill(address, images, options...)
 }
 
 // tokenServer gives tokens to ann, for whatever she asks: see distribution's
@@ -215,7 +199,8 @@ func (d *distribution) tokenServer() (realm string) {
 		server.Start()
 	}
 	d.ts.Defer(server.Close)
-	// By name: go-containerregistry sends no credentials to addresses of private networks.
+	// Of the registry's own name; go-containerregistry sends no credentials to addresses
+	// of private networks.
 	return strings.Replace(server.URL, "127.0.0.1", "localhost", 1) + "/token"
 }
 

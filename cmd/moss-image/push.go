@@ -5,8 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"sync"
+
+	digest "github.com/opencontainers/go-digest"
 
 	"moss/rootless/event"
+	"moss/storage"
 	"moss/storage/image"
 	"moss/storage/registry"
 )
@@ -25,9 +30,13 @@ func (h *helper) push(ctx context.Context, req *image.PushRequest) error {
 		return errors.New("cannot push image: an ID does not say where to; give a destination")
 	}
 	progress := registry.NewProgress(os.Stderr, req.Quiet)
-	digest, err := registry.Push(ctx, h.store, img, dest, registry.PushOptions{
-		Access: registry.Access{TLSVerify: req.TLSVerify, AuthFile: req.AuthFile, Creds: req.Creds, CertDir: req.CertDir, Parallel: req.Parallel},
-		Format: req.Format, Progress: progress,
+	pushed, err := registry.Push(ctx, h.store, img, dest, registry.PushOptions{
+		Access: registry.Access{
+			TLSVerify: req.TLSVerify, AuthFile: req.AuthFile, Creds: req.Creds, CertDir: req.CertDir,
+			Retries: req.Retries, RetryDelay: req.RetryDelay, Parallel: req.Parallel,
+		},
+		Format: req.Format, Progress: progress, Compression: storage.Method{Format: req.Compression, Level: req.Level}, Force: req.Force,
+		Elsewhere: h.elsewhere(),
 	})
 	progress.Wait()
 	if err == nil {
@@ -36,8 +45,33 @@ func (h *helper) push(ctx context.Context, req *image.PushRequest) error {
 	if err != nil || req.DigestFile == "" {
 		return err
 	}
-	if err := os.WriteFile(req.DigestFile, []byte(digest.String()), 0o644); err != nil {
+	if err := os.WriteFile(req.DigestFile, []byte(pushed.String()), 0o644); err != nil {
 		return fmt.Errorf("cannot write digest: %w", err)
 	}
 	return nil
+}
+
+// elsewhere finds repositories of a registry that a layer was pulled from or pushed
+// to, by the names of the images that have it.
+func (h *helper) elsewhere() func(registry string, diffID digest.Digest) []string {
+	list := sync.OnceValue(func() []*image.Image {
+		all, err := h.images.List()
+		if err != nil {
+			return nil // a layer that is not found is sent
+		}
+		return all
+	})
+	return func(registry string, diffID digest.Digest) (out []string) {
+		for _, img := range list() {
+			if !slices.Contains(img.DiffIDs, diffID.String()) {
+				continue
+			}
+			for _, name := range img.Names {
+				if r, err := image.Parse(name); err == nil && r.Registry == registry {
+					out = append(out, r.Repository)
+				}
+			}
+		}
+		return out
+	}
 }

@@ -74,8 +74,13 @@ type PushRequest struct {
 	CertDir            string
 	Quiet              bool
 	DigestFile         string
-	Format             string // oci, docker; "" keeps the image's
-	Parallel           int    `json:",omitempty"` // as of a pull
+	Format             string        // oci, docker; "" keeps the image's
+	Compression        string        `json:",omitempty"` // gzip, zstd, zstd:chunked; "" is gzip
+	Level              int           `json:",omitempty"` // 0 is the usual one
+	Force              bool          `json:",omitempty"` // compress again what is there in another compression
+	Retries            int           // as of a pull
+	RetryDelay         time.Duration `json:",omitempty"`
+	Parallel           int           `json:",omitempty"`
 }
 
 // LoginRequest keeps credentials for a registry, or with Get prints whose there are.

@@ -46,6 +46,8 @@ type Access struct {
 	Parallel int
 	// Stall is how long a registry may say nothing; 0: a minute.
 	Stall time.Duration
+	// patience is how long an answer may take to begin; 0 is as Stall.
+	patience time.Duration
 }
 
 // insecure says whether plain HTTP and unknown certificates will do.
@@ -116,7 +118,7 @@ func connect(ctx context.Context, sys *types.SystemContext, src source, access A
 // containers-certs.d(5), and no plain HTTP unless the source allows it.
 func newTransport(src source, access Access) (http.RoundTripper, error) {
 	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.ResponseHeaderTimeout = access.stall()
+	t.ResponseHeaderTimeout = cmp.Or(access.patience, access.stall())
 	t.MaxResponseHeaderBytes = maxHeader
 	t.MaxIdleConnsPerHost = 8
 	t.DisableCompression = true // a layer's digest is over the bytes as stored

@@ -210,9 +210,10 @@ func (l *Logins) check(ctx context.Context, key string, auth authn.AuthConfig) e
 	if err != nil {
 		return err
 	}
-	rt, err := transport.NewWithContext(ctx, reg, authn.FromConfig(auth), base, nil)
+	watch := &guard{RoundTripper: base, host: hostOf(reg.RegistryStr()), stall: l.access.stall(), own: func(string) (string, string) { return "", "" }}
+	rt, err := transport.NewWithContext(ctx, reg, authn.FromConfig(auth), watch, nil)
 	if err != nil {
-		return refusal(err)
+		return watch.explain(refusal(err))
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+reg.RegistryStr()+"/v2/", nil)
 	if err != nil {
@@ -220,7 +221,7 @@ func (l *Logins) check(ctx context.Context, key string, auth authn.AuthConfig) e
 	}
 	resp, err := rt.RoundTrip(req)
 	if err != nil {
-		return refusal(err)
+		return watch.explain(refusal(err))
 	}
 	defer resp.Body.Close()
 	return refusal(transport.CheckError(resp, http.StatusOK))

@@ -1,24 +1,22 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
+	"maps"
 	"slices"
+	"time"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/static"
-	ggcr "github.com/google/go-containerregistry/pkg/v1/types"
 	digest "github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/pkg/sysregistriesv2"
 	cs "go.podman.io/storage"
-	"go.podman.io/storage/pkg/archive"
 	"golang.org/x/sync/errgroup"
 
 	"moss/storage"
@@ -28,17 +26,22 @@ import (
 // PushOptions of Push.
 type PushOptions struct {
 	Access
-	Format   string // oci, docker; "" keeps the image's
+	Format   string // oci, docker; "" keeps the image's, unless the compression needs oci
 	Progress *Progress
+	// Compression of the layers that the registry does not have; its Format "" is gzip.
+	Compression storage.Method
+	// Force uploads layers again that the registry has in another compression.
+	Force bool
+	// Elsewhere names repositories of a registry that may hold a layer, to take it from.
+	Elsewhere func(registry string, diffID digest.Digest) []string
 }
 
 // pusher is one push under way.
 type pusher struct {
-	store    *storage.Store
-	client   *client
-	remote   *remote.Pusher
-	progress *Progress
-	docker   bool
+	PushOptions
+	store  *storage.Store
+	client *client
+	docker bool
 }
 
 // Push sends an image to a registry under the name dest and returns the digest of
@@ -52,72 +55,118 @@ func Push(ctx context.Context, store *storage.Store, img *image.Image, dest stri
 }
 
 func push(ctx context.Context, store *storage.Store, img *image.Image, dest string, o PushOptions) (digest.Digest, error) {
-	ref, err := image.Parse(dest)
+	p, err := newPusher(ctx, store, dest, o)
 	if err != nil {
 		return "", err
 	}
-	if ref.Digest != "" {
-		return "", errors.New("the digest follows from the image; push to a tag")
-	}
-	ref = ref.Complete()
-	sys := system(o.Access)
-	configured, err := sysregistriesv2.FindRegistry(sys, ref.String())
-	if err != nil {
-		return "", fmt.Errorf("cannot read registries.conf: %w", err)
-	}
-	src := source{ref: ref, insecure: o.insecure(configured != nil && configured.Endpoint.Insecure || configured == nil && isLoopback(ref.Registry))}
-	if configured != nil && configured.Blocked {
-		return "", errors.New("the registry is blocked in registries.conf")
-	}
-	client, err := connect(ctx, sys, src, o.Access, "push,pull")
-	if err != nil {
-		return "", err
-	}
-	p := &pusher{store: store, client: client, progress: o.Progress}
-	p.remote, err = remote.NewPusher(remote.WithTransport(client.http.Transport), remote.WithJobs(client.parallel))
-	if err != nil {
-		return "", err
-	}
-	return p.run(ctx, img, o.Format)
+	d, err := p.image(ctx, img, p.client.ref.Tag)
+	return d.Digest, err
 }
 
-func (p *pusher) run(ctx context.Context, img *image.Image, format string) (digest.Digest, error) {
+// newPusher greets the registry of dest.
+func newPusher(ctx context.Context, store *storage.Store, dest string, o PushOptions) (*pusher, error) {
+	ref, err := image.Parse(dest)
+	if err != nil {
+		return nil, err
+	}
+	if ref.Digest != "" {
+		return nil, errors.New("the digest follows from the image; push to a tag")
+	}
+	o.Compression.Format = cmp.Or(o.Compression.Format, storage.Gzip)
+	if err := o.Compression.Check(); err != nil {
+		return nil, err
+	}
+	client, err := connectTo(ctx, ref.Complete(), o.Access)
+	if err != nil {
+		return nil, err
+	}
+	return &pusher{PushOptions: o, store: store, client: client}, nil
+}
+
+// connectTo greets the registry of a name, to write to it. Mirrors are for reading.
+func connectTo(ctx context.Context, ref image.Reference, access Access) (*client, error) {
+	sys := system(access)
+	configured, err := sysregistriesv2.FindRegistry(sys, ref.String())
+	if err != nil {
+		return nil, fmt.Errorf("cannot read registries.conf: %w", err)
+	}
+	src := source{ref: ref, insecure: access.insecure(isLoopback(ref.Registry))}
+	if configured != nil {
+		if configured.Blocked {
+			return nil, fmt.Errorf("registry of %q is blocked in registries.conf", ref)
+		}
+		named, err := reference.ParseNormalizedNamed(ref.String())
+		if err != nil {
+			return nil, fmt.Errorf("%w %q: %w", image.ErrInvalid, ref, err)
+		}
+		places, err := configured.PullSourcesFromReference(named)
+		if err != nil {
+			return nil, fmt.Errorf("cannot read registries.conf: %w", err)
+		}
+		last := places[len(places)-1] // the registry itself, where its location says
+		if src.ref, err = image.Parse(last.Reference.String()); err != nil {
+			return nil, fmt.Errorf("cannot use location %q of registries.conf: %w", last.Reference, err)
+		}
+		src.insecure = access.insecure(last.Endpoint.Insecure)
+	}
+	access.patience = commitPatience
+	return connect(ctx, sys, src, access, "push,pull")
+}
+
+// commitPatience is how long a registry may take to answer: some copy a large
+// layer to its place when its upload ends.
+const commitPatience = 15 * time.Minute
+
+// image sends an image under a tag, or with "" under its digest, and returns its
+// manifest's descriptor.
+func (p *pusher) image(ctx context.Context, img *image.Image, tag string) (imagespec.Descriptor, error) {
+	none := imagespec.Descriptor{}
 	original, err := p.store.Manifest(img.ID)
 	if err != nil {
-		return "", err
+		return none, err
 	}
 	from, err := ParseManifest(original)
 	if err != nil {
-		return "", err
+		return none, err
 	}
-	switch format {
-	case "":
-		p.docker = from.MediaType == dockerManifest
-	case "docker", "v2s2":
-		p.docker = true
-	case "oci":
-	default:
-		return "", fmt.Errorf("unknown format %q (oci, docker)", format)
+	if err := p.choose(from); err != nil {
+		return none, err
 	}
-	p.progress.Line("Getting image source signatures")
+	p.Progress.Line("Getting image source signatures")
 	layers, err := p.layers(ctx, img)
 	if err != nil {
-		return "", err
+		return none, err
 	}
 	config, err := p.config(ctx, img)
 	if err != nil {
-		return "", err
+		return none, err
 	}
 	manifest, mediaType, err := p.manifest(original, from, config, layers)
 	if err != nil {
-		return "", err
+		return none, err
 	}
-	p.progress.After("Writing manifest to image destination")
-	tag := p.client.repo.Tag(p.client.ref.Tag)
-	if err := p.remote.Put(ctx, tag, document{manifest, mediaType}); err != nil {
-		return "", err
+	p.Progress.After("Writing manifest to image destination")
+	d := imagespec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(manifest), Size: int64(len(manifest))}
+	return d, p.client.putManifest(ctx, cmp.Or(tag, d.Digest.String()), manifest, mediaType)
+}
+
+// choose decides between Docker's and OCI's manifest.
+func (p *pusher) choose(from *imagespec.Manifest) error {
+	isZstd := p.Compression.Format != storage.Gzip
+	switch p.Format {
+	case "":
+		p.docker = from.MediaType == dockerManifest && !isZstd
+	case "docker", "v2s2":
+		if isZstd {
+			return fmt.Errorf("a manifest of format docker cannot have layers compressed with %s; use --format oci", p.Compression.Format)
+		}
+		p.docker = true
+	case "oci":
+		p.docker = false
+	default:
+		return fmt.Errorf("unknown format %q (oci, docker)", p.Format)
 	}
-	return digest.FromBytes(manifest), nil
+	return nil
 }
 
 // manifest keeps the image's own, byte for byte, when everything in it is at the
@@ -144,9 +193,9 @@ func (p *pusher) config(ctx context.Context, img *image.Image) (imagespec.Descri
 	if err != nil {
 		return imagespec.Descriptor{}, err
 	}
-	d := imagespec.Descriptor{Digest: digest.FromBytes(data), Size: int64(len(data))}
-	bar := p.progress.Blob("config", d.Digest, d.Size)
-	if err := p.remote.Upload(ctx, p.client.repo, static.NewLayer(data, ggcr.OCIConfigJSON)); err != nil {
+	bar := p.Progress.Blob("config", digest.FromBytes(data), int64(len(data)))
+	d, err := p.client.putBlob(ctx, data)
+	if err != nil {
 		bar.Abort()
 		return d, fmt.Errorf("cannot upload configuration: %w", err)
 	}
@@ -166,103 +215,126 @@ func (p *pusher) layers(ctx context.Context, img *image.Image) ([]imagespec.Desc
 	all := make([]imagespec.Descriptor, len(chain))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(p.client.parallel)
+	sent := map[digest.Digest]int{} // a layer that is there twice is sent once
 	for n, layer := range chain {
+		if _, twice := sent[layer.UncompressedDigest]; twice {
+			continue
+		}
+		sent[layer.UncompressedDigest] = n
 		group.Go(func() error {
 			var err error
 			all[n], err = p.layer(ctx, layer)
 			return err
 		})
 	}
-	return all, group.Wait()
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	for n, layer := range chain {
+		all[n] = all[sent[layer.UncompressedDigest]]
+	}
+	return all, nil
 }
 
-// layer sends one layer, unless the registry has it in the form that it was
-// pulled in.
+// layer sends one layer, unless the registry has it in a form that will do.
 func (p *pusher) layer(ctx context.Context, layer *cs.Layer) (imagespec.Descriptor, error) {
-	if d, ok := p.known(layer); ok && p.has(ctx, d) {
-		p.progress.Skipped(d.Digest)
-		return d, nil
+	known := slices.DeleteFunc(forms(p.store, layer), func(f form) bool {
+		_, ok := f.descriptor(p.docker)
+		return !ok || p.Force && f.Compression != p.Compression.Format
+	})
+	for _, f := range known {
+		if d, _ := f.descriptor(p.docker); p.client.has(ctx, d) {
+			p.Progress.Skipped(d.Digest)
+			return d, p.remember(layer, f)
+		}
 	}
-	blob, err := p.store.Gzip(layer)
+	session := ""
+	for _, f := range known {
+		mounted := false
+		if mounted, session = p.take(ctx, layer, f); mounted {
+			d, _ := f.descriptor(p.docker)
+			p.Progress.Line("Copying blob %s mounted from another repository", d.Digest)
+			return d, p.remember(layer, f)
+		}
+	}
+	f, err := p.send(ctx, layer, session)
 	if err != nil {
-		return imagespec.Descriptor{}, err
+		return imagespec.Descriptor{}, fmt.Errorf("cannot upload layer %q: %w", layer.UncompressedDigest, err)
 	}
-	defer blob.Remove()
-	d := imagespec.Descriptor{MediaType: imagespec.MediaTypeImageLayerGzip, Digest: blob.Digest, Size: blob.Size}
-	if p.docker {
-		d.MediaType = dockerLayer
+	d, _ := f.descriptor(p.docker)
+	return d, p.remember(layer, f)
+}
+
+// remember notes where a layer now is. Nothing is lost when it cannot: the layer is
+// compressed again the next time.
+func (p *pusher) remember(layer *cs.Layer, f form) error {
+	if p.store.HasLayer(layer.ID) {
+		return remember(p.store, layer, f, p.client.ref.Name())
 	}
-	if p.has(ctx, d) {
-		p.progress.Skipped(d.Digest)
-		return d, nil
+	return nil
+}
+
+// take has the registry mount a layer from one of its other repositories; else it
+// returns the address of an upload that it may have begun.
+func (p *pusher) take(ctx context.Context, layer *cs.Layer, f form) (mounted bool, session string) {
+	registry := p.client.ref.Registry
+	places := []string{}
+	for _, place := range f.Places {
+		if r, err := image.Parse(place); err == nil && r.Registry == registry {
+			places = append(places, r.Repository)
+		}
 	}
-	bar := p.progress.Blob("blob", d.Digest, d.Size)
-	if err := p.remote.Upload(ctx, p.client.repo, upload{blob, bar, d, layer.UncompressedDigest}); err != nil {
+	if p.Elsewhere != nil {
+		places = append(places, p.Elsewhere(registry, layer.UncompressedDigest)...)
+	}
+	tried := map[string]bool{p.client.ref.Repository: true}
+	for _, from := range places {
+		if tried[from] || len(tried) > 4 {
+			continue
+		}
+		tried[from] = true
+		if mounted, session = p.client.mount(ctx, f.Digest, from); mounted {
+			return true, ""
+		}
+	}
+	return false, session
+}
+
+// send compresses a layer into an upload; session is one that was begun, or "".
+func (p *pusher) send(ctx context.Context, layer *cs.Layer, session string) (form, error) {
+	f := form{Compression: p.Compression.Format}
+	bar := p.Progress.Blob("blob", layer.UncompressedDigest, layer.UncompressedSize)
+	err := p.client.retry(ctx, func() (err error) {
+		if session == "" {
+			if session, err = p.client.begin(ctx); err != nil {
+				return err
+			}
+		}
+		at := session
+		session = ""
+		read := 0
+		f.Digest, f.Size, err = p.client.stream(ctx, at, func(w io.Writer) error {
+			notes, err := p.store.Compress(layer, p.Compression, w, writerFunc(func(n int) { bar.Add(n); read += n }))
+			f.Annotations = maps.Clone(notes)
+			return err
+		})
+		if err != nil {
+			bar.Add(-read)
+		}
+		return err
+	})
+	if err != nil {
 		bar.Abort()
-		return d, fmt.Errorf("cannot upload layer %q: %w", layer.UncompressedDigest, err)
+		return f, err
 	}
 	bar.Done()
-	return d, nil
+	return f, nil
 }
 
-// known is the layer as it was downloaded, if it was and the format can say so.
-func (p *pusher) known(layer *cs.Layer) (imagespec.Descriptor, bool) {
-	d := imagespec.Descriptor{Digest: layer.CompressedDigest, Size: layer.CompressedSize}
-	compression := storage.Compression(layer)
-	switch {
-	case d.Digest == "" || d.Size <= 0:
-		return d, false
-	case compression == archive.Gzip && p.docker:
-		d.MediaType = dockerLayer
-	case compression == archive.Gzip:
-		d.MediaType = imagespec.MediaTypeImageLayerGzip
-	case compression == archive.Zstd && !p.docker:
-		d.MediaType = imagespec.MediaTypeImageLayerZstd
-	default:
-		return d, false
-	}
-	return d, true
+// writerFunc is told how much is written.
+type writerFunc func(n int)
+
+func (f writerFunc) Write(p []byte) (int, error) {
+	f(len(p))
+	return len(p), nil
 }
-
-// has asks whether the repository holds a blob; in doubt it does not.
-func (p *pusher) has(ctx context.Context, d imagespec.Descriptor) bool {
-	req, err := http.NewRequestWithContext(ctx, http.MethodHead, p.client.url("blobs/%s", d.Digest), nil)
-	if err != nil {
-		return false
-	}
-	resp, err := p.client.http.Do(req)
-	if err != nil {
-		return false
-	}
-	resp.Body.Close()
-	return resp.StatusCode == http.StatusOK && (resp.ContentLength < 0 || resp.ContentLength == d.Size)
-}
-
-// upload is a compressed layer in a file, as the library wants it.
-type upload struct {
-	blob   *storage.Blob
-	bar    *Bar
-	desc   imagespec.Descriptor
-	diffID digest.Digest
-}
-
-func (u upload) Digest() (v1.Hash, error)             { return v1.NewHash(u.desc.Digest.String()) }
-func (u upload) DiffID() (v1.Hash, error)             { return v1.NewHash(u.diffID.String()) }
-func (u upload) Size() (int64, error)                 { return u.desc.Size, nil }
-func (u upload) MediaType() (ggcr.MediaType, error)   { return ggcr.MediaType(u.desc.MediaType), nil }
-func (u upload) Uncompressed() (io.ReadCloser, error) { return nil, errors.ErrUnsupported }
-
-// Compressed may be asked for again when an upload was cut.
-func (u upload) Compressed() (io.ReadCloser, error) {
-	section := io.NewSectionReader(u.blob, 0, u.desc.Size)
-	return io.NopCloser(io.TeeReader(section, u.bar)), nil
-}
-
-// document is a manifest, as the library wants it.
-type document struct {
-	data      []byte
-	mediaType string
-}
-
-func (d document) RawManifest() ([]byte, error)       { return d.data, nil }
-func (d document) MediaType() (ggcr.MediaType, error) { return ggcr.MediaType(d.mediaType), nil }

@@ -77,37 +77,6 @@ func (cmd *PullCmd) Run(ctx context.Context, c *call) error {
 	return c.Engine.ImageHelper(ctx, image.Request{Pull: &cmd.request}, nil)
 }
 
-// PushCmd is "moss push".
-type PushCmd struct {
-	Globals
-	RegistryFlags
-	Digestfile  string `help:"Write the digest of the pushed image to this file." placeholder:"FILE"`
-	Format      string `words:"oci docker" short:"f" help:"Manifest type: oci or docker; the image's own by default." placeholder:"TYPE"`
-	Image       string `arg:"" help:"Name or ID of an image."`
-	Destination string `arg:"" optional:"" help:"Where to push it, if not where its name says."`
-}
-
-func (cmd *PushCmd) prepare() error {
-	v := &flagValues{grammar: reflect.TypeFor[PushCmd]()}
-	cmd.check(v)
-	v.one("format", cmd.Format, func(s string) error {
-		if s == "v2s2" { // podman's word for docker
-			cmd.Format = "docker"
-			return nil
-		}
-		return oneOf("oci", "docker")(s)
-	})
-	return v.err
-}
-
-// Run lets moss-image push.
-func (cmd *PushCmd) Run(ctx context.Context, c *call) error {
-	return c.Engine.ImageHelper(ctx, image.Request{Push: &image.PushRequest{
-		Image: cmd.Image, Destination: cmd.Destination, TLSVerify: cmd.TLSVerify, AuthFile: cmd.Authfile, Creds: cmd.Creds,
-		CertDir: cmd.CertDir, Quiet: cmd.Quiet, DigestFile: cmd.Digestfile, Format: cmd.Format,
-	}}, nil)
-}
-
 // RmiCmd is "moss rmi".
 type RmiCmd struct {
 	Globals

@@ -34,9 +34,17 @@ var refusals = [...]refusal{
 	{"container-clone", "--cpu-rt-runtime", "real-time limits are of cgroup v1; moss uses cgroup v2, which has none"},
 	{"container-clone", "--memory-swappiness", "swappiness is set per cgroup in cgroup v1 only; moss uses cgroup v2, which has none"},
 	{"image-prune", "--build-cache", "moss does not build images yet, so it keeps no cache of builds"},
+	{"push", "--compress", "it is for directories of podman's dir: transport; --compression-format says how layers are sent to a registry"},
+	{"push", "--disable-content-trust", "moss does not know Docker's content trust; containers-policy.json(5) says which signatures an image needs"},
+	{"push", "--encrypt-layer", "moss does not encrypt images"},
+	{"push", "--encryption-key", "moss does not encrypt images"},
+	{"push", "--sign-by", noGPG},
 	{"container-checkpoint container-restore", "", noCheckpoint},
 	{"container-cleanup", "", "the monitor of each container cleans up when it exits; 'moss rm' does it where a crash left something"},
 }
+
+// noGPG is why signatures of GnuPG are neither made nor checked.
+const noGPG = "moss does not make or check signatures of GnuPG; sign with a sigstore key: --sign-by-sigstore-private-key"
 
 // noCheckpoint is why the processes of a container cannot be saved; see criu(8),
 // "--unprivileged".
