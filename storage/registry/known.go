@@ -3,6 +3,7 @@ package registry
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 
 	digest "github.com/opencontainers/go-digest"
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -19,6 +20,10 @@ type form struct {
 	Compression string            // of storage.Method
 	Annotations map[string]string `json:",omitempty"`
 	Places      []string          // repositories that had it, the latest first
+
+	// told is a form that only a manifest tells of: nobody has looked whether it is
+	// that layer, and no other image's may be taken for it.
+	told bool
 }
 
 // formsKey is where a layer's forms are kept, beside it in the store: they go when
@@ -30,32 +35,54 @@ const (
 	maxPlaces = 16
 )
 
-// forms are those that a layer was pulled in, or pushed in before.
-func forms(store *storage.Store, layer *cs.Layer) []form {
+// forms are those that a layer was pulled in, or pushed in before; from is its
+// descriptor in the manifest of an image, or the zero value.
+func forms(store *storage.Store, layer *cs.Layer, from imagespec.Descriptor) []form {
 	var all []form
 	if data, err := store.LayerNote(layer.ID, formsKey); err == nil {
 		json.Unmarshal(data, &all) // what cannot be read is not known
 	}
-	all = slices.DeleteFunc(all, func(f form) bool { return f.Digest.Validate() != nil || f.Size <= 0 })
-	compression := ""
+	pulled := form{Digest: layer.CompressedDigest, Size: layer.CompressedSize}
 	switch storage.Compression(layer) {
 	case archive.Gzip:
-		compression = storage.Gzip
+		pulled.Compression = storage.Gzip
 	case archive.Zstd:
-		compression = storage.Zstd
+		pulled.Compression = storage.Zstd
 	}
-	pulled := form{Digest: layer.CompressedDigest, Size: layer.CompressedSize, Compression: compression}
-	if pulled.Digest != "" && pulled.Size > 0 && compression != "" &&
-		!slices.ContainsFunc(all, func(f form) bool { return f.Digest == pulled.Digest }) {
-		all = append(all, pulled)
+	all = append(all, pulled, formOf(from))
+	seen := map[digest.Digest]bool{}
+	return slices.DeleteFunc(all, func(f form) bool {
+		useless := f.Compression == "" || f.Size <= 0 || f.Digest.Validate() != nil || seen[f.Digest]
+		seen[f.Digest] = true
+		return useless
+	})
+}
+
+// formOf is the form that a manifest's descriptor tells of.
+func formOf(d imagespec.Descriptor) form {
+	f := form{Digest: d.Digest, Size: d.Size, told: true}
+	switch d.MediaType {
+	case dockerLayer, imagespec.MediaTypeImageLayerGzip:
+		f.Compression = storage.Gzip
+	case imagespec.MediaTypeImageLayerZstd:
+		f.Compression = storage.Zstd
+		for key, value := range d.Annotations {
+			if strings.HasPrefix(key, "io.github.containers.zstd-chunked.") {
+				if f.Annotations == nil {
+					f.Annotations = map[string]string{}
+				}
+				f.Annotations[key] = value
+				f.Compression = storage.ZstdChunked
+			}
+		}
 	}
-	return all
+	return f
 }
 
 // remember notes that a place has a form of a layer. A layer of another's store
 // cannot be written to: then nothing is known the next time.
 func remember(store *storage.Store, layer *cs.Layer, f form, place string) error {
-	all := forms(store, layer)
+	all := forms(store, layer, imagespec.Descriptor{})
 	if n := slices.IndexFunc(all, func(o form) bool { return o.Digest == f.Digest }); n >= 0 {
 		if len(all[n].Places) > 0 && all[n].Places[0] == place {
 			return nil

@@ -133,7 +133,7 @@ func (p *pusher) image(ctx context.Context, img *image.Image, tag string) (image
 		return none, err
 	}
 	p.Progress.Line("Getting image source signatures")
-	layers, err := p.layers(ctx, img)
+	layers, err := p.layers(ctx, img, from.Layers)
 	if err != nil {
 		return none, err
 	}
@@ -203,14 +203,18 @@ func (p *pusher) config(ctx context.Context, img *image.Image) (imagespec.Descri
 	return d, nil
 }
 
-// layers sends the layers, several at once, and returns how the registry has them.
-func (p *pusher) layers(ctx context.Context, img *image.Image) ([]imagespec.Descriptor, error) {
+// layers sends the layers, several at once, and returns how the registry has them. In
+// the image's own manifest they are the descriptors in from.
+func (p *pusher) layers(ctx context.Context, img *image.Image, from []imagespec.Descriptor) ([]imagespec.Descriptor, error) {
 	if len(img.Layers) == 0 {
 		return []imagespec.Descriptor{}, nil
 	}
 	chain, err := p.store.Chain(img.Layers[0])
 	if err != nil {
 		return nil, err
+	}
+	if len(from) != len(chain) {
+		from = make([]imagespec.Descriptor, len(chain)) // of an image whose empty layers are not stored
 	}
 	all := make([]imagespec.Descriptor, len(chain))
 	group, ctx := errgroup.WithContext(ctx)
@@ -223,7 +227,7 @@ func (p *pusher) layers(ctx context.Context, img *image.Image) ([]imagespec.Desc
 		sent[layer.UncompressedDigest] = n
 		group.Go(func() error {
 			var err error
-			all[n], err = p.layer(ctx, layer)
+			all[n], err = p.layer(ctx, layer, from[n])
 			return err
 		})
 	}
@@ -237,8 +241,8 @@ func (p *pusher) layers(ctx context.Context, img *image.Image) ([]imagespec.Desc
 }
 
 // layer sends one layer, unless the registry has it in a form that will do.
-func (p *pusher) layer(ctx context.Context, layer *cs.Layer) (imagespec.Descriptor, error) {
-	known := slices.DeleteFunc(forms(p.store, layer), func(f form) bool {
+func (p *pusher) layer(ctx context.Context, layer *cs.Layer, from imagespec.Descriptor) (imagespec.Descriptor, error) {
+	known := slices.DeleteFunc(forms(p.store, layer, from), func(f form) bool {
 		_, ok := f.descriptor(p.docker)
 		return !ok || p.Force && f.Compression != p.Compression.Format
 	})
@@ -268,7 +272,7 @@ func (p *pusher) layer(ctx context.Context, layer *cs.Layer) (imagespec.Descript
 // remember notes where a layer now is. Nothing is lost when it cannot: the layer is
 // compressed again the next time.
 func (p *pusher) remember(layer *cs.Layer, f form) error {
-	if p.store.HasLayer(layer.ID) {
+	if !f.told && p.store.HasLayer(layer.ID) {
 		return remember(p.store, layer, f, p.client.ref.Name())
 	}
 	return nil
