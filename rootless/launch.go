@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -72,20 +71,17 @@ func request(spec *container.Spec) *slirp.ConnectRequest {
 	if mode != "bridge" {
 		return r
 	}
-	for i, n := range spec.Network.Networks {
+	if spec.Network.Detached { // nothing leads there
+		r.Ports = nil
+	}
+	for _, n := range attachments(spec) {
 		a := slirp.Attachment{Network: n.Name, Interface: n.Interface, MAC: n.MAC, Aliases: n.Aliases}
-		if a.Interface == "" {
-			a.Interface = "eth" + strconv.Itoa(i)
-		}
 		for _, s := range n.IPs {
 			if ip, err := netip.ParseAddr(s); err == nil {
 				a.IPs = append(a.IPs, ip)
 			}
 		}
 		r.Attachments = append(r.Attachments, a)
-	}
-	if len(r.Attachments) == 0 {
-		r.Attachments = []slirp.Attachment{{Network: "moss", Interface: "eth0"}}
 	}
 	return r
 }

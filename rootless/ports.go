@@ -60,9 +60,9 @@ func noPorts(mode string) string {
 	return "its network is not moss's: " + mode
 }
 
-// updatePorts has other ports published, of a container that runs, and returns them
-// with the host ports chosen; nil if they are the same, or it does not run.
-func (e *Engine) updatePorts(ctx context.Context, c *container.Container, was *container.Spec, undo *rollback) ([]slirp.Port, error) {
+// updatePorts has other ports published, of a container that runs, and returns how it is
+// connected then; nil if they are the same, or it does not run.
+func (e *Engine) updatePorts(ctx context.Context, c *container.Container, was *container.Spec, undo *rollback) (*slirp.Status, error) {
 	if slices.Equal(c.Spec.Network.Ports, was.Network.Ports) || c.Look().Live == nil {
 		return nil, nil
 	}
@@ -77,8 +77,5 @@ func (e *Engine) updatePorts(ctx context.Context, c *container.Container, was *c
 		_, err := set(context.WithoutCancel(ctx), was)
 		return err
 	})
-	if st.Ports == nil {
-		return []slirp.Port{}, nil
-	}
-	return st.Ports, nil
+	return st, nil
 }

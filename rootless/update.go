@@ -23,6 +23,15 @@ import (
 // health check, published ports, and for the next start the environment and ulimits. change gets a
 // copy. A container that runs obeys at once; if it cannot, nothing is changed.
 func (e *Engine) Update(ctx context.Context, c *container.Container, change func(*container.Spec) error) error {
+	err := e.change(ctx, c, change)
+	if err == nil {
+		e.note(c, event.Update)
+	}
+	return err
+}
+
+// change is Update without its event; it changes networks, too.
+func (e *Engine) change(ctx context.Context, c *container.Container, change func(*container.Spec) error) error {
 	wrap := func(err error) error { return fmt.Errorf("cannot update container %q: %w", c.Spec.Name, err) }
 	unlock, err := c.Lock(ctx)
 	if err != nil {
@@ -55,7 +64,10 @@ func (e *Engine) Update(ctx context.Context, c *container.Container, change func
 	if err = e.updateLimits(ctx, now, &was, &undo); err != nil {
 		return err
 	}
-	published, err := e.updatePorts(ctx, now, &was, &undo)
+	connected, err := e.updatePorts(ctx, now, &was, &undo)
+	if err == nil && !reflect.DeepEqual(now.Spec.Network.Networks, was.Network.Networks) {
+		connected, err = e.updateNetworks(ctx, now, &was, &undo)
+	}
 	if err != nil {
 		return wrap(err)
 	}
@@ -66,11 +78,10 @@ func (e *Engine) Update(ctx context.Context, c *container.Container, change func
 		now.Spec = was
 		return now.Save(true)
 	})
-	if err = e.tell(ctx, now, published); err != nil {
+	if err = e.tell(ctx, now, connected); err != nil {
 		return wrap(err)
 	}
 	c.Spec = now.Spec
-	e.note(c, event.Update)
 	return nil
 }
 
@@ -131,9 +142,9 @@ func changed(from, to map[string]string) map[string]string {
 	return out
 }
 
-// tell tells the monitor of a container that runs what its Spec says now, and which
-// ports moss-net has published, unless they are the same.
-func (e *Engine) tell(ctx context.Context, c *container.Container, published []slirp.Port) error {
+// tell tells the monitor of a container that runs what its Spec says now, and how
+// moss-net has connected it; nil: as before.
+func (e *Engine) tell(ctx context.Context, c *container.Container, connected *slirp.Status) error {
 	v := c.Look()
 	if v.Live == nil || !v.Monitor() {
 		return nil
@@ -150,8 +161,10 @@ func (e *Engine) tell(ctx context.Context, c *container.Container, published []s
 	cfg.Name, cfg.Names = c.Spec.Name, []string{e.Paths.Name(c.Spec.Name)}
 	cfg.Restart, cfg.RestartMax = c.Spec.Lifecycle.Restart, c.Spec.Lifecycle.RestartMax
 	cfg.Health = e.healthPlan(c.Spec.Health)
-	if cfg.Published = published; cfg.Network != nil {
-		cfg.Network.Request.Ports = c.Spec.Network.Ports
+	if cfg.Connected = connected; cfg.Network != nil {
+		if asked := request(&c.Spec); asked != nil {
+			cfg.Network.Request.Ports, cfg.Network.Request.Attachments = asked.Ports, asked.Attachments
+		}
 	}
 	if limits, err := e.limits(ctx, &c.Spec); err == nil {
 		cfg.Limits = limits

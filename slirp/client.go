@@ -167,6 +167,34 @@ func SetPorts(ctx context.Context, d Dirs, r PortsRequest) (*Status, error) {
 	return reply.Status, nil
 }
 
+// SetNetworks connects a connected container, whose network namespace is netns, to
+// exactly these networks, and returns its status. If one cannot be joined, nothing has
+// changed.
+func SetNetworks(ctx context.Context, d Dirs, r NetworksRequest, netns *os.File) (*Status, error) {
+	lease, reply, err := converse(ctx, d, Call{Op: OpNetworks, Networks: &r}, int(netns.Fd()), false)
+	if err != nil {
+		return nil, err
+	}
+	lease.Close()
+	if reply.Status == nil {
+		return nil, errors.New("moss-net sent no status")
+	}
+	return reply.Status, nil
+}
+
+// Reload tells moss-net that the record of a network has changed, or is gone. One that
+// does not run need not know.
+func Reload(ctx context.Context, d Dirs, network string) error {
+	lease, _, err := converse(ctx, d, Call{Op: OpNetwork, Network: network}, -1, false)
+	if errors.Is(err, errGone) {
+		return nil
+	}
+	if err == nil {
+		lease.Close()
+	}
+	return err
+}
+
 // converse makes a call and returns the connection it was made on. With start,
 // moss-net is started when it is not running. One that goes idle just now is
 // met at most once: Ensure returns only when a new one listens, and that one

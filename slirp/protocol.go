@@ -13,12 +13,22 @@ package slirp
 //	Call{ports}               ──▶         opens and closes ports of a container with a lease
 //	                          ◀──         Reply{Status} or Reply{Error}
 //
+//	Call{networks} + netns fd ──▶         joins a container with a lease to networks, and
+//	                          ◀──         Reply{Status} or Reply{Error}         takes it off others
+//
+//	Call{network}             ──▶         reads the record of a network again, or forgets it
+//	                          ◀──         Reply{} or Reply{Error}
+//
 //	Call{info}                ──▶
 //	                          ◀──         Reply{Info}
 const (
 	OpConnect = "connect"
 	OpInfo    = "info"
 	OpPorts   = "ports"
+	// OpNetworks changes the networks of a container, OpNetwork tells that the record of
+	// one has changed.
+	OpNetworks = "networks"
+	OpNetwork  = "network"
 )
 
 // MaxPacket is the largest packet of either side in bytes.
@@ -27,9 +37,11 @@ const MaxPacket = 128 * 1024
 // Call is what a client sends; the descriptor of the network namespace of a
 // connect travels beside it.
 type Call struct {
-	Op      string
-	Connect *ConnectRequest `json:",omitempty"`
-	Ports   *PortsRequest   `json:",omitempty"`
+	Op       string
+	Connect  *ConnectRequest  `json:",omitempty"`
+	Ports    *PortsRequest    `json:",omitempty"`
+	Networks *NetworksRequest `json:",omitempty"`
+	Network  string           `json:",omitempty"` // name
 }
 
 // Reply is what moss-net answers. Error is "" when the call was done.

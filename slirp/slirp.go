@@ -21,6 +21,17 @@ type Port struct {
 type Subnet struct {
 	Prefix  netip.Prefix
 	Gateway netip.Addr
+	// First and Last bound the addresses that containers are given when they do not
+	// ask for one; invalid: the whole range.
+	First netip.Addr `json:",omitzero"`
+	Last  netip.Addr `json:",omitzero"`
+}
+
+// Route is a route that the containers of a network get.
+type Route struct {
+	Prefix  netip.Prefix
+	Gateway netip.Addr
+	Metric  int `json:",omitempty"`
 }
 
 // Network is the record of a network: networks/<name>.json.
@@ -33,9 +44,15 @@ type Network struct {
 	Internal bool
 	DNS      bool
 	MTU      int
-	Options  map[string]string `json:",omitempty"`
+	Options  map[string]string `json:",omitempty"` // as they were given, but for the MTU
 	Labels   map[string]string `json:",omitempty"`
 	Created  time.Time
+	// Servers answer the members' questions about the rest of the world; none: the host's.
+	Servers []netip.Addr `json:",omitempty"`
+	Routes  []Route      `json:",omitempty"`
+	// NoDefault leaves the default route to other networks of the container.
+	NoDefault bool `json:",omitempty"`
+	Metric    int  `json:",omitempty"` // of the default route; 0 is the kernel's
 }
 
 // Attachment is one end of a network that a container asks for.
@@ -66,6 +83,13 @@ type ConnectRequest struct {
 type PortsRequest struct {
 	Container string // full ID
 	Ports     []Port
+}
+
+// NetworksRequest asks moss-net to connect a connected container to exactly these
+// networks. The namespace's file descriptor travels beside it.
+type NetworksRequest struct {
+	Container   string // full ID
+	Attachments []Attachment
 }
 
 // Interface is one interface as it was set up.

@@ -193,8 +193,10 @@ type Network struct {
 	// "container:ID" or "ns:PATH".
 	Mode     string
 	Networks []NetworkAttachment `json:",omitempty"` // the network "moss" when empty and Mode is bridge
-	Hostname string              `json:",omitempty"`
-	Ports    []slirp.Port        `json:",omitempty"`
+	// Detached says that the container has been taken off every network.
+	Detached bool         `json:",omitempty"`
+	Hostname string       `json:",omitempty"`
+	Ports    []slirp.Port `json:",omitempty"`
 	// PublishAll is -P; create turns the exposed ports into Ports.
 	PublishAll bool     `json:",omitempty"`
 	Exposed    []string `json:",omitempty"` // "80/tcp", from the image and --expose

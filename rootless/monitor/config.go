@@ -71,9 +71,9 @@ type Config struct {
 	Birth   birth.Request
 	Runtime *Runtime `json:",omitempty"`
 
-	// Published are the ports that moss-net has published since it was connected, of a
-	// configuration that is read again; null: the same as before, empty: none.
-	Published []slirp.Port
+	// Connected is what moss-net has made of a change since the container was connected,
+	// in a configuration that is read again; null: nothing has changed.
+	Connected *slirp.Status `json:",omitempty"`
 
 	TTY   bool `json:",omitempty"`
 	Stdin bool `json:",omitempty"`

@@ -181,17 +181,12 @@ func (m *monitor) reload() error {
 	}
 	m.policy = p
 	m.changeHealth(c.Health)
-	if c.Published == nil || m.lease == nil {
+	if c.Connected == nil || m.lease == nil {
 		return nil
 	}
-	// live.json knows the addresses also when this monitor has executed itself since.
-	m.updateLive(func(live *container.Live) {
-		if live.Network != nil {
-			live.Network.Ports = c.Published
-			m.lease.st = live.Network
-		}
-	})
-	return nil
+	m.lease.st = c.Connected
+	m.updateLive(func(live *container.Live) { live.Network = c.Connected })
+	return c.completeFiles(c.Connected)
 }
 
 // received are the descriptors that came with a packet.

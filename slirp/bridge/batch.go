@@ -142,16 +142,24 @@ func newAddress(index int, p netip.Prefix) *nl.NetlinkRequest {
 	return r
 }
 
-// newDefault adds a default route.
-func newDefault(index int, gateway netip.Addr) *nl.NetlinkRequest {
+// newRoute adds a route; to everywhere, if the prefix is not valid. Metric 0 leaves that to
+// the kernel.
+func newRoute(index int, to netip.Prefix, gateway netip.Addr, metric int) *nl.NetlinkRequest {
 	info := nl.NewRtMsg()
 	if info.Family = nl.FAMILY_V4; gateway.Is6() {
 		info.Family = nl.FAMILY_V6
 	}
 	r := nl.NewNetlinkRequest(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	r.AddData(info)
+	if to.IsValid() {
+		info.Dst_len = uint8(to.Bits())
+		r.AddData(nl.NewRtAttr(unix.RTA_DST, to.Masked().Addr().AsSlice()))
+	}
 	r.AddData(nl.NewRtAttr(unix.RTA_GATEWAY, gateway.AsSlice()))
 	r.AddData(nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(index))))
+	if metric > 0 {
+		r.AddData(nl.NewRtAttr(unix.RTA_PRIORITY, nl.Uint32Attr(uint32(metric))))
+	}
 	return r
 }
 

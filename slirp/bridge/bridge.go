@@ -124,6 +124,54 @@ func (b *Bridge) limit() error {
 	return nil
 }
 
+// Bridges are the names of the bridges in the shared namespace.
+func (s *Space) Bridges() ([]string, error) {
+	links, err := s.Handle.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("cannot list interfaces: %w", err)
+	}
+	var names []string
+	for _, l := range links {
+		if l.Type() == "bridge" {
+			names = append(names, l.Attrs().Name)
+		}
+	}
+	return names, nil
+}
+
+// RemoveBridge takes away the bridge of a network, its addresses, rules and routes: for
+// one that nobody is connected to.
+func (s *Space) RemoveBridge(name string) error {
+	link, err := s.Handle.LinkByName(name)
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot remove bridge %q: %w", name, err)
+	}
+	var errs []error
+	for _, family := range Families {
+		addrs, err := s.Handle.AddrList(link, family)
+		errs = append(errs, err)
+		for _, a := range addrs {
+			dst := &net.IPNet{IP: a.IP.Mask(a.Mask), Mask: a.Mask}
+			err := s.Handle.RouteDel(&netlink.Route{Table: outTable, Type: unix.RTN_UNREACHABLE, Dst: dst})
+			if err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENOENT) {
+				errs = append(errs, err)
+			}
+		}
+		errs = append(errs, s.dropRulesOf(family, func(r *netlink.Rule) bool { return r.IifName == name }))
+	}
+	if port, err := s.Handle.LinkByName(keeper + strconv.Itoa(link.Attrs().Index)); err == nil {
+		errs = append(errs, s.Handle.LinkDel(port))
+	}
+	errs = append(errs, s.Handle.LinkDel(link))
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("cannot remove bridge %q: %w", name, err)
+	}
+	return nil
+}
+
 // WithIPv6 gives an interface of the shared namespace IPv6.
 func (s *Space) WithIPv6(link string) error {
 	return s.Thread.Do(func() error {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -108,10 +109,13 @@ func (g *Guest) equip(b *Bridge, want slirp.Interface, first bool, outside, insi
 	for _, p := range want.IPs {
 		requests = append(requests, newAddress(inside, p))
 	}
-	if first && !b.Network.Internal {
+	if first {
 		for _, gateway := range want.Gateway {
-			requests = append(requests, newDefault(inside, gateway))
+			requests = append(requests, newRoute(inside, netip.Prefix{}, gateway, b.Network.Metric))
 		}
+	}
+	for _, r := range b.Network.Routes {
+		requests = append(requests, newRoute(inside, r.Prefix, r.Gateway, r.Metric))
 	}
 	_, errs, err := g.socket.do(requests...)
 	if err == nil {
@@ -173,13 +177,8 @@ func (g *Guest) veth(b *Bridge, name string, mac net.HardwareAddr, outside, insi
 // adopt takes over an interface that is there: its other end must be ours.
 func (g *Guest) adopt(b *Bridge, want slirp.Interface) error {
 	var inside netlink.Link
-	err := g.space.guest.In(int(g.netns.Fd()), func() error {
-		handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-		if err != nil {
-			return err
-		}
-		defer handle.Close()
-		inside, err = handle.LinkByName(want.Name)
+	err := g.inside(func(h *netlink.Handle) (err error) {
+		inside, err = h.LinkByName(want.Name)
 		return err
 	})
 	if err != nil {
@@ -193,6 +192,85 @@ func (g *Guest) adopt(b *Bridge, want slirp.Interface) error {
 		return err
 	}
 	return g.space.Handle.LinkSetUp(outside)
+}
+
+// Loopback brings up the loopback interface of a container without networks.
+func (g *Guest) Loopback() error {
+	_, errs, err := g.socket.do(linkUp(1))
+	return errors.Join(append(errs, err)...)
+}
+
+// inside runs f with a handle of the container's namespace.
+func (g *Guest) inside(f func(*netlink.Handle) error) error {
+	return g.space.guest.In(int(g.netns.Fd()), func() error {
+		handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+		if err != nil {
+			return err
+		}
+		defer handle.Close()
+		return f(handle)
+	})
+}
+
+// Leave takes the container's interface of that name away, if it is there.
+func (g *Guest) Leave(name string) error {
+	err := g.inside(func(h *netlink.Handle) error {
+		link, err := h.LinkByName(name)
+		if errors.As(err, new(netlink.LinkNotFoundError)) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return h.LinkDel(link)
+	})
+	if err != nil {
+		return fmt.Errorf("cannot remove interface %q: %w", name, err)
+	}
+	return nil
+}
+
+// Default leads the container's default routes through an interface: those to the old
+// gateways go. Without gateways there are none.
+func (g *Guest) Default(old []netip.Addr, name string, gateways []netip.Addr, metric int) error {
+	err := g.inside(func(h *netlink.Handle) error {
+		for _, family := range Families {
+			routes, err := h.RouteList(nil, family)
+			if err != nil {
+				return err
+			}
+			for _, r := range routes {
+				ours := slices.ContainsFunc(old, func(a netip.Addr) bool { return r.Gw.Equal(a.AsSlice()) })
+				if isDefault := r.Dst == nil || r.Dst.IP.IsUnspecified(); isDefault && ours {
+					if err := h.RouteDel(&r); err != nil {
+						return err
+					}
+				}
+			}
+		}
+		if len(gateways) == 0 {
+			return nil
+		}
+		link, err := h.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		for _, gateway := range gateways {
+			family := unix.AF_INET
+			if gateway.Is6() {
+				family = unix.AF_INET6
+			}
+			err := h.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Family: family, Dst: everything(family), Gw: gateway.AsSlice(), Priority: metric})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("cannot change the default routes: %w", err)
+	}
+	return nil
 }
 
 // Guests are the names of the containers' interfaces in the shared namespace;

@@ -87,7 +87,7 @@ func (p *Pool) fill(addrs []netip.Addr) error {
 		if addrs[i].IsValid() {
 			continue
 		}
-		if a := nth(p.subnets[i].Prefix, p.last); i > 0 && p.free(i, a) {
+		if a := nth(p.subnets[i].Prefix, p.last); i > 0 && p.offered(i, a) {
 			addrs[i] = a // the number that the subnet before got
 			continue
 		}
@@ -102,13 +102,22 @@ func (p *Pool) fill(addrs []netip.Addr) error {
 				n = 0 // past the end: from the start again
 				continue
 			}
-			if p.free(i, a) {
+			if p.offered(i, a) {
 				addrs[i], p.last = a, n
 				break
 			}
 		}
 	}
 	return nil
+}
+
+// Release is Free for an owner that has gone already.
+func (p *Pool) Release(owner string) { p.drop(owner) }
+
+// offered says whether an address may be given to somebody who did not ask for it.
+func (p *Pool) offered(i int, a netip.Addr) bool {
+	s := p.subnets[i]
+	return p.free(i, a) && (!s.First.IsValid() || !a.Less(s.First)) && (!s.Last.IsValid() || !s.Last.Less(a))
 }
 
 func (p *Pool) free(i int, a netip.Addr) bool { return p.usable(i, a) && p.owner[a] == "" }

@@ -204,18 +204,26 @@ func everything(family int) *net.IPNet {
 // dropRules removes the rules of one priority.
 func (s *Space) dropRules(priority int) error {
 	for _, family := range Families {
-		rules, err := s.Handle.RuleList(family)
-		if err != nil {
-			return fmt.Errorf("cannot list routing rules: %w", err)
+		if err := s.dropRulesOf(family, func(r *netlink.Rule) bool { return r.Priority == priority }); err != nil {
+			return err
 		}
-		for _, r := range rules {
-			if r.Priority != priority {
-				continue
-			}
-			r.Family = family
-			if err := s.Handle.RuleDel(&r); err != nil {
-				return fmt.Errorf("cannot remove routing rule: %w", err)
-			}
+	}
+	return nil
+}
+
+// dropRulesOf removes the routing rules of a family that are chosen.
+func (s *Space) dropRulesOf(family int, chosen func(*netlink.Rule) bool) error {
+	rules, err := s.Handle.RuleList(family)
+	if err != nil {
+		return fmt.Errorf("cannot list routing rules: %w", err)
+	}
+	for _, r := range rules {
+		if !chosen(&r) {
+			continue
+		}
+		r.Family = family
+		if err := s.Handle.RuleDel(&r); err != nil {
+			return fmt.Errorf("cannot remove routing rule: %w", err)
 		}
 	}
 	return nil

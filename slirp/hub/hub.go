@@ -60,7 +60,11 @@ func Open(d slirp.Dirs, logger *log.Logger) (*Hub, error) {
 	h.names = dns.NewNames(hostNames, uplink.HostGateways())
 	h.resolver = dns.NewServer(h.names, h.host)
 	h.out = newShared(space, logger)
-	if err := h.recall(); err != nil {
+	err = h.recall()
+	if err == nil && !space.Made {
+		err = h.dropBridges()
+	}
+	if err != nil {
 		h.Close()
 		return nil, err
 	}
@@ -118,14 +122,19 @@ func check(r *slirp.ConnectRequest) error {
 	if r.Container == "" || strings.ContainsAny(r.Container, "/.") {
 		return fmt.Errorf("%q is no container's ID", r.Container)
 	}
-	for i, a := range r.Attachments {
+	return checkAttachments(r.Attachments)
+}
+
+// checkAttachments looks at what attachments have to have.
+func checkAttachments(list []slirp.Attachment) error {
+	for i, a := range list {
 		if a.MAC != "" {
 			if _, err := net.ParseMAC(a.MAC); err != nil {
 				return err
 			}
 		}
 		same := func(b slirp.Attachment) bool { return b.Network == a.Network || b.Interface == a.Interface }
-		if slices.ContainsFunc(r.Attachments[:i], same) {
+		if slices.ContainsFunc(list[:i], same) {
 			return fmt.Errorf("network %q or interface %q is asked for twice", a.Network, a.Interface)
 		}
 	}

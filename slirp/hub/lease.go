@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,10 +28,13 @@ type lease struct {
 	done    bool // it stands: Info may tell of it
 	undo    []func() error
 	ended   chan struct{} // closed when all is undone
+	// networks are those of the request's attachments; the hub's mu guards them.
+	networks []*network
 
 	mu     sync.Mutex // guards what follows
 	outlet *outlet    // nil: nothing can be published
 	ports  []opened
+	wanted []slirp.Port // what is to be published while there is an outlet
 	closed bool
 }
 
@@ -105,14 +109,21 @@ func (l *lease) connectBridges(ctx context.Context, netns *os.File) error {
 	go func() { remembered <- l.remember() }()
 	for i, n := range networks {
 		if err == nil {
-			err = guest.Join(n.Bridge, l.status.Interfaces[i], i == l.first(networks))
+			err = guest.Join(n.Bridge, l.status.Interfaces[i], i == first(networks))
 		}
+	}
+	if err == nil && len(networks) == 0 {
+		err = guest.Loopback()
 	}
 	if err := errors.Join(err, <-remembered); err != nil {
 		return err
 	}
-	l.name(networks)
-	if err := l.publish(networks); err != nil {
+	h.mu.Lock()
+	l.name()
+	h.mu.Unlock()
+	l.undo = append(l.undo, func() error { h.names.Remove(l.request.Container); return nil })
+	l.outlet = l.outletOf(networks, l.status.Interfaces)
+	if err := l.open(); err != nil {
 		return err
 	}
 	if l.status.Uplink, err = h.out.wait(ctx); err != nil {
@@ -124,10 +135,20 @@ func (l *lease) connectBridges(ctx context.Context, netns *os.File) error {
 	return nil
 }
 
-// first is the network that brings the default routes: the first one that
-// leads out.
-func (l *lease) first(networks []*network) int {
-	return slices.IndexFunc(networks, func(n *network) bool { return !n.Network.Internal })
+// defaultMetric is that of a network that has none of its own.
+const defaultMetric = 100
+
+// first is the network that brings the default routes: of those that lead out and want
+// to, the one with the lowest metric, and of these the first one. -1 is none.
+func first(networks []*network) int {
+	best := -1
+	metric := func(i int) int { return cmp.Or(networks[i].Network.Metric, defaultMetric) }
+	for i, n := range networks {
+		if !n.Network.Internal && !n.Network.NoDefault && (best < 0 || metric(i) < metric(best)) {
+			best = i
+		}
+	}
+	return best
 }
 
 // allocate gives the container its addresses: those that it asks for, else
@@ -138,54 +159,67 @@ func (l *lease) allocate(guest *bridge.Guest) ([]*network, error) {
 	defer h.mu.Unlock()
 	had := h.readRecord(id)
 	delete(h.left, id)
-	l.undo = append(l.undo, func() error { // after the addresses have been given back
+	l.undo = append(l.undo, func() error {
 		h.mu.Lock()
 		defer h.mu.Unlock()
+		for _, n := range l.networks {
+			n.Pool.Free(id)
+		}
 		h.left[id] = true
 		h.sweepSoon()
 		return nil
 	})
-	var networks []*network
 	for _, a := range l.request.Attachments {
-		n, err := h.network(a.Network)
+		n, iface, err := l.take(a, had)
 		if err != nil {
 			return nil, err
 		}
-		wanted := a.IPs
-		if len(wanted) == 0 {
-			wanted = had.addresses(a)
-		}
-		prefixes, err := n.Pool.Take(id, wanted)
-		if err != nil {
-			h.sweep() // somebody's may just have become free
-			prefixes, err = n.Pool.Take(id, wanted)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("cannot give an address of network %q: %w", a.Network, err)
-		}
-		networks = append(networks, n)
-		l.undo = append(l.undo, func() error {
-			h.mu.Lock()
-			defer h.mu.Unlock()
-			n.Pool.Free(id)
-			return nil
-		})
-		mac := a.MAC
-		if mac == "" && len(prefixes) > 0 {
-			mac = bridge.MAC(prefixes[0].Addr())
-		}
-		iface := slirp.Interface{Network: a.Network, Name: a.Interface, MAC: mac, IPs: prefixes, Aliases: a.Aliases}
-		for _, s := range n.Network.Subnets {
-			iface.Gateway = append(iface.Gateway, s.Gateway)
-		}
-		if n.Network.DNS {
-			l.status.DNS = append(l.status.DNS, iface.Gateway...)
-		}
+		l.networks = append(l.networks, n)
 		l.status.Interfaces = append(l.status.Interfaces, iface)
 	}
-	// glibc asks three servers at most, one after the other; one network's are enough.
-	l.status.DNS = l.status.DNS[:min(len(l.status.DNS), 2)]
-	return networks, nil
+	l.status.DNS = servers(l.networks, l.status.Interfaces)
+	return l.networks, nil
+}
+
+// take gives the container its addresses on one network. h.mu is held.
+func (l *lease) take(a slirp.Attachment, had remembered) (*network, slirp.Interface, error) {
+	h, id := l.hub, l.request.Container
+	n, err := h.network(a.Network)
+	if err != nil {
+		return nil, slirp.Interface{}, err
+	}
+	wanted := a.IPs
+	if len(wanted) == 0 {
+		wanted = had.addresses(a)
+	}
+	prefixes, err := n.Pool.Take(id, wanted)
+	if err != nil {
+		h.sweep() // somebody's may just have become free
+		prefixes, err = n.Pool.Take(id, wanted)
+	}
+	if err != nil {
+		return nil, slirp.Interface{}, fmt.Errorf("cannot give an address of network %q: %w", a.Network, err)
+	}
+	mac := a.MAC
+	if mac == "" && len(prefixes) > 0 {
+		mac = bridge.MAC(prefixes[0].Addr())
+	}
+	iface := slirp.Interface{Network: a.Network, Name: a.Interface, MAC: mac, IPs: prefixes, Aliases: a.Aliases}
+	for _, s := range n.Network.Subnets {
+		iface.Gateway = append(iface.Gateway, s.Gateway)
+	}
+	return n, iface, nil
+}
+
+// servers are the name servers of the container's resolv.conf. glibc asks three at most,
+// one after the other; one network's are enough.
+func servers(networks []*network, interfaces []slirp.Interface) (all []netip.Addr) {
+	for i, n := range networks {
+		if n.Network.DNS {
+			all = append(all, interfaces[i].Gateway...)
+		}
+	}
+	return all[:min(len(all), 2)]
 }
 
 // remember writes the lease's record. It stays after the lease: the container
@@ -325,11 +359,11 @@ func (h *Hub) sweep() error {
 	return nil
 }
 
-// name makes the container known to its neighbours.
-func (l *lease) name(networks []*network) {
+// name makes the container known to its neighbours. h.mu is held.
+func (l *lease) name() {
 	r := l.request
 	m := dns.Member{Container: r.Container, Upstream: r.DNS}
-	for i, n := range networks {
+	for i, n := range l.networks {
 		in := dns.Membership{Network: n.Network.Name}
 		for _, s := range n.Network.Subnets {
 			in.Subnets = append(in.Subnets, s.Prefix)
@@ -343,8 +377,10 @@ func (l *lease) name(networks []*network) {
 			in.Names = append(in.Names, r.Hostname)
 		}
 		m.Forward = m.Forward || !n.Network.Internal
+		if len(r.DNS) == 0 {
+			m.Upstream = append(m.Upstream, n.Network.Servers...)
+		}
 		m.Networks = append(m.Networks, in)
 	}
 	l.hub.names.Add(m)
-	l.undo = append(l.undo, func() error { l.hub.names.Remove(r.Container); return nil })
 }

@@ -28,18 +28,23 @@ type opened struct {
 	answers []bridge.Answers // the rules that it needs, alone or with others
 }
 
-// publish opens the container's ports, towards its first network that leads out.
-func (l *lease) publish(networks []*network) error {
-	if first := l.first(networks); first >= 0 {
-		n, iface := networks[first], l.status.Interfaces[first]
-		target := port.Target{Dial: l.hub.space.Thread.Dial, Gateways: iface.Gateway}
-		for _, p := range iface.IPs {
-			target.Addrs = append(target.Addrs, p.Addr())
-			target.Subnets = append(target.Subnets, p.Masked())
-		}
-		l.outlet = &outlet{target, n.Network.Bridge}
+// outletOf is where the container's ports lead to: its first network that leads out.
+// There is none on internal networks.
+func (l *lease) outletOf(networks []*network, interfaces []slirp.Interface) *outlet {
+	at := first(networks)
+	if at < 0 {
+		at = slices.IndexFunc(networks, func(n *network) bool { return !n.Network.Internal })
 	}
-	return l.open()
+	if at < 0 {
+		return nil
+	}
+	iface := interfaces[at]
+	target := port.Target{Dial: l.hub.space.Thread.Dial, Gateways: iface.Gateway}
+	for _, p := range iface.IPs {
+		target.Addrs = append(target.Addrs, p.Addr())
+		target.Subnets = append(target.Subnets, p.Masked())
+	}
+	return &outlet{target, networks[at].Network.Bridge}
 }
 
 // open opens the ports of the request.
@@ -71,6 +76,15 @@ func (h *Hub) SetPorts(r *slirp.PortsRequest) (*slirp.Status, error) {
 func (l *lease) setPorts(asked []slirp.Port) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	err := l.change(asked)
+	if err == nil {
+		l.wanted = asked
+	}
+	return err
+}
+
+// change is setPorts for who holds l.mu.
+func (l *lease) change(asked []slirp.Port) error {
 	switch {
 	case l.closed:
 		return errors.New("the container has just been disconnected")

@@ -160,6 +160,19 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 			return
 		}
 		s.reply(conn, slirp.Reply{Status: status})
+	case call.Op == slirp.OpNetworks && call.Networks != nil && netns != nil:
+		status, err := s.hub.SetNetworks(ctx, call.Networks, netns)
+		if err != nil {
+			s.reply(conn, slirp.Reply{Error: err.Error()})
+			return
+		}
+		s.reply(conn, slirp.Reply{Status: status})
+	case call.Op == slirp.OpNetwork && call.Network != "":
+		var answer slirp.Reply
+		if err := s.hub.Reload(call.Network); err != nil {
+			answer.Error = err.Error()
+		}
+		s.reply(conn, answer)
 	default:
 		s.reply(conn, slirp.Reply{Error: fmt.Sprintf("call %q is not known, or not whole", call.Op)})
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -59,7 +60,7 @@ func (c *call) network(name string) (*slirp.Network, error) {
 // NetworkLsCmd is "moss network ls".
 type NetworkLsCmd struct {
 	Globals
-	Filter    []string `short:"f" sep:"none" help:"List those that match: name, id, driver or label." placeholder:"KEY=VALUE"`
+	Filter    []string `short:"f" sep:"none" help:"List those that match: name, id, driver, label, dangling or until." placeholder:"KEY=VALUE"`
 	Format    string   `help:"Print as json, through a Go template, or as a table of one." placeholder:"FORMAT"`
 	Noheading bool     `short:"n" help:"Leave the header line out."`
 	NoTrunc   bool     `help:"Show IDs in full."`
@@ -69,7 +70,7 @@ type NetworkLsCmd struct {
 }
 
 func (cmd *NetworkLsCmd) prepare() (err error) {
-	cmd.filters, err = parseFilters("filter", cmd.Filter, []string{"name", "id", "driver", "label", "label!"})
+	cmd.filters, err = parseFilters("filter", cmd.Filter, []string{"name", "id", "driver", "label", "label!", "dangling", "until"})
 	return err
 }
 
@@ -79,14 +80,13 @@ func (cmd *NetworkLsCmd) Run(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	f := cmd.filters
+	all, err := c.Engine.All()
+	if err != nil {
+		return err
+	}
 	rows, asJSON := []networkRow{}, []networkView{}
 	for _, n := range list {
-		if f.any("name", func(v string) bool { return matchesName(v, n.Name) }) &&
-			f.any("id", func(v string) bool { return strings.HasPrefix(n.ID, v) }) &&
-			f.any("driver", func(v string) bool { return v == n.Driver }) &&
-			f.all("label", func(v string) bool { return hasLabel(n.Labels, v) }) &&
-			f.all("label!", func(v string) bool { return !hasLabel(n.Labels, v) }) {
+		if cmd.filters.network(&n, all) {
 			rows = append(rows, networkRow{n, cmd.NoTrunc})
 			asJSON = append(asJSON, newNetworkView(&n))
 		}
@@ -134,24 +134,39 @@ func (r networkRow) Labels() string {
 
 // networkView is a network as inspect shows it, with podman's names.
 type networkView struct {
-	Name             string                      `json:"name"`
-	ID               string                      `json:"id"`
-	Driver           string                      `json:"driver"`
-	NetworkInterface string                      `json:"network_interface"`
-	Created          time.Time                   `json:"created"`
-	Subnets          []subnetView                `json:"subnets"`
-	IPv6Enabled      bool                        `json:"ipv6_enabled"`
-	Internal         bool                        `json:"internal"`
-	DNSEnabled       bool                        `json:"dns_enabled"`
-	Labels           map[string]string           `json:"labels,omitempty"`
-	Options          map[string]string           `json:"options,omitempty"`
-	IPAMOptions      map[string]string           `json:"ipam_options"`
-	Containers       map[string]networkContainer `json:"containers"`
+	Name              string                      `json:"name"`
+	ID                string                      `json:"id"`
+	Driver            string                      `json:"driver"`
+	NetworkInterface  string                      `json:"network_interface"`
+	Created           time.Time                   `json:"created"`
+	Subnets           []subnetView                `json:"subnets"`
+	IPv6Enabled       bool                        `json:"ipv6_enabled"`
+	Internal          bool                        `json:"internal"`
+	DNSEnabled        bool                        `json:"dns_enabled"`
+	Labels            map[string]string           `json:"labels,omitempty"`
+	Options           map[string]string           `json:"options,omitempty"`
+	IPAMOptions       map[string]string           `json:"ipam_options"`
+	Containers        map[string]networkContainer `json:"containers"`
+	NetworkDNSServers []netip.Addr                `json:"network_dns_servers,omitempty"`
+	Routes            []routeView                 `json:"routes,omitempty"`
+}
+
+type routeView struct {
+	Destination string `json:"destination"`
+	Gateway     string `json:"gateway"`
+	Metric      int    `json:"metric,omitempty"`
+}
+
+type leaseRange struct {
+	Start string `json:"start_ip"`
+	End   string `json:"end_ip"`
 }
 
 type subnetView struct {
 	Subnet  string `json:"subnet"`
 	Gateway string `json:"gateway,omitempty"`
+	// LeaseRange is what --ip-range says.
+	LeaseRange *leaseRange `json:"lease_range,omitempty"`
 }
 
 type networkContainer struct {
@@ -178,8 +193,16 @@ func newNetworkView(n *slirp.Network) networkView {
 	for key, value := range n.Options {
 		v.Options[key] = value
 	}
+	v.NetworkDNSServers = n.Servers
+	for _, r := range n.Routes {
+		v.Routes = append(v.Routes, routeView{r.Prefix.String(), r.Gateway.String(), r.Metric})
+	}
 	for _, s := range n.Subnets {
-		v.Subnets = append(v.Subnets, subnetView{s.Prefix.String(), s.Gateway.String()})
+		view := subnetView{Subnet: s.Prefix.String(), Gateway: s.Gateway.String()}
+		if s.First.IsValid() {
+			view.LeaseRange = &leaseRange{s.First.String(), s.Last.String()}
+		}
+		v.Subnets = append(v.Subnets, view)
 		v.IPv6Enabled = v.IPv6Enabled || s.Prefix.Addr().Is6()
 	}
 	return v

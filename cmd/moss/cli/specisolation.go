@@ -3,7 +3,6 @@ package cli
 import (
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"strings"
 
 	"moss/cmd/moss/cli/syntax"
@@ -91,18 +90,8 @@ func (r *specReader) attachment() {
 	}
 	r.check(f.IP+f.IP6+f.MACAddress != "" && len(n.Networks) > 1, "--ip, --ip6 and --mac-address go with a single network: write --network NAME:ip=… for each")
 	first := &n.Networks[0]
-	address := func(is4 bool) func(string) error {
-		return func(v string) error {
-			a, err := netip.ParseAddr(v)
-			if err != nil || a.Is4() != is4 {
-				return fmt.Errorf("it is not an address of that kind")
-			}
-			first.IPs = append(first.IPs, v)
-			return nil
-		}
-	}
-	r.one("ip", f.IP, address(true))
-	r.one("ip6", f.IP6, address(false))
+	r.one("ip", f.IP, addressOf(true, first))
+	r.one("ip6", f.IP6, addressOf(false, first))
 	r.one("mac-address", f.MACAddress, func(v string) (err error) {
 		first.MAC, err = syntax.MAC(v)
 		return err

@@ -118,8 +118,8 @@ func networkOption(a *container.NetworkAttachment, o string) error {
 	case "alias":
 		a.Aliases = append(a.Aliases, value)
 	case "interface_name":
-		if len(value) > 15 || strings.ContainsAny(value, "/ ") {
-			return fmt.Errorf("%q is not a name of an interface: at most 15 characters, no / or space", value)
+		if err := Interface(value); err != nil {
+			return err
 		}
 		a.Interface = value
 	default:

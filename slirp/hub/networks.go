@@ -1,0 +1,228 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"slices"
+
+	"moss/slirp"
+	"moss/slirp/bridge"
+)
+
+// Reload reads the record of a network again: its name servers may have changed. A
+// network whose record is gone is taken away; nobody may be connected to it.
+func (h *Hub) Reload(name string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := h.networks[name]
+	if n == nil {
+		return nil
+	}
+	record, err := slirp.Load(h.dirs, name)
+	if err == nil {
+		changed := *n.Network
+		changed.Servers = record.Servers
+		n.Network = &changed
+		for _, l := range h.leases {
+			if l.done && slices.Contains(l.networks, n) {
+				l.name()
+			}
+		}
+		return nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, l := range h.leases {
+		if slices.Contains(l.networks, n) {
+			return fmt.Errorf("container %q is connected", l.request.Name)
+		}
+	}
+	for _, s := range n.sockets {
+		s.Close()
+	}
+	delete(h.networks, name)
+	return h.space.RemoveBridge(n.Network.Bridge)
+}
+
+// dropBridges takes away the bridges of networks that have been removed while there was
+// no moss-net.
+func (h *Hub) dropBridges() error {
+	records, err := slirp.List(h.dirs)
+	if err != nil {
+		return err
+	}
+	there, err := h.space.Bridges()
+	if err != nil {
+		return err
+	}
+	for _, name := range there {
+		known := slices.ContainsFunc(records, func(n slirp.Network) bool { return n.Bridge == name })
+		if !known {
+			if err := h.space.RemoveBridge(name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// SetNetworks connects a connected container, whose namespace is netns, to exactly
+// these networks, and answers with its status. What it has stays as it is, but the
+// default routes and the published ports go by the first network that leads out, with
+// the same host ports. If a network cannot be joined, nothing has changed.
+func (h *Hub) SetNetworks(_ context.Context, r *slirp.NetworksRequest, netns *os.File) (*slirp.Status, error) {
+	if err := checkAttachments(r.Attachments); err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	l := h.leases[r.Container]
+	connected := l != nil && l.done
+	h.mu.Unlock()
+	switch {
+	case !connected:
+		return nil, errors.New("the container is not connected")
+	case l.request.Mode != "bridge":
+		return nil, fmt.Errorf("its network mode is %q, which has no other networks", l.request.Mode)
+	}
+	if err := l.setNetworks(r.Attachments, netns); err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return l.status, nil
+}
+
+// members are the attachments of a lease, each with what it got.
+type members struct {
+	attachments []slirp.Attachment
+	networks    []*network
+	interfaces  []slirp.Interface
+}
+
+func (m *members) add(a slirp.Attachment, n *network, i slirp.Interface) {
+	m.attachments, m.networks, m.interfaces = append(m.attachments, a), append(m.networks, n), append(m.interfaces, i)
+}
+
+func (m *members) at(a slirp.Attachment) int {
+	return slices.IndexFunc(m.attachments, func(b slirp.Attachment) bool {
+		return a.Network == b.Network && a.Interface == b.Interface
+	})
+}
+
+func (l *lease) setNetworks(asked []slirp.Attachment, netns *os.File) (err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return errors.New("the container has just been disconnected")
+	}
+	guest, err := l.hub.space.Guest(l.request.Container, netns)
+	if err != nil {
+		return err
+	}
+	defer guest.Close()
+
+	was := members{l.request.Attachments, l.networks, l.status.Interfaces}
+	var now, fresh members
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.leave(guest, fresh))
+		}
+	}()
+	for _, a := range asked {
+		if i := was.at(a); i >= 0 { // with other names, perhaps
+			was.interfaces[i].Aliases = a.Aliases
+			now.add(a, was.networks[i], was.interfaces[i])
+			continue
+		}
+		l.hub.mu.Lock()
+		n, iface, err := l.take(a, remembered{})
+		l.hub.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		fresh.add(a, n, iface)
+		now.add(a, n, iface)
+		if err := guest.Join(n.Bridge, iface, false); err != nil {
+			return err
+		}
+	}
+	if err := l.redirect(guest, was, now); err != nil {
+		return err
+	}
+	var stale members
+	for i, a := range was.attachments {
+		if now.at(a) < 0 {
+			stale.add(a, was.networks[i], was.interfaces[i])
+		}
+	}
+	return errors.Join(l.leave(guest, stale), l.remember())
+}
+
+// leave takes the container off networks.
+func (l *lease) leave(guest *bridge.Guest, m members) error {
+	var errs []error
+	for i, n := range m.networks {
+		errs = append(errs, guest.Leave(m.interfaces[i].Name))
+		l.hub.mu.Lock()
+		n.Pool.Release(l.request.Container)
+		l.hub.mu.Unlock()
+	}
+	return errors.Join(errs...)
+}
+
+// redirect makes the new networks those of the lease: default routes, names, ports.
+func (l *lease) redirect(guest *bridge.Guest, was, now members) error {
+	request, status := *l.request, *l.status
+	request.Attachments, status.Interfaces = now.attachments, now.interfaces
+	status.DNS = servers(now.networks, now.interfaces)
+	before, at := first(was.networks), first(now.networks)
+	if gateway := gatewaysOf(was, before); !slices.Equal(gateway, gatewaysOf(now, at)) {
+		name, metric := "", 0
+		if at >= 0 {
+			name, metric = now.interfaces[at].Name, now.networks[at].Network.Metric
+		}
+		if err := guest.Default(gateway, name, gatewaysOf(now, at), metric); err != nil {
+			return err
+		}
+	}
+	l.hub.mu.Lock()
+	l.request, l.status, l.networks = &request, &status, now.networks
+	l.name()
+	l.hub.mu.Unlock()
+
+	old := l.outlet
+	l.outlet = l.outletOf(now.networks, now.interfaces)
+	switch {
+	case l.outlet != nil && old == nil:
+		return l.change(l.wanted)
+	case len(l.ports) == 0 || l.outlet != nil && slices.Equal(old.target.Addrs, l.outlet.target.Addrs):
+		return nil
+	}
+	again, asked := make([]slirp.Port, len(l.ports)), make([]slirp.Port, len(l.ports))
+	for i, o := range l.ports {
+		again[i], asked[i] = o.again(), o.asked
+	}
+	l.close(l.ports)
+	if l.outlet == nil { // on internal networks only: nothing is published meanwhile
+		l.tell()
+		return nil
+	}
+	err := l.change(again)
+	for i := range l.ports {
+		l.ports[i].asked = asked[i]
+	}
+	return err
+}
+
+// gatewaysOf are the gateways of one of the networks; none of number -1.
+func gatewaysOf(m members, at int) []netip.Addr {
+	if at < 0 {
+		return nil
+	}
+	return m.interfaces[at].Gateway
+}
