@@ -239,6 +239,8 @@ var commands = [...]entry{
 		Example: "moss unshare cat /proc/self/uid_map"},
 	{Name: "info", Aliases: []string{"system info"}, Group: groupOthers,
 		Help: "Show what moss is and runs on", New: func() command { return new(InfoCmd) }},
+	{Name: "system df", Group: groupOthers,
+		Help: "Show what images, containers, volumes and the rest take on the disk", New: func() command { return new(SystemDfCmd) }, Text: textSystemDf},
 	{Name: "doctor", Group: groupOthers, Host: true,
 		Help: "Test whether this machine can run containers, and say what is missing", New: func() command { return new(DoctorCmd) }},
 	{Name: "config", Usage: "[KEY...]", Group: groupOthers, Host: true,
@@ -266,6 +268,9 @@ const (
 	textRun = textFlagsFirst + `
 
 The exit code is that of the program in the container.`
+
+	textSystemDf = `The sizes are measured on the disk, as du does, and sum up to what moss's directory takes: each layer counts
+once, however many images have it. The row Other is unfinished pulls, images with mapped owners, trash and records.`
 
 	textExec = `Flags stand before the container; everything after it is the program and its arguments.
 
