@@ -232,57 +232,8 @@ func (e *Engine) sweep() {
 	if f, err := os.Create(stamp); err == nil { // which sets its time
 		f.Close()
 	}
-	e.sweepNames()
-	if entries, err := os.ReadDir(e.Paths.Trash()); err == nil {
-		for _, entry := range entries {
-			path := filepath.Join(e.Paths.Trash(), entry.Name())
-			if olderThan(path, staleAge) {
-				os.RemoveAll(path)
-			}
-		}
-	}
-	ids, _ := e.ids()
-	if entries, err := os.ReadDir(e.Paths.RunContainers()); err == nil {
-		for _, entry := range entries {
-			path := filepath.Join(e.Paths.RunContainers(), entry.Name())
-			hasRecord := slices.ContainsFunc(ids, func(id string) bool { return strings.HasPrefix(id, entry.Name()) })
-			if !hasRecord && olderThan(path, staleAge) {
-				os.RemoveAll(path)
-			}
-		}
-	}
-	if entries, err := os.ReadDir(e.Paths.Mounts()); err == nil {
-		for _, entry := range entries {
-			of := strings.TrimPrefix(entry.Name(), "lower-")
-			if len(of) == 12 && !slices.ContainsFunc(ids, func(id string) bool { return strings.HasPrefix(id, of) }) {
-				e.dropMount(of)
-			}
-		}
-	}
-	for _, id := range ids {
-		if dir := e.Paths.Container(id); e.halfMade(id) && olderThan(dir, staleAge) {
-			os.RemoveAll(dir)
-		}
-	}
-}
-
-// sweepNames frees names whose container is gone, and takes the files with which
-// names are reserved.
-func (e *Engine) sweepNames() {
-	entries, err := os.ReadDir(e.Paths.Names())
-	if err != nil {
-		return
-	}
-	for _, entry := range entries {
-		path := e.Paths.Name(entry.Name())
-		if !olderThan(path, staleAge) {
-			continue
-		}
-		if strings.HasPrefix(entry.Name(), ".") {
-			os.Remove(path)
-		} else if id, err := os.ReadFile(path); err == nil && !lexists(e.Paths.Container(string(id))) {
-			os.Remove(path)
-		}
+	for _, left := range e.leftovers() {
+		left.remove()
 	}
 }
 

@@ -146,6 +146,8 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 		return h.commit(req.Commit)
 	case req.Builtin != nil:
 		return h.builtin(req.Builtin)
+	case req.Collect != nil:
+		return h.collect(req.Collect)
 	}
 	return errors.New("cannot serve request: it names no verb that this moss-image knows")
 }

@@ -30,6 +30,10 @@ type Request struct {
 	// are shifted by a mapping, and prints its directory.
 	Mapped *MappedRequest `json:",omitempty"`
 	CDI    *CDIRequest    `json:",omitempty"`
+	// The upkeep of the store; see upkeep.go.
+	Collect *CollectRequest `json:",omitempty"`
+	Check   *CheckRequest   `json:",omitempty"`
+	Adopt   *AdoptRequest   `json:",omitempty"`
 	// ExportVolume writes a volume as tar to standard output, ImportVolume reads one.
 	ExportVolume *VolumeRequest `json:",omitempty"`
 	ImportVolume *VolumeRequest `json:",omitempty"`

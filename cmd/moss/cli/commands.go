@@ -241,6 +241,9 @@ var commands = [...]entry{
 		Help: "Show what moss is and runs on", New: func() command { return new(InfoCmd) }},
 	{Name: "system df", Group: groupOthers,
 		Help: "Show what images, containers, volumes and the rest take on the disk", New: func() command { return new(SystemDfCmd) }, Text: textSystemDf},
+	{Name: "system gc", Group: groupOthers,
+		Help: "Remove what crashes have left and no record knows", New: func() command { return new(SystemGcCmd) }, Text: textSystemGc,
+		Example: "moss system gc --dry-run\nmoss system gc --background"},
 	{Name: "doctor", Group: groupOthers, Host: true,
 		Help: "Test whether this machine can run containers, and say what is missing", New: func() command { return new(DoctorCmd) }},
 	{Name: "config", Usage: "[KEY...]", Group: groupOthers, Host: true,
@@ -271,6 +274,11 @@ The exit code is that of the program in the container.`
 
 	textSystemDf = `The sizes are measured on the disk, as du does, and sum up to what moss's directory takes: each layer counts
 once, however many images have it. The row Other is unfinished pulls, images with mapped owners, trash and records.`
+
+	textSystemGc = `Each command removes what the one before it left that was killed, so that there is seldom anything to do. Containers
+run and images come and go meanwhile: nothing is locked but for moments, and the work gives way to everybody else's.
+
+The layers and downloads of a pull that was cut short wait a week for the next try; --all removes them too.`
 
 	textExec = `Flags stand before the container; everything after it is the program and its arguments.
 
