@@ -419,8 +419,8 @@ func (s *Store) sweepLibrary() error {
 	return errors.Join(drv.Cleanup(), s.sweepHalfWritten())
 }
 
-// sweepHalfWritten removes the files that the library had not renamed into place.
-// While it writes, it holds the lock beside them.
+// sweepHalfWritten removes the files that the library had not renamed into place, and
+// links to no layer. While it writes, it holds the lock beside them.
 func (s *Store) sweepHalfWritten() error {
 	var all error
 	for _, kind := range []string{"layers", "images", "containers"} {
@@ -429,6 +429,10 @@ func (s *Store) sweepHalfWritten() error {
 		for _, pattern := range []string{".tmp-*", "*/.tmp-*"} {
 			some, _ := filepath.Glob(filepath.Join(dir, pattern))
 			left = append(left, some...)
+		}
+		links := 0
+		if kind == "layers" {
+			links, left = len(left), append(left, s.deadLinks()...)
 		}
 		if len(left) == 0 {
 			continue
@@ -439,6 +443,9 @@ func (s *Store) sweepHalfWritten() error {
 			continue
 		}
 		held.Lock()
+		if kind == "layers" { // a layer may have come meanwhile
+			left = append(left[:links], s.deadLinks()...)
+		}
 		for _, path := range left {
 			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				all = errors.Join(all, err)
@@ -447,4 +454,15 @@ func (s *Store) sweepHalfWritten() error {
 		held.Unlock()
 	}
 	return all
+}
+
+// deadLinks are the short names of layers that are not there.
+func (s *Store) deadLinks() (dead []string) {
+	links, _ := filepath.Glob(filepath.Join(s.Root, "storage", "overlay", "l", "*"))
+	for _, path := range links {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			dead = append(dead, path)
+		}
+	}
+	return dead
 }

@@ -97,7 +97,7 @@ func (c imageCrasher) whole() error {
 
 // clean removes the images and looks for what stays.
 func (c imageCrasher) clean(before []string) error {
-	const remove = `moss rmi -f localhost/layers $REGISTRY/layers $(moss images -q --filter reference='localhost/crash*') $(moss images -q --filter dangling=true)`
+	const remove = `moss rmi -f localhost/layers $(moss images -q --filter reference=layers) $(moss images -q --filter reference='localhost/crash*') $(moss images -q --filter dangling=true)`
 	if out, err := c.run("sh", "-ec", remove); err != nil {
 		return fmt.Errorf("rmi: %w: %s", err, out)
 	}
