@@ -104,7 +104,7 @@ func (e *Engine) like(ctx context.Context, spec *container.Spec, other bool) (*c
 	if out.Process.User == img.Config.User {
 		out.Process.User = ""
 	}
-	if now, err := e.Images.Lookup(spec.Image.Name); err != nil || now.ID != img.ID {
+	if now, err := e.Image(ctx, spec.Image.Name); err != nil || now.ID != img.ID {
 		out.Image.Name = img.ID // the name means another image by now
 	}
 	return out, nil

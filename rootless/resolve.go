@@ -69,8 +69,18 @@ func (e *Engine) FreshImages(ctx context.Context) error {
 	return e.ImageHelper(ctx, image.Request{Index: &image.IndexRequest{}}, io.Discard)
 }
 
-// Image finds an image in the store: image.ErrNotFound if it is not there.
+// Image finds an image in the store: image.ErrNotFound if it is not there. Of a
+// manifest list it is the image for this machine.
 func (e *Engine) Image(ctx context.Context, name string) (*image.Image, error) {
+	img, err := e.Named(ctx, name)
+	if err != nil || !img.IsList() {
+		return img, err
+	}
+	return e.Images.ForPlatform(img, image.HostPlatform())
+}
+
+// Named is Image, but a manifest list is itself.
+func (e *Engine) Named(ctx context.Context, name string) (*image.Image, error) {
 	if err := e.FreshImages(ctx); err != nil {
 		return nil, fmt.Errorf("cannot read the image index: %w", err)
 	}
@@ -79,12 +89,15 @@ func (e *Engine) Image(ctx context.Context, name string) (*image.Image, error) {
 
 // resolve is stage 3: the image by name, pulled if the policy says so.
 func (e *Engine) resolve(ctx context.Context, name, platform string, opts CreateOptions) (*image.Image, error) {
-	img, err := e.Image(ctx, name)
+	img, err := e.Named(ctx, name)
 	found := err == nil
-	if found && platform != "" {
+	if found && (platform != "" || img.IsList()) {
 		want, err := image.ParsePlatform(platform)
 		if err != nil {
 			return nil, err
+		}
+		if img.IsList() && opts.Pull != "always" && opts.Pull != "newer" {
+			return e.fromList(ctx, img, want, opts)
 		}
 		found = img.Matches(want)
 	}
@@ -117,14 +130,35 @@ func (e *Engine) resolve(ctx context.Context, name, platform string, opts Create
 	if policy == "" || policy == "missing" {
 		policy = "always" // it is missing, or of another platform
 	}
-	err = e.ImageHelper(ctx, image.Request{Pull: &image.PullRequest{
-		References: []string{name}, Platform: platform, Policy: policy, TLSVerify: opts.TLSVerify,
-		AuthFile: opts.AuthFile, Creds: opts.Creds, CertDir: opts.CertDir, Retries: opts.Retries, RetryDelay: opts.RetryDelay, Quiet: opts.Quiet, Progress: "stderr",
-	}}, io.Discard)
-	if err != nil {
+	if err := e.pull(ctx, name, platform, policy, opts); err != nil {
 		return nil, err
 	}
 	return e.Image(ctx, name)
+}
+
+// fromList is the image of a manifest list for a platform, pulled from where the list
+// has it if it is missing.
+func (e *Engine) fromList(ctx context.Context, list *image.Image, want image.Platform, opts CreateOptions) (*image.Image, error) {
+	img, err := e.Images.ForPlatform(list, want)
+	var absent *image.AbsentError
+	if !errors.As(err, &absent) || absent.Source() == "" || opts.Pull == "never" {
+		return img, err
+	}
+	if err := e.pull(ctx, absent.Source(), "", "always", opts); err != nil {
+		return nil, err
+	}
+	if err := e.FreshImages(ctx); err != nil {
+		return nil, err
+	}
+	return e.Images.ForPlatform(list, want)
+}
+
+// pull gets an image for a container that is to be created.
+func (e *Engine) pull(ctx context.Context, name, platform, policy string, opts CreateOptions) error {
+	return e.ImageHelper(ctx, image.Request{Pull: &image.PullRequest{
+		References: []string{name}, Platform: platform, Policy: policy, TLSVerify: opts.TLSVerify,
+		AuthFile: opts.AuthFile, Creds: opts.Creds, CertDir: opts.CertDir, Retries: opts.Retries, RetryDelay: opts.RetryDelay, Quiet: opts.Quiet, Progress: "stderr",
+	}}, io.Discard)
 }
 
 // BuiltinImage is the image that moss carries itself.

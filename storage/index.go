@@ -94,7 +94,7 @@ func (s *Store) states() []image.StoreState {
 
 // recordVersion changes when records tell more than they did, so that those of
 // older programs are made again.
-const recordVersion = 3
+const recordVersion = 4
 
 func (s *Store) stamp(img *cs.Image) string {
 	h := sha256.New()
@@ -133,6 +133,9 @@ func (s *Store) manifest(i *image.Image) {
 // describe makes the record of one image.
 func (s *Store) describe(img *cs.Image) (*image.Image, error) {
 	raw, err := s.Config(img.ID)
+	if err != nil && s.isList(img) {
+		return s.describeList(img)
+	}
 	if err != nil {
 		return nil, err
 	}

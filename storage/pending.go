@@ -328,8 +328,12 @@ func (s *Store) dropImages(drop []*unfinished) error {
 	return all
 }
 
-// isWhole says whether an image has its configuration and its manifest.
+// isWhole says whether an image has its configuration and its manifest. A list has
+// the latter only.
 func (s *Store) isWhole(img *cs.Image) bool {
+	if s.isList(img) {
+		return true
+	}
 	for _, key := range []string{"sha256:" + img.ID, cs.ImageDigestBigDataKey} {
 		if _, err := s.lib.ImageBigData(img.ID, key); err != nil {
 			return false

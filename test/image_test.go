@@ -34,10 +34,11 @@ import (
 //	layers   box in three layers, in which the upper ones hide files of the lower
 //	checked  box with a HEALTHCHECK
 //	random   box and a megabyte that no other image has and that cannot be compressed, /random
+//	foreign  box as if it were for s390x
 //	busybox  Debian's busybox-static, where it is installed
 var testImages = map[string]func() (v1.Image, error){
 	"box": boxImage, "full": fullImage, "layers": layersImage, "busybox": busyboxImage,
-	"checked": checkedImage, "random": randomImage,
+	"checked": checkedImage, "random": randomImage, "foreign": foreignImage,
 }
 
 var created = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -187,6 +188,16 @@ func randomImage() (v1.Image, error) {
 		return nil, err
 	}
 	return imageOf(v1.Config{Env: []string{"PATH=/bin"}, Cmd: []string{"hello"}}, base, top)
+}
+
+func foreignImage() (v1.Image, error) {
+	image, err := boxImage()
+	if err != nil {
+		return nil, err
+	}
+	config := must(image.ConfigFile()).DeepCopy()
+	config.Architecture = "s390x"
+	return mutate.ConfigFile(image, config)
 }
 
 // busybox is the path of a static busybox of this machine, or "".

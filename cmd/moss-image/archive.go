@@ -55,6 +55,9 @@ func (h *helper) save(req *image.SaveRequest) error {
 		if err != nil {
 			return fmt.Errorf("cannot save image: %w", err)
 		}
+		if img, err = h.images.ForPlatform(img, image.HostPlatform()); err != nil {
+			return fmt.Errorf("cannot save image: %w", err)
+		}
 		one := archive.Saved{Image: img}
 		if name != "" {
 			one.Names = []string{name}

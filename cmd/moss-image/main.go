@@ -74,6 +74,7 @@ type helper struct {
 	store  *storage.Store
 	images *image.Images
 	events event.Log
+	run    string // <run>
 }
 
 // serve does the one verb of req. Whatever the outcome, the index says
@@ -112,7 +113,7 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 	}
 	images := image.Open(req.Root)
 	images.Beside(conf.Stores(cgroup.HostUID))
-	h := &helper{store: store, images: images, events: event.Log(req.Events)}
+	h := &helper{store: store, images: images, events: event.Log(req.Events), run: req.Run}
 	if err := h.refresh(); err != nil {
 		return err
 	}
@@ -136,6 +137,8 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 		return h.tag(req.Tag)
 	case req.Untag != nil:
 		return h.untag(req.Untag)
+	case req.List != nil:
+		return h.list(ctx, req.List)
 	case req.Save != nil:
 		return h.save(req.Save)
 	case req.Load != nil:

@@ -49,6 +49,9 @@ func (h *helper) pullOne(ctx context.Context, ref, policy string, o registry.Pul
 	if err != nil && !errors.Is(err, image.ErrNotFound) && !errors.Is(err, image.ErrAmbiguous) {
 		return nil, fmt.Errorf("cannot pull image %q: %w", ref, err)
 	}
+	if local != nil && local.IsList() {
+		local, _ = h.images.ForPlatform(local, o.Platform)
+	}
 	if local != nil && !local.Matches(o.Platform) {
 		local = nil
 	}

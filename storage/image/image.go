@@ -29,7 +29,22 @@ type Image struct {
 	Layers []string `json:",omitempty"`
 	// LayerSizes are the bytes of each, unpacked.
 	LayerSizes []int64 `json:",omitempty"`
+	// List are the images of a manifest list, which is nothing but them. It is there,
+	// and may be empty, for lists only.
+	List []Instance `json:",omitzero"`
 }
+
+// Instance is an image in a list, by the digest of its manifest.
+type Instance struct {
+	Digest   string
+	Platform Platform
+	// Location is where it was when it was added, as containers-transports(5) says it.
+	Location string `json:",omitempty"`
+}
+
+// IsList says whether it is a manifest list: a name for several images, each for a
+// platform.
+func (i *Image) IsList() bool { return i.List != nil }
 
 // Config is the image configuration that running needs (image-spec config.md
 // and Docker's additions).

@@ -21,6 +21,57 @@ func (im *Images) Lookup(ref string) (*Image, error) {
 	return i, err
 }
 
+// ForPlatform is the image that a name stands for on a platform: itself, or if it is
+// a list, the image in it that serves best. The error is an *AbsentError if that image is not
+// in the store.
+func (im *Images) ForPlatform(i *Image, p Platform) (*Image, error) {
+	if !i.IsList() {
+		return i, nil
+	}
+	var best *Instance
+	rank := 0
+	var offered []string
+	for n := range i.List {
+		one := &i.List[n]
+		if r := p.Rank(one.Platform); r > rank {
+			best, rank = one, r
+		}
+		offered = append(offered, one.Platform.String())
+	}
+	if best == nil {
+		return nil, fmt.Errorf("%w for platform %s in the manifest list; there are %v", ErrNotFound, p, offered)
+	}
+	idx, err := im.load()
+	if err != nil {
+		return nil, err
+	}
+	for n := range idx.Images {
+		if e := &idx.Images[n]; slices.Contains(e.Digests, best.Digest) && e.ID != i.ID {
+			return im.read(e.ID)
+		}
+	}
+	return nil, &AbsentError{*best}
+}
+
+// AbsentError says that an image of a list is not in the store.
+type AbsentError struct{ Instance }
+
+func (e *AbsentError) Error() string {
+	return fmt.Sprintf("the image for platform %s of the manifest list, %s, is not in the store", e.Platform, e.Digest)
+}
+
+// Unwrap makes it ErrNotFound.
+func (e *AbsentError) Unwrap() error { return ErrNotFound }
+
+// Source is the name by which a registry has it; "" if that is not known.
+func (e *AbsentError) Source() string {
+	name, ok := strings.CutPrefix(e.Location, "docker://")
+	if !ok {
+		return ""
+	}
+	return name
+}
+
 // Resolve is Lookup, and tells which of the image's names ref stands for; ""
 // when ref is an ID or has a digest.
 func (im *Images) Resolve(ref string) (i *Image, name string, err error) {

@@ -34,6 +34,7 @@ type Request struct {
 	Collect *CollectRequest `json:",omitempty"`
 	Check   *CheckRequest   `json:",omitempty"`
 	Adopt   *AdoptRequest   `json:",omitempty"`
+	List    *ListRequest    `json:",omitempty"` // manifest lists
 	// ExportVolume writes a volume as tar to standard output, ImportVolume reads one.
 	ExportVolume *VolumeRequest `json:",omitempty"`
 	ImportVolume *VolumeRequest `json:",omitempty"`

@@ -161,6 +161,21 @@ var commands = [...]entry{
 		Example: "moss image prune --all --force --filter until=240h"},
 	{Name: "image exists", Usage: "IMAGE", Hidden: true,
 		Help: "Say by the exit code whether an image exists", New: func() command { return &ExistsCmd{kind: "image"} }},
+	{Name: "manifest create", Usage: "LIST [IMAGE...]", Group: groupImages,
+		Help: "Make a list of images, each for a platform, under one name", New: func() command { return new(ManifestCreateCmd) }, Text: textManifest,
+		Example: "moss manifest create app:1 app:1-amd64 app:1-arm64\nmoss manifest push app:1 registry.example.org/app:1"},
+	{Name: "manifest add", Usage: "LIST IMAGE...", Group: groupImages,
+		Help: "Add images to a manifest list", New: func() command { return new(ManifestAddCmd) }, Text: textManifest},
+	{Name: "manifest annotate", Usage: "LIST [IMAGE]", Group: groupImages,
+		Help: "Change what a manifest list says of an image", New: func() command { return new(ManifestAnnotateCmd) }},
+	{Name: "manifest remove", Usage: "LIST IMAGE...", Group: groupImages,
+		Help: "Take images out of a manifest list", New: func() command { return new(ManifestRemoveCmd) }},
+	{Name: "manifest inspect", Usage: "LIST", Group: groupImages,
+		Help: "Show a manifest list, of the store or of a registry", New: func() command { return new(ManifestInspectCmd) }},
+	{Name: "manifest rm", Usage: "LIST...", Group: groupImages,
+		Help: "Remove manifest lists; the images in them stay", New: func() command { return new(ManifestRmCmd) }},
+	{Name: "manifest exists", Usage: "LIST", Hidden: true,
+		Help: "Say by the exit code whether a manifest list exists", New: func() command { return new(ManifestExistsCmd) }},
 
 	{Name: "volume create", Usage: "[NAME]", Group: groupOthers,
 		Help: "Create a volume", New: func() command { return new(VolumeCreateCmd) }},
@@ -337,6 +352,9 @@ and until; KEY!=VALUE lists those that do not match. IDs, digests and references
 Fields of --format are ID, Repository, Tag, Digest, Digests, Created, CreatedSince, CreatedAt, CreatedTime, Size, Names,
 RepoTags, RepoDigests, Labels, History, Containers, ParentId, Arch, Os, Dangling, ReadOnly and IsManifestList; "json"
 prints everything.`
+
+	textManifest = `An image is looked for in the store and then in registries; docker:// or containers-storage: before its name say
+where. Of what is in a registry the list keeps the digest and the place; 'moss run' of the list pulls it when it is wanted.`
 
 	textEvents = `Without --since and --until only what happens from now on is shown; with --stream=false only what has happened.
 

@@ -44,7 +44,7 @@ func (cmd *ExistsCmd) Run(ctx context.Context, c *call) error {
 	case "container":
 		_, err = c.Engine.Find(cmd.Name)
 	case "image":
-		_, err = c.Engine.Image(ctx, cmd.Name)
+		_, err = c.Engine.Named(ctx, cmd.Name)
 	case "volume":
 		_, err = c.Engine.Volumes.Get(cmd.Name)
 	case "network":

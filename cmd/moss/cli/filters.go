@@ -14,6 +14,7 @@ import (
 
 	"moss/cmd/moss/cli/syntax"
 	"moss/rootless/container"
+	"moss/storage/image"
 )
 
 // filter is one --filter KEY=VALUE; values of one key are alternatives.
@@ -187,7 +188,11 @@ func later(a, b time.Time) time.Time {
 // layers begin with its layers.
 func (c *call) descendants(name string) map[string]bool {
 	ids := map[string]bool{}
-	if base, err := c.Engine.Images.Lookup(name); err == nil {
+	base, err := c.Engine.Images.Lookup(name)
+	if err == nil {
+		base, err = c.Engine.Images.ForPlatform(base, image.HostPlatform())
+	}
+	if err == nil {
 		ids[base.ID] = true
 		all, err := c.Engine.Images.List()
 		if err != nil || len(base.DiffIDs) == 0 {

@@ -11,18 +11,28 @@ import (
 	"moss/storage/image"
 )
 
-// RegistryFlags say how to talk to a registry.
+// RegistryFlags say how to talk to a registry, and how much to say about it.
 type RegistryFlags struct {
+	AccessFlags
+	Quiet bool `short:"q" help:"Show no progress."`
+}
+
+// AccessFlags say how to reach a registry.
+type AccessFlags struct {
 	Authfile  string `help:"File with the registry's credentials." placeholder:"FILE"`
 	CertDir   string `help:"Directory with certificates for the registry." placeholder:"DIR"`
 	Creds     string `help:"Credentials to use." placeholder:"USER[:PASSWORD]"`
 	TLSVerify *bool  `name:"tls-verify" help:"Require HTTPS and a valid certificate."`
-	Quiet     bool   `short:"q" help:"Show no progress."`
 }
 
-func (f *RegistryFlags) check(v *flagValues) {
+func (f *AccessFlags) check(v *flagValues) {
 	v.one("authfile", f.Authfile, readable)
 	v.one("cert-dir", f.CertDir, directory)
+}
+
+// access is what the flags say.
+func (f *AccessFlags) access() image.Access {
+	return image.Access{TLSVerify: f.TLSVerify, AuthFile: f.Authfile, Creds: f.Creds, CertDir: f.CertDir}
 }
 
 func directory(path string) error {
@@ -114,7 +124,7 @@ func (cmd *RmiCmd) Run(ctx context.Context, c *call) error {
 func (cmd *RmiCmd) removeContainers(ctx context.Context, c *call, using map[string][]string) error {
 	ids := []string{}
 	for _, name := range cmd.Image {
-		if img, err := c.Engine.Image(ctx, name); err == nil {
+		if img, err := c.Engine.Named(ctx, name); err == nil {
 			ids = append(ids, img.ID)
 		}
 	}

@@ -86,6 +86,9 @@ func (c *call) images(ctx context.Context, names []string) ([]*image.Image, erro
 	var errs error
 	for _, name := range names {
 		img, err := c.Engine.Images.Lookup(name)
+		if err == nil {
+			img, err = c.Engine.Images.ForPlatform(img, image.HostPlatform())
+		}
 		if err != nil {
 			errs = errors.Join(errs, err)
 			continue

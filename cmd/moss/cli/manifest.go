@@ -1,0 +1,234 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+
+	"moss/cmd/moss/cli/format"
+	"moss/cmd/moss/cli/syntax"
+	"moss/storage/image"
+)
+
+// listOf asks moss-image for something about a manifest list.
+func (c *call) listOf(ctx context.Context, req image.ListRequest, out io.Writer) error {
+	return c.Engine.ImageHelper(ctx, image.Request{List: &req}, out)
+}
+
+// annotations reads --annotation.
+func annotations(v *flagValues, given []string) map[string]string {
+	out := map[string]string{}
+	v.each("annotation", given, func(s string) error {
+		key, value, err := syntax.KeyValue(s, true)
+		out[key] = value
+		return err
+	})
+	return out
+}
+
+// ManifestCreateCmd is "moss manifest create".
+type ManifestCreateCmd struct {
+	Globals
+	AccessFlags
+	All        bool     `help:"Add every image of those that are lists, in place of the one for this machine."`
+	Amend      bool     `short:"a" help:"Add to the list if it is there already."`
+	Annotation []string `sep:"none" help:"Annotation of the list." placeholder:"KEY=VALUE"`
+	List       string   `arg:"" help:"Name of the new list."`
+	Image      []string `arg:"" optional:"" help:"An image to add: of the store, or of a registry."`
+
+	request image.ListRequest
+}
+
+func (cmd *ManifestCreateCmd) prepare() error {
+	v := &flagValues{grammar: reflect.TypeFor[ManifestCreateCmd]()}
+	cmd.check(v)
+	cmd.request = image.ListRequest{
+		Verb: "create", List: cmd.List, Images: cmd.Image, All: cmd.All, Amend: cmd.Amend, Access: cmd.access(),
+		Annotations: annotations(v, cmd.Annotation),
+	}
+	return errors.Join(v.err, checkReferences([]string{cmd.List}))
+}
+
+// Run prints the list's ID.
+func (cmd *ManifestCreateCmd) Run(ctx context.Context, c *call) error {
+	return c.listOf(ctx, cmd.request, nil)
+}
+
+// EntryFlags say what a list says of an image.
+type EntryFlags struct {
+	Annotation []string `sep:"none" help:"Annotation of the image in the list." placeholder:"KEY=VALUE"`
+	Arch       string   `help:"Architecture, in place of what the image says." placeholder:"ARCH"`
+	Features   []string `sep:"," help:"Features of the processor that the image needs." placeholder:"FEATURE"`
+	OS         string   `name:"os" help:"Operating system, in place of what the image says." placeholder:"OS"`
+	OSFeatures []string `name:"os-features" sep:"," help:"Features of the operating system that the image needs." placeholder:"FEATURE"`
+	OSVersion  string   `name:"os-version" help:"Version of the operating system that the image needs." placeholder:"VERSION"`
+	Variant    string   `help:"Variant of the architecture." placeholder:"VARIANT"`
+}
+
+func (f *EntryFlags) fill(v *flagValues, r *image.ListRequest) {
+	r.Platform = image.Platform{OS: f.OS, Arch: f.Arch, Variant: f.Variant}
+	r.OSVersion, r.OSFeatures, r.Features = f.OSVersion, f.OSFeatures, f.Features
+	r.Annotations = annotations(v, f.Annotation)
+}
+
+// ManifestAddCmd is "moss manifest add".
+type ManifestAddCmd struct {
+	Globals
+	AccessFlags
+	EntryFlags
+	All   bool     `help:"Add every image of those that are lists, in place of the one for a platform."`
+	List  string   `arg:"" help:"Name or ID of a list."`
+	Image []string `arg:"" help:"An image: of the store, or of a registry."`
+
+	request image.ListRequest
+}
+
+func (cmd *ManifestAddCmd) prepare() error {
+	v := &flagValues{grammar: reflect.TypeFor[ManifestAddCmd]()}
+	cmd.check(v)
+	cmd.request = image.ListRequest{Verb: "add", List: cmd.List, Images: cmd.Image, All: cmd.All, Access: cmd.access()}
+	cmd.fill(v, &cmd.request)
+	v.check(cmd.All && cmd.Arch+cmd.OS+cmd.Variant != "", "--all cannot be combined with --arch, --os and --variant: they are of one image")
+	return v.err
+}
+
+// Run prints the list's ID.
+func (cmd *ManifestAddCmd) Run(ctx context.Context, c *call) error {
+	return c.listOf(ctx, cmd.request, nil)
+}
+
+// ManifestAnnotateCmd is "moss manifest annotate".
+type ManifestAnnotateCmd struct {
+	Globals
+	EntryFlags
+	Index   bool   `help:"Annotate the list itself."`
+	Subject string `help:"The image of the store that the list is about." placeholder:"IMAGE"`
+	List    string `arg:"" help:"Name or ID of a list."`
+	Image   string `arg:"" optional:"" help:"Digest of an image in it, or an image of the store that is in it."`
+
+	request image.ListRequest
+}
+
+func (cmd *ManifestAnnotateCmd) prepare() error {
+	v := &flagValues{grammar: reflect.TypeFor[ManifestAnnotateCmd]()}
+	cmd.request = image.ListRequest{Verb: "annotate", List: cmd.List, Index: cmd.Index, Subject: cmd.Subject}
+	cmd.fill(v, &cmd.request)
+	f := &cmd.EntryFlags
+	v.check(cmd.Index && cmd.Image != "", "--index annotates the list: no image can be named")
+	v.check(!cmd.Index && cmd.Image == "" && (cmd.Subject == "" || len(f.Annotation) > 0), "name the image to annotate, or give --index for the list")
+	v.check(cmd.Image == "" && f.Arch+f.OS+f.OSVersion+f.Variant != "" || cmd.Image == "" && len(f.Features)+len(f.OSFeatures) > 0, "platforms are of images: name one")
+	if cmd.Image != "" {
+		cmd.request.Images = []string{cmd.Image}
+	}
+	return v.err
+}
+
+// Run prints the list's ID.
+func (cmd *ManifestAnnotateCmd) Run(ctx context.Context, c *call) error {
+	return c.listOf(ctx, cmd.request, nil)
+}
+
+// ManifestRemoveCmd is "moss manifest remove".
+type ManifestRemoveCmd struct {
+	Globals
+	List  string   `arg:"" help:"Name or ID of a list."`
+	Image []string `arg:"" help:"Digest of an image in it, or an image of the store that is in it."`
+}
+
+// Run prints the list's ID.
+func (cmd *ManifestRemoveCmd) Run(ctx context.Context, c *call) error {
+	return c.listOf(ctx, image.ListRequest{Verb: "remove", List: cmd.List, Images: cmd.Image}, nil)
+}
+
+// ManifestInspectCmd is "moss manifest inspect".
+type ManifestInspectCmd struct {
+	Globals
+	AccessFlags
+	Format string `short:"f" help:"Print through a Go template; json is the default." placeholder:"FORMAT"`
+	List   string `arg:"" help:"Name or ID of a list, or a name in a registry."`
+}
+
+func (cmd *ManifestInspectCmd) prepare() error {
+	v := &flagValues{grammar: reflect.TypeFor[ManifestInspectCmd]()}
+	cmd.check(v)
+	return v.err
+}
+
+// Run prints the list as it is, or through the template with its keys.
+func (cmd *ManifestInspectCmd) Run(ctx context.Context, c *call) error {
+	var out bytes.Buffer
+	if err := c.listOf(ctx, image.ListRequest{Verb: "inspect", List: cmd.List, Access: cmd.access()}, &out); err != nil {
+		return err
+	}
+	if cmd.Format == "" || cmd.Format == "json" {
+		var pretty bytes.Buffer
+		if err := json.Indent(&pretty, bytes.TrimSpace(out.Bytes()), "", "    "); err != nil {
+			return fmt.Errorf("cannot read manifest list %q: %w", cmd.List, err)
+		}
+		fmt.Fprintln(c.Out, pretty.String())
+		return nil
+	}
+	var list any
+	if err := json.Unmarshal(out.Bytes(), &list); err != nil {
+		return fmt.Errorf("cannot read manifest list %q: %w", cmd.List, err)
+	}
+	return (&format.Table{}).Print(c.Out, cmd.Format, []any{list}, list)
+}
+
+// ManifestExistsCmd is "moss manifest exists".
+type ManifestExistsCmd struct {
+	Globals
+	List string `arg:"" help:"Name or ID of a list."`
+}
+
+// Run says nothing but by the exit code, or that it is an image of another kind.
+func (cmd *ManifestExistsCmd) Run(ctx context.Context, c *call) error {
+	_, err := c.list(ctx, cmd.List)
+	if isNotFound(err) {
+		return &exitError{code: exitFound}
+	}
+	return err
+}
+
+// list finds a manifest list.
+func (c *call) list(ctx context.Context, name string) (*image.Image, error) {
+	img, err := c.Engine.Named(ctx, name)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("cannot find manifest list %q: %w", name, err)
+	case !img.IsList():
+		return nil, fmt.Errorf("cannot use %q: it is an image and not a manifest list", name)
+	}
+	return img, nil
+}
+
+// ManifestRmCmd is "moss manifest rm".
+type ManifestRmCmd struct {
+	Globals
+	Ignore bool     `short:"i" help:"Say nothing of lists that are not there."`
+	List   []string `arg:"" help:"Name or ID of a list."`
+}
+
+// Run removes the lists; the images in them stay.
+func (cmd *ManifestRmCmd) Run(ctx context.Context, c *call) error {
+	var errs []error
+	var names []string
+	for _, name := range cmd.List {
+		_, err := c.list(ctx, name)
+		switch {
+		case err == nil:
+			names = append(names, name)
+		case cmd.Ignore && isNotFound(err):
+		default:
+			errs = append(errs, err)
+		}
+	}
+	if len(names) > 0 {
+		errs = append(errs, c.Engine.ImageHelper(ctx, image.Request{Remove: &image.RemoveRequest{Images: names, Force: true, NoPrune: true}}, nil))
+	}
+	return notThere(errors.Join(errs...))
+}
