@@ -83,7 +83,7 @@ func (l *launch) files(doc *runtime.Document) error {
 	if l.cfg.Network != nil {
 		if l.cfg.HostsFile = bound("/etc/hosts"); l.cfg.HostsFile != "" {
 			l.cfg.HostsText = base + hosts(spec)
-			l.cfg.HostNames = strings.TrimSpace(spec.Network.Hostname + " " + spec.Name)
+			l.cfg.HostNames = ownNames(spec)
 		}
 		l.cfg.ResolvFile, l.cfg.ResolvText = bound("/etc/resolv.conf"), resolvConf(spec)
 	}
@@ -176,4 +176,9 @@ func (l *launch) reaper(in *oci.Input) error {
 	}
 	in.Mounts = append(in.Mounts, specs.Mount{Destination: oci.Reaper, Type: "bind", Source: path, Options: []string{"bind", "rprivate", "ro"}})
 	return nil
+}
+
+// ownNames are what a container is called in its own hosts file.
+func ownNames(spec *container.Spec) string {
+	return strings.TrimSpace(spec.Network.Hostname + " " + spec.Name)
 }

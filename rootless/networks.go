@@ -118,7 +118,7 @@ func (e *Engine) updateNetworks(ctx context.Context, c *container.Container, was
 		}
 		defer netns.Close()
 		asked := request(spec)
-		st, err := slirp.SetNetworks(ctx, e.slirpDirs(), slirp.NetworksRequest{Container: spec.ID, Attachments: asked.Attachments}, netns)
+		st, err := slirp.SetNetworks(ctx, e.slirpDirs(), slirp.NetworksRequest{Container: spec.ID, Name: spec.Name, Attachments: asked.Attachments}, netns)
 		if err == nil && was.Network.Detached != c.Spec.Network.Detached {
 			st, err = slirp.SetPorts(ctx, e.slirpDirs(), slirp.PortsRequest{Container: spec.ID, Ports: asked.Ports})
 		}

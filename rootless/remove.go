@@ -186,7 +186,14 @@ func (e *Engine) Rename(ctx context.Context, c *container.Container, name string
 		return errors.Join(err, os.Remove(e.Paths.Name(name)))
 	}
 	e.note(c, event.Rename)
-	err = e.tell(ctx, c, nil)
+	var connected *slirp.Status
+	if c.Spec.Network.Mode == "bridge" {
+		was := c.Spec
+		if connected, err = e.updateNetworks(ctx, c, &was, new(rollback)); err != nil {
+			slog.Warn("the container's new name is not known on its networks before its next start", "container", name, "err", err)
+		}
+	}
+	err = e.tell(ctx, c, connected)
 	return errors.Join(err, os.Remove(e.Paths.Name(old)))
 }
 

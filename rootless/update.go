@@ -163,8 +163,11 @@ func (e *Engine) tell(ctx context.Context, c *container.Container, connected *sl
 	cfg.Health = e.healthPlan(c.Spec.Health)
 	if cfg.Connected = connected; cfg.Network != nil {
 		if asked := request(&c.Spec); asked != nil {
-			cfg.Network.Request.Ports, cfg.Network.Request.Attachments = asked.Ports, asked.Attachments
+			cfg.Network.Request = *asked
 		}
+	}
+	if cfg.HostNames != "" {
+		cfg.HostNames = ownNames(&c.Spec)
 	}
 	if limits, err := e.limits(ctx, &c.Spec); err == nil {
 		cfg.Limits = limits

@@ -89,6 +89,7 @@ type PortsRequest struct {
 // networks. The namespace's file descriptor travels beside it.
 type NetworksRequest struct {
 	Container   string // full ID
+	Name        string // which may be another one than before
 	Attachments []Attachment
 }
 

@@ -89,7 +89,7 @@ func (h *Hub) SetNetworks(_ context.Context, r *slirp.NetworksRequest, netns *os
 	case l.request.Mode != "bridge":
 		return nil, fmt.Errorf("its network mode is %q, which has no other networks", l.request.Mode)
 	}
-	if err := l.setNetworks(r.Attachments, netns); err != nil {
+	if err := l.setNetworks(r, netns); err != nil {
 		return nil, err
 	}
 	h.mu.Lock()
@@ -114,7 +114,7 @@ func (m *members) at(a slirp.Attachment) int {
 	})
 }
 
-func (l *lease) setNetworks(asked []slirp.Attachment, netns *os.File) (err error) {
+func (l *lease) setNetworks(r *slirp.NetworksRequest, netns *os.File) (err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -133,7 +133,7 @@ func (l *lease) setNetworks(asked []slirp.Attachment, netns *os.File) (err error
 			err = errors.Join(err, l.leave(guest, fresh))
 		}
 	}()
-	for _, a := range asked {
+	for _, a := range r.Attachments {
 		if i := was.at(a); i >= 0 { // with other names, perhaps
 			was.interfaces[i].Aliases = a.Aliases
 			now.add(a, was.networks[i], was.interfaces[i])
@@ -151,7 +151,7 @@ func (l *lease) setNetworks(asked []slirp.Attachment, netns *os.File) (err error
 			return err
 		}
 	}
-	if err := l.redirect(guest, was, now); err != nil {
+	if err := l.redirect(guest, r.Name, was, now); err != nil {
 		return err
 	}
 	var stale members
@@ -176,17 +176,18 @@ func (l *lease) leave(guest *bridge.Guest, m members) error {
 }
 
 // redirect makes the new networks those of the lease: default routes, names, ports.
-func (l *lease) redirect(guest *bridge.Guest, was, now members) error {
+func (l *lease) redirect(guest *bridge.Guest, name string, was, now members) error {
 	request, status := *l.request, *l.status
+	request.Name = name
 	request.Attachments, status.Interfaces = now.attachments, now.interfaces
 	status.DNS = servers(now.networks, now.interfaces)
 	before, at := first(was.networks), first(now.networks)
 	if gateway := gatewaysOf(was, before); !slices.Equal(gateway, gatewaysOf(now, at)) {
-		name, metric := "", 0
+		link, metric := "", 0
 		if at >= 0 {
-			name, metric = now.interfaces[at].Name, now.networks[at].Network.Metric
+			link, metric = now.interfaces[at].Name, now.networks[at].Network.Metric
 		}
-		if err := guest.Default(gateway, name, gatewaysOf(now, at), metric); err != nil {
+		if err := guest.Default(gateway, link, gatewaysOf(now, at), metric); err != nil {
 			return err
 		}
 	}

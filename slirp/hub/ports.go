@@ -124,6 +124,22 @@ func (l *lease) change(asked []slirp.Port) error {
 	return err
 }
 
+// publisher names the container that has a port of the host.
+func (h *Hub) publisher(used *port.InUseError) string {
+	wanted := used.Port
+	wanted.HostPort, wanted.Count = used.Number, 1
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, l := range h.leases {
+		for _, p := range l.status.Ports {
+			if l.done && collide(wanted, p) {
+				return fmt.Sprintf("container %q", l.request.Name)
+			}
+		}
+	}
+	return ""
+}
+
 // fill opens the ports that are not open yet, all or none.
 func (l *lease) fill(ports []opened, asked []slirp.Port) error {
 	var fresh []opened
@@ -182,6 +198,9 @@ func (l *lease) closePorts() error {
 func (l *lease) openOne(p slirp.Port) (o opened, err error) {
 	o.asked = p
 	if o.Published, err = port.Publish([]slirp.Port{p}, l.outlet.target); err != nil || l.outlet.bridge == "" {
+		if used := (*port.InUseError)(nil); errors.As(err, &used) {
+			used.Holder = l.hub.publisher(used)
+		}
 		return o, err
 	}
 	proto := unix.IPPROTO_TCP

@@ -217,6 +217,9 @@ func explain(port slirp.Port, number uint16, err error) error {
 		cause = errno // without the "listen tcp4 0.0.0.0:80: bind:" before it
 	}
 	name := describe(port, number)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return &InUseError{name: name, Port: port, Number: number}
+	}
 	if !errors.Is(err, syscall.EACCES) {
 		return fmt.Errorf("cannot publish port %s: %w", name, cause)
 	}
