@@ -43,6 +43,8 @@ func (s *Store) Collect(all, dry bool) ([]image.Garbage, error) {
 	if err != nil || dry {
 		return c.found, err
 	}
+	s.makeRoom()
+	defer s.keepBallast()
 	if err := s.deleteLayers(c.unused); err != nil {
 		return c.found, fmt.Errorf("cannot remove layers: %w", err)
 	}

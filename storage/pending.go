@@ -51,6 +51,7 @@ const (
 // image that does not come whole are kept for the next try, for a week; else they
 // go at once. Finish ends it.
 func (s *Store) Begin(keep bool) {
+	s.keepBallast()
 	s.pending = &pending{dir: s.pendingDir(), keep: keep, held: map[string]bool{}}
 }
 
@@ -210,6 +211,7 @@ func (s *Store) recover(all bool) error {
 			u.file.Close()
 		}
 	}()
+	s.makeRoom()
 	var drop []*unfinished
 	for _, u := range dead {
 		fi, err := u.file.Stat()

@@ -39,6 +39,8 @@ func (s *Store) deleteImage(id string) error {
 	if err != nil {
 		return err
 	}
+	s.makeRoom()
+	defer s.keepBallast()
 	// The record goes before the layers: who is killed between leaves them to recover.
 	p := &pending{dir: s.pendingDir(), held: map[string]bool{}}
 	if err := p.hold(lineOld + id); err != nil {
