@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,8 @@ func (h *helper) list(ctx context.Context, req *image.ListRequest) error {
 		err = h.createList(ctx, req)
 	case "inspect":
 		err = h.inspectList(ctx, req)
+	case "push":
+		return h.pushListRequest(ctx, req)
 	case "add":
 		err = h.addToList(ctx, req)
 	case "annotate":
@@ -49,6 +52,41 @@ func listVerb(verb string) string {
 		return "remove from"
 	}
 	return verb
+}
+
+// pushListRequest is push of a list, whose parts can be chosen.
+func (h *helper) pushListRequest(ctx context.Context, req *image.ListRequest) error {
+	img, name, err := h.images.Resolve(req.List)
+	if err == nil && !img.IsList() {
+		err = errNotList
+	}
+	if err != nil {
+		return fmt.Errorf("cannot push manifest list %q: %w", req.List, err)
+	}
+	dest := cmp.Or(req.Destination, name)
+	if dest == "" {
+		return errors.New("cannot push manifest list: an ID does not say where to; give a destination")
+	}
+	progress := registry.NewProgress(os.Stderr, req.Quiet)
+	pushed, err := h.pushList(ctx, img, dest, registry.ListPushOptions{
+		PushOptions: registry.PushOptions{
+			Access: access(req), Progress: progress, Elsewhere: h.elsewhere(),
+			Compression: storage.Method{Format: req.Compression, Level: req.Level}, Force: req.Force,
+		},
+		Images: req.All, ListFormat: req.Format, Variants: req.Variants,
+	})
+	progress.Wait()
+	if err != nil {
+		return err
+	}
+	h.note(event.Push, img.ID, dest)
+	if req.DigestFile == "" {
+		return nil
+	}
+	if err := os.WriteFile(req.DigestFile, []byte(pushed.String()), 0o644); err != nil {
+		return fmt.Errorf("cannot write digest: %w", err)
+	}
+	return nil
 }
 
 // findList finds a list of the store by a name or an ID.

@@ -30,14 +30,20 @@ func (h *helper) push(ctx context.Context, req *image.PushRequest) error {
 		return errors.New("cannot push image: an ID does not say where to; give a destination")
 	}
 	progress := registry.NewProgress(os.Stderr, req.Quiet)
-	pushed, err := registry.Push(ctx, h.store, img, dest, registry.PushOptions{
+	options := registry.PushOptions{
 		Access: registry.Access{
 			TLSVerify: req.TLSVerify, AuthFile: req.AuthFile, Creds: req.Creds, CertDir: req.CertDir,
 			Retries: req.Retries, RetryDelay: req.RetryDelay, Parallel: req.Parallel,
 		},
 		Format: req.Format, Progress: progress, Compression: storage.Method{Format: req.Compression, Level: req.Level}, Force: req.Force,
 		Elsewhere: h.elsewhere(),
-	})
+	}
+	var pushed digest.Digest
+	if img.IsList() {
+		pushed, err = h.pushList(ctx, img, dest, registry.ListPushOptions{PushOptions: options, Images: true, ListFormat: req.Format})
+	} else {
+		pushed, err = registry.Push(ctx, h.store, img, dest, options)
+	}
 	progress.Wait()
 	if err == nil {
 		h.note(event.Push, img.ID, dest)
@@ -49,6 +55,26 @@ func (h *helper) push(ctx context.Context, req *image.PushRequest) error {
 		return fmt.Errorf("cannot write digest: %w", err)
 	}
 	return nil
+}
+
+// pushList sends a manifest list, and images of the store that are in it.
+func (h *helper) pushList(ctx context.Context, img *image.Image, dest string, o registry.ListPushOptions) (digest.Digest, error) {
+	l, err := h.store.List(img.ID)
+	if err != nil {
+		return "", err
+	}
+	all, err := h.images.List()
+	if err != nil {
+		return "", err
+	}
+	o.Find = func(d string) *image.Image {
+		i := slices.IndexFunc(all, func(one *image.Image) bool { return !one.IsList() && slices.Contains(one.Digests, d) })
+		if i < 0 {
+			return nil
+		}
+		return all[i]
+	}
+	return registry.PushList(ctx, h.store, l, dest, o)
 }
 
 // elsewhere finds repositories of a registry that a layer was pulled from or pushed

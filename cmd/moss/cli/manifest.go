@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"strings"
 
 	"moss/cmd/moss/cli/format"
 	"moss/cmd/moss/cli/syntax"
@@ -231,4 +232,56 @@ func (cmd *ManifestRmCmd) Run(ctx context.Context, c *call) error {
 		errs = append(errs, c.Engine.ImageHelper(ctx, image.Request{Remove: &image.RemoveRequest{Images: names, Force: true, NoPrune: true}}, nil))
 	}
 	return notThere(errors.Join(errs...))
+}
+
+// ManifestPushCmd is "moss manifest push".
+type ManifestPushCmd struct {
+	Globals
+	RegistryFlags
+	AddCompression    []string `words:"gzip zstd zstd:chunked" sep:"," help:"Push each image in this compression too, as further entries of the list." placeholder:"FORMAT"`
+	All               *bool    `help:"Push the images too, which is so without this flag; false pushes the list alone."`
+	CompressionFormat string   `words:"gzip zstd zstd:chunked" help:"How to compress layers: gzip (the default), zstd or zstd:chunked." placeholder:"FORMAT"`
+	CompressionLevel  *int     `help:"How hard: 1 to 9 with gzip, 1 to 20 with zstd." placeholder:"N"`
+	Digestfile        string   `help:"Write the digest of the pushed list to this file." placeholder:"FILE"`
+	ForceCompression  *bool    `help:"Send layers again that the registry has in another compression; so it is when --compression-format is given."`
+	Format            string   `words:"oci docker" short:"f" help:"Type of the list: oci or docker; its own by default." placeholder:"TYPE"`
+	RemoveSignatures  bool     `help:"Push no signatures that the images came with; moss never does."`
+	Rm                bool     `help:"Remove the list when it has been pushed."`
+	List              string   `arg:"" help:"Name or ID of a list."`
+	Destination       string   `arg:"" optional:"" help:"Where to push it, if not where its name says."`
+
+	push PushCmd // the flags that both have
+}
+
+func (cmd *ManifestPushCmd) prepare() error {
+	v := &flagValues{grammar: reflect.TypeFor[ManifestPushCmd]()}
+	v.each("add-compression", cmd.AddCompression, oneOf("gzip", "zstd", "zstd:chunked"))
+	if v.err != nil {
+		return v.err
+	}
+	cmd.push = PushCmd{
+		Globals: cmd.Globals, RegistryFlags: cmd.RegistryFlags, CompressionFormat: cmd.CompressionFormat, CompressionLevel: cmd.CompressionLevel,
+		Digestfile: cmd.Digestfile, ForceCompression: cmd.ForceCompression, Format: cmd.Format, RemoveSignatures: cmd.RemoveSignatures,
+		Image: cmd.List, Destination: strings.TrimPrefix(cmd.Destination, "docker://"),
+	}
+	if err := cmd.push.prepare(); err != nil {
+		return err
+	}
+	if cmd.push.archive != nil {
+		return usagef("cannot push to %q: manifest lists are pushed to registries; 'moss save' writes an image of one", cmd.Destination)
+	}
+	return nil
+}
+
+// Run lets moss-image push.
+func (cmd *ManifestPushCmd) Run(ctx context.Context, c *call) error {
+	r := &cmd.push.request
+	err := c.listOf(ctx, image.ListRequest{
+		Verb: "push", List: cmd.List, Destination: r.Destination, All: cmd.All == nil || *cmd.All, Access: cmd.access(), Quiet: r.Quiet,
+		Format: r.Format, DigestFile: r.DigestFile, Compression: r.Compression, Level: r.Level, Force: r.Force, Variants: cmd.AddCompression,
+	}, nil)
+	if err != nil || !cmd.Rm {
+		return err
+	}
+	return (&ManifestRmCmd{List: []string{cmd.List}}).Run(ctx, c)
 }

@@ -38,10 +38,16 @@ var refusals = [...]refusal{
 	{"push", "--disable-content-trust", "moss does not know Docker's content trust; containers-policy.json(5) says which signatures an image needs"},
 	{"push", "--encrypt-layer", "moss does not encrypt images"},
 	{"push", "--encryption-key", "moss does not encrypt images"},
-	{"push", "--sign-by", noGPG},
+	{"push manifest-push", "--sign-by", noGPG},
+	{"manifest-push", "--sign-by-sigstore", noListSignature},
+	{"manifest-push", "--sign-by-sigstore-private-key", noListSignature},
+	{"manifest-push", "--sign-passphrase-file", noListSignature},
 	{"container-checkpoint container-restore", "", noCheckpoint},
 	{"container-cleanup", "", "the monitor of each container cleans up when it exits; 'moss rm' does it where a crash left something"},
 }
+
+// noListSignature is why a list is pushed without signatures.
+const noListSignature = "who pulls checks the signature of the image for his platform, not of the list: sign each image when it is pushed"
 
 // noGPG is why signatures of GnuPG are neither made nor checked.
 const noGPG = "moss does not make or check signatures of GnuPG; sign with a sigstore key: --sign-by-sigstore-private-key"
