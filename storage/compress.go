@@ -77,21 +77,16 @@ func (c Method) writer(w io.Writer, notes map[string]string) (io.WriteCloser, er
 // byte, if the layer has been changed on disk. progress, if not nil, is written what is
 // read of the layer.
 func (s *Store) Compress(layer *cs.Layer, c Method, w, progress io.Writer) (map[string]string, error) {
-	diff, err := s.Diff(layer)
-	if err != nil {
-		return nil, err
-	}
-	defer diff.Close()
 	notes := map[string]string{}
 	z, err := c.writer(w, notes)
 	if err != nil {
 		return nil, err
 	}
-	var from io.Reader = diff
+	to := io.Writer(z)
 	if progress != nil {
-		from = io.TeeReader(diff, progress)
+		to = io.MultiWriter(z, progress)
 	}
-	if _, err := io.Copy(z, from); err != nil {
+	if err := s.writeDiff(layer, to); err != nil {
 		z.Close()
 		return nil, err
 	}

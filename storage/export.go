@@ -45,7 +45,7 @@ func (c *checked) Read(p []byte) (int, error) {
 	c.sum.Write(p[:n])
 	if err == io.EOF && c.want != "" {
 		if got := digest.NewDigest(digest.SHA256, c.sum); got != c.want {
-			return n, fmt.Errorf("cannot read layer %q: its content has changed on disk, to %s", c.want, got)
+			return n, changedOnDisk(c.want, got)
 		}
 	}
 	return n, err

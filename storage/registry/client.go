@@ -121,7 +121,8 @@ func newTransport(src source, access Access) (http.RoundTripper, error) {
 	t.ResponseHeaderTimeout = cmp.Or(access.patience, access.stall())
 	t.MaxResponseHeaderBytes = maxHeader
 	t.MaxIdleConnsPerHost = 8
-	t.DisableCompression = true // a layer's digest is over the bytes as stored
+	t.WriteBufferSize = 128 << 10 // an upload is few, large writes
+	t.DisableCompression = true   // a layer's digest is over the bytes as stored
 	t.TLSClientConfig = &tls.Config{InsecureSkipVerify: src.insecure}
 	dirs := []string{access.CertDir}
 	if access.CertDir == "" {

@@ -348,8 +348,12 @@ func (b *bench) large() (string, error) {
 	return address + "/large:latest", nil
 }
 
-// startRegistry runs Debian's docker-registry, or else one in this process.
-func (b *bench) startRegistry() (string, error) {
+// startRegistry runs a registry for as long as the bench runs.
+func (b *bench) startRegistry() (string, error) { return b.startRegistryIn(b.dir) }
+
+// startRegistryIn runs Debian's docker-registry, or else one in this process; its
+// files are below dir.
+func (b *bench) startRegistryIn(dir string) (string, error) {
 	path, err := b.look("docker-registry")
 	if err != nil {
 		server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
@@ -362,8 +366,8 @@ func (b *bench) startRegistry() (string, error) {
 	}
 	address := l.Addr().String()
 	l.Close()
-	config := filepath.Join(b.dir, "registry.yml")
-	text := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %s}\n", filepath.Join(b.dir, "registry"), address)
+	config := filepath.Join(dir, "registry.yml")
+	text := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %s}\n", filepath.Join(dir, "registry"), address)
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		return "", err
 	}

@@ -258,6 +258,7 @@ func (b *bench) imageRows() []row {
 	rows := []row{{name: "load, one small layer", must: noTarget, stretch: noTarget, pairs: 5, moss: load("moss"), other: load("podman")}}
 	if !b.quick {
 		rows = append(rows, row{name: "pull, 10 layers, 500 MB", must: noTarget, stretch: noTarget, pairs: 3, moss: moss, other: podman})
+		rows = append(rows, b.pushRows()...)
 	}
 	return rows
 }
