@@ -3,13 +3,9 @@ package main
 import (
 	"archive/tar"
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"log"
-	"math/rand/v2"
-	"net"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,11 +18,9 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
@@ -298,91 +292,4 @@ func imageOf(layers ...v1.Layer) (v1.Image, error) {
 	c.OS, c.Architecture, c.Created = "linux", runtime.GOARCH, v1.Time{Time: time.Now()}
 	c.Config.Env, c.Config.Cmd = []string{"PATH=/bin"}, []string{"true"}
 	return mutate.ConfigFile(i, c)
-}
-
-// large pushes an image of ten layers and 500 MB, in files of all sizes, half of
-// whose bytes compress, to a registry on loopback, and returns its reference.
-func (b *bench) large() (string, error) {
-	if b.registry != "" {
-		return b.registry + "/large:latest", nil
-	}
-	address, err := b.startRegistry()
-	if err != nil {
-		return "", err
-	}
-	random := rand.New(rand.NewPCG(1, 2))
-	var layers []v1.Layer
-	for l := range 10 {
-		layer, err := layerOf(func(w *tar.Writer) error {
-			for left, n := 50<<20, 0; left > 0; n++ {
-				data := make([]byte, min(left, 1<<(8+random.IntN(14))))
-				for j := 0; j < len(data)/2; j += 8 {
-					for k, x := 0, random.Uint64(); k < 8 && j+k < len(data); k, x = k+1, x>>8 {
-						data[j+k] = byte(x)
-					}
-				}
-				left -= len(data)
-				if err := add(w, &tar.Header{Name: fmt.Sprintf("l%d/%d/%d", l, n%64, n), Mode: 0o644, Size: int64(len(data))}, data); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return "", err
-		}
-		layers = append(layers, layer)
-	}
-	big, err := imageOf(layers...)
-	if err != nil {
-		return "", err
-	}
-	ref, err := name.ParseReference(address+"/large:latest", name.Insecure)
-	if err != nil {
-		return "", err
-	}
-	if err := remote.Write(ref, big); err != nil {
-		return "", err
-	}
-	b.registry = address
-	return address + "/large:latest", nil
-}
-
-// startRegistry runs a registry for as long as the bench runs.
-func (b *bench) startRegistry() (string, error) { return b.startRegistryIn(b.dir) }
-
-// startRegistryIn runs Debian's docker-registry, or else one in this process; its
-// files are below dir.
-func (b *bench) startRegistryIn(dir string) (string, error) {
-	path, err := b.look("docker-registry")
-	if err != nil {
-		server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
-		b.ends = append(b.ends, server.Close)
-		return strings.TrimPrefix(server.URL, "http://"), nil
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	address := l.Addr().String()
-	l.Close()
-	config := filepath.Join(dir, "registry.yml")
-	text := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %s}\n", filepath.Join(dir, "registry"), address)
-	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
-		return "", err
-	}
-	cmd := exec.Command(path, "serve", config)
-	cmd.Env = b.env
-	if err := cmd.Start(); err != nil {
-		return "", err
-	}
-	b.ends = append(b.ends, func() { cmd.Process.Kill(); cmd.Wait() })
-	for range 100 {
-		if conn, err := net.Dial("tcp", address); err == nil {
-			conn.Close()
-			return address, nil
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	return "", errors.New("docker-registry does not answer")
 }

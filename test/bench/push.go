@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 )
 
-// pushRows: the image of ten layers and 500 MB to a registry that is empty, and
+// pushRows: the image of ten layers and 1 GB to a registry that is empty, and
 // under another name to one that has it.
 func (b *bench) pushRows() []row {
 	var address string
@@ -65,7 +65,7 @@ func (b *bench) pushRows() []row {
 		return s
 	}
 	return []row{
-		{name: "push, 10 layers, 500 MB", must: 0.5, stretch: 0.4, pairs: 3, moss: first("moss"), other: first("podman")},
+		{name: "push, 10 layers, 1 GB", must: 0.5, stretch: 0.4, pairs: 3, moss: first("moss"), other: first("podman")},
 		{name: "push again, under another tag", must: 0.5, stretch: 0.4, pairs: 3, moss: again("moss"), other: again("podman")},
 	}
 }

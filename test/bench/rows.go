@@ -236,28 +236,15 @@ func (b *bench) fsyncs(int) (float64, error) {
 	return float64(len(syncCall.FindAll(text, -1))), nil
 }
 
-// imageRows: an image of ten layers and 500 MB by the registry, and one file.
+// imageRows: what is done with images.
 func (b *bench) imageRows() []row {
-	pull := func(p string) side {
-		return side{name: p, timed: func(int) error {
-			ref, err := b.large()
-			if err != nil {
-				return err
-			}
-			return b.spawn(p, "pull", "-q", "--tls-verify=false", ref)
-		}, after: func(int) error { return b.spawn(p, "rmi", "-f", b.registry+"/large:latest") }}
-	}
-	// The registry is filled before the clock runs.
-	ready := func(int) error { _, err := b.large(); return err }
-	moss, podman := pull("moss"), pull("podman")
-	moss.before, podman.before = ready, ready
 	load := func(p string) side {
 		clear := once(func() error { return b.spawn(p, "rm", "-fa", "-t", "0") })
 		return side{name: p, before: func(i int) error { return errors.Join(clear(i), b.spawn(p, "rmi", "-f", image)) }, timed: b.command(p, "load", "-q", "-i", b.archive)}
 	}
 	rows := []row{{name: "load, one small layer", must: noTarget, stretch: noTarget, pairs: 5, moss: load("moss"), other: load("podman")}}
 	if !b.quick {
-		rows = append(rows, row{name: "pull, 10 layers, 500 MB", must: noTarget, stretch: noTarget, pairs: 3, moss: moss, other: podman})
+		rows = append(rows, b.pullRows()...)
 		rows = append(rows, b.pushRows()...)
 	}
 	return rows
