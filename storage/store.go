@@ -101,6 +101,7 @@ func Open(root, run string, others []string) (*Store, error) {
 			s.podman = nil
 		}
 	}
+	s.SweepStaged()
 	if err := s.recover(false); err != nil {
 		slog.Warn("what a crash left in the image store stays for now", "err", err)
 	}
@@ -249,25 +250,24 @@ func (s *Store) PutLayer(parent string, diffID, blobDigest digest.Digest, size i
 	if s.hasLayer(id) {
 		return id, nil
 	}
-	packed := bufio.NewReaderSize(limit.NewWindow(blob, s.Limits), 64<<10)
-	magic, _ := packed.Peek(10)
-	plain, err := archive.DecompressStream(packed)
+	if s.CanStage() {
+		st, err := s.Stage(diffID, blobDigest, size, blob)
+		if err != nil {
+			return "", err
+		}
+		return st.Commit(parent)
+	}
+	plain, compression, err := s.plain(blob)
 	if err != nil {
 		return "", fmt.Errorf("cannot unpack layer %q: %w", diffID, err)
 	}
 	defer plain.Close()
 	sum := sha256.New()
-	inner := bufio.NewReaderSize(plain, 64<<10)
-	// The library would decompress again, and unpack what nobody has judged.
-	if magic, _ := inner.Peek(10); archive.DetectCompression(magic) != archive.Uncompressed {
-		return "", fmt.Errorf("cannot unpack layer %q: it is compressed twice, or no tar file", diffID)
-	}
-	judged := limit.NewReader(inner, limit.NewJudge(s.Limits, s.Root))
+	judged := limit.NewReader(plain, limit.NewJudge(s.Limits, s.Root))
 	options := &cs.LayerOptions{OriginalDigest: blobDigest, OriginalSize: &size, UncompressedDigest: diffID}
 	if blobDigest == "" {
 		options.OriginalDigest, options.OriginalSize = diffID, nil
 	} else {
-		compression := archive.DetectCompression(magic)
 		options.Flags = map[string]any{compressionFlag: compression.Extension()}
 	}
 	_, _, err = s.lib.PutLayer(id, parent, nil, "", false, options, io.TeeReader(judged, sum))
@@ -287,6 +287,19 @@ func (s *Store) PutLayer(parent string, diffID, blobDigest digest.Digest, size i
 // compressionFlag tells of a layer how it was compressed: the library sees only what
 // was judged, which is not compressed any more.
 const compressionFlag = "moss-compression"
+
+// sizeFlag tells the size of that blob, of which the library keeps no record where a layer
+// was unpacked beside the store.
+const sizeFlag = "moss-blob-size"
+
+// BlobSize is the size of the blob of which a layer has the digest; 0 if it is not known.
+func BlobSize(layer *cs.Layer) int64 {
+	if text, ok := layer.Flags[sizeFlag].(string); ok {
+		n, _ := strconv.ParseInt(text, 10, 64)
+		return n
+	}
+	return layer.CompressedSize
+}
 
 // Compression is how the blob was compressed of which a layer has the digest.
 func Compression(layer *cs.Layer) archive.Compression {

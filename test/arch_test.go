@@ -36,6 +36,8 @@ var layers = []struct {
 var owners = map[string]string{
 	"go.podman.io/storage":                       "storage cmd/moss-image",
 	"github.com/pelletier/go-toml":               "config/files cmd/moss-image",
+	"github.com/klauspost":                       "storage",
+	"github.com/vbatts/tar-split":                "storage",
 	"go.podman.io/image":                         "storage cmd/moss-image",
 	"github.com/google/go-containerregistry":     "storage cmd/moss-image test",
 	"github.com/vbauerster/mpb":                  "storage cmd/moss-image",

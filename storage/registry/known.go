@@ -42,7 +42,7 @@ func forms(store *storage.Store, layer *cs.Layer, from imagespec.Descriptor) []f
 	if data, err := store.LayerNote(layer.ID, formsKey); err == nil {
 		json.Unmarshal(data, &all) // what cannot be read is not known
 	}
-	pulled := form{Digest: layer.CompressedDigest, Size: layer.CompressedSize}
+	pulled := form{Digest: layer.CompressedDigest, Size: storage.BlobSize(layer)}
 	switch storage.Compression(layer) {
 	case archive.Gzip:
 		pulled.Compression = storage.Gzip

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"runtime"
 
 	digest "github.com/opencontainers/go-digest"
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -213,6 +215,10 @@ type layer struct {
 	id     string
 	parent string
 	file   chan *os.File // gets the blob, or nil when it is not needed
+
+	unpacked chan struct{} // closed when there is nothing more to wait for
+	blob     *os.File
+	staged   *storage.Staged // nil if it is for the store to unpack it, or to copy it
 }
 
 // pullLayers brings the layers of img into the store and returns the ID of the
@@ -230,6 +236,7 @@ func pullLayers(ctx context.Context, client *client, store *storage.Store, img *
 	if err := store.CheckSpace(dir, layers.size()); err != nil {
 		return "", err
 	}
+	defer layers.discard()
 	group, ctx := errgroup.WithContext(ctx)
 	downloads, dctx := errgroup.WithContext(ctx)
 	downloads.SetLimit(client.parallel)
@@ -239,11 +246,15 @@ func pullLayers(ctx context.Context, client *client, store *storage.Store, img *
 		}
 		return downloads.Wait()
 	})
-	group.Go(func() error { // unpacks, lowest layer first
+	places := make(chan struct{}, unpackers())
+	for _, l := range layers {
+		group.Go(func() error { return l.unpack(ctx, store, places) })
+	}
+	group.Go(func() error { // puts them into the store, lowest first
 		for _, l := range layers {
 			select {
-			case f := <-l.file:
-				if err := client.unpack(ctx, dir, store, l, f, progress); err != nil {
+			case <-l.unpacked:
+				if err := client.put(ctx, dir, store, l, progress); err != nil {
 					return err
 				}
 			case <-ctx.Done():
@@ -254,6 +265,10 @@ func pullLayers(ctx context.Context, client *client, store *storage.Store, img *
 	})
 	return top, group.Wait()
 }
+
+// unpackers is how many layers are unpacked at once: each takes a processor and a half,
+// and some megabytes.
+func unpackers() int { return min(runtime.NumCPU()+1, 4) }
 
 type layerList []*layer
 
@@ -270,7 +285,7 @@ func plan(store *storage.Store, img *remoteImage, progress *Progress) (missing l
 	parent := ""
 	for n, diffID := range img.diffIDs {
 		l := &layer{desc: img.parsed.Layers[n], diffID: diffID, parent: parent, id: storage.ChainID(parent, diffID)}
-		l.file = make(chan *os.File, 1)
+		l.file, l.unpacked = make(chan *os.File, 1), make(chan struct{})
 		parent = l.id
 		if len(missing) == 0 && store.HasLayer(l.id) {
 			progress.Skipped(l.desc.Digest)
@@ -300,23 +315,77 @@ func (c *client) download(ctx context.Context, dir string, store *storage.Store,
 	return nil
 }
 
-// unpack puts one layer into the store. The blob is then used up. A layer that
-// was to be copied from podman's store but cannot be is downloaded after all.
-func (c *client) unpack(ctx context.Context, dir string, store *storage.Store, l *layer, f *os.File, progress *Progress) error {
-	if f == nil {
+// unpack waits for the layer's blob, and for a place, and unpacks it beside the store.
+func (l *layer) unpack(ctx context.Context, store *storage.Store, places chan struct{}) (err error) {
+	select {
+	case l.blob = <-l.file:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if l.blob != nil && store.CanStage() {
+		places <- struct{}{}
+		defer func() { <-places }()
+		l.staged, err = store.Stage(l.diffID, l.desc.Digest, l.desc.Size, while{ctx, l.blob})
+	}
+	if err != nil {
+		if ctx.Err() == nil {
+			os.Remove(l.blob.Name()) // it is not what the image needs
+		}
+		return err
+	}
+	close(l.unpacked)
+	return nil
+}
+
+// while is a reader that ends with a context.
+type while struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (w while) Read(p []byte) (int, error) {
+	if w.ctx.Err() != nil {
+		return 0, context.Cause(w.ctx)
+	}
+	return w.Reader.Read(p)
+}
+
+// discard lets go of what did not get into the store; blobs stay for the next try.
+func (l layerList) discard() {
+	for _, one := range l {
+		select {
+		case one.blob = <-one.file: // nobody was there to unpack it
+		default:
+		}
+		if one.staged != nil {
+			one.staged.Discard()
+		}
+		if one.blob != nil {
+			one.blob.Close()
+		}
+	}
+}
+
+// put puts one layer into the store. The blob is then used up. A layer that was to be
+// copied from podman's store but cannot be is downloaded after all.
+func (c *client) put(ctx context.Context, dir string, store *storage.Store, l *layer, progress *Progress) (err error) {
+	if l.blob == nil {
 		_, err := store.CopyLayer(l.parent, l.diffID)
 		if err == nil {
 			return nil
 		}
 		progress.Line("Downloading layer %s: %v", l.desc.Digest, err)
 		never := func() bool { return false }
-		if f, err = c.blob(ctx, dir, l.desc, never, func(int) {}); err != nil {
+		if l.blob, err = c.blob(ctx, dir, l.desc, never, func(int) {}); err != nil {
 			return err
 		}
 	}
-	defer f.Close()
-	defer os.Remove(f.Name())
-	_, err := store.PutLayer(l.parent, l.diffID, l.desc.Digest, l.desc.Size, f)
+	defer os.Remove(l.blob.Name())
+	if l.staged != nil {
+		_, err = l.staged.Commit(l.parent)
+	} else {
+		_, err = store.PutLayer(l.parent, l.diffID, l.desc.Digest, l.desc.Size, l.blob)
+	}
 	return err
 }
 
