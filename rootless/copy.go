@@ -440,7 +440,7 @@ func decompressedBy(ctx context.Context, program string, r io.Reader) (io.Reader
 		}
 		defer cancel()
 		if err := cmd.Wait(); err != nil {
-			return fmt.Errorf("cannot decompress the archive: %s: %w", program, err)
+			return fmt.Errorf("cannot decompress the archive: %s: %v", program, err) // its exit code is not ours
 		}
 		return nil
 	}, nil

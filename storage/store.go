@@ -316,9 +316,13 @@ func Compression(layer *cs.Layer) archive.Compression {
 func Explain(err error) error {
 	text := err.Error()
 	if _, rest, ok := strings.Cut(text, "unpacking failed (error: "); ok {
-		if _, said, ok := strings.Cut(rest, "; output: "); ok && said != "" {
-			said, _, _ = strings.Cut(said, "\nexhausting")
-			err = errors.New(strings.TrimSuffix(said, ")"))
+		_, said, _ := strings.Cut(rest, "; output: ")
+		said, input, _ := strings.Cut(said, "\nexhausting input failed (error: ")
+		if said = strings.TrimSuffix(said, ")"); said == "" || strings.Contains(said, "EOF") && input != "" {
+			said = strings.TrimSuffix(input, ")") // what it was given was cut
+		}
+		if said != "" {
+			err = errors.New(said)
 		}
 	}
 	if strings.Contains(text, "lchown") && strings.Contains(text, "invalid argument") {

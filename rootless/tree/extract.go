@@ -99,12 +99,12 @@ func (x *extractor) directory(dir string) (int, error) {
 }
 
 func (x *extractor) entry(h *tar.Header, content io.Reader) error {
+	if h.Typeflag == tar.TypeXGlobalHeader {
+		return nil
+	}
 	name, err := clean(h.Name)
 	if err != nil {
 		return err
-	}
-	if h.Typeflag == tar.TypeXGlobalHeader {
-		return nil
 	}
 	if name == "" {
 		if h.Typeflag != tar.TypeDir {

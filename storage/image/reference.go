@@ -3,6 +3,8 @@ package image
 import (
 	"fmt"
 	"strings"
+
+	"moss/storage/limit"
 )
 
 // Reference is a name of an image, split into its parts; see the grammar in
@@ -19,7 +21,7 @@ type Reference struct {
 func Parse(ref string) (Reference, error) {
 	var r Reference
 	bad := func(why string) (Reference, error) {
-		return Reference{}, fmt.Errorf("%w %q: %s", ErrInvalid, ref, why)
+		return Reference{}, fmt.Errorf("%w %s: %s", ErrInvalid, limit.Quote(ref), why)
 	}
 	rest := strings.TrimPrefix(ref, "docker://")
 	if name, digest, ok := strings.Cut(rest, "@"); ok {

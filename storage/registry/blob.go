@@ -35,6 +35,9 @@ func (c *client) blob(ctx context.Context, dir string, desc imagespec.Descriptor
 	}
 	d := download{client: c, file: f, desc: desc, progress: progress}
 	if err := d.run(ctx); err != nil {
+		if d.have == 0 { // there is nothing to go on with
+			os.Remove(f.Name())
+		}
 		f.Close()
 		return nil, fmt.Errorf("cannot download blob %q: %w", desc.Digest, err)
 	}
