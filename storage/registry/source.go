@@ -64,11 +64,15 @@ func candidates(sys *types.SystemContext, ref string, access Access) ([]candidat
 
 // expand lists the full names that a short name may mean.
 func expand(sys *types.SystemContext, r image.Reference) ([]image.Reference, error) {
+	mode, err := sysregistriesv2.GetShortNameMode(sys)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read registries.conf: %w", err)
+	}
 	alias, _, err := sysregistriesv2.ResolveShortNameAlias(sys, r.Repository)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read registries.conf: %w", err)
 	}
-	if alias != nil {
+	if alias != nil && mode != types.ShortNameModeDisabled {
 		full := r
 		full.Registry, full.Repository = reference.Domain(alias), reference.Path(alias)
 		return []image.Reference{full}, nil
@@ -88,7 +92,24 @@ func expand(sys *types.SystemContext, r image.Reference) ([]image.Reference, err
 		}
 		all = append(all, full)
 	}
+	if len(all) > 1 && mode == types.ShortNameModeEnforcing {
+		return nil, &ambiguousError{all}
+	}
 	return all, nil
+}
+
+// ambiguousError is a short name that registries.conf wants somebody to choose for.
+type ambiguousError struct{ names []image.Reference }
+
+func (e *ambiguousError) Error() string {
+	text := "short-name-mode is enforcing in registries.conf, and the short name may be"
+	for i, n := range e.names {
+		if i > 0 {
+			text += " or"
+		}
+		text += " " + n.Name()
+	}
+	return text + "; give the full name"
 }
 
 // locate finds the mirrors of a full name.

@@ -73,7 +73,7 @@ static int is_one_of(const char *word, const char *const *list)
 }
 
 // The flags before the verb whose value is the next word.
-static const char *const with_value[] = {"--log-level", "--root", "--runroot", "--runtime", NULL};
+static const char *const with_value[] = {"--log-level", "--registries-conf", "--root", "--runroot", "--runtime", NULL};
 
 // The lists are those of userns/verbs.go; a test compares them.
 int moss_enter_skips(int argc, char **argv)

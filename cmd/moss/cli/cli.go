@@ -29,11 +29,13 @@ var Version = "unknown"
 
 // Globals are the flags that every command takes.
 type Globals struct {
-	Root     string   `help:"Directory of images, containers and volumes." placeholder:"DIR" group:"Global"`
-	Runroot  string   `help:"Directory of what a reboot takes away; must be on a tmpfs." placeholder:"DIR" group:"Global"`
-	Volumes  string   `name:"volumepath" aliases:"volume-path" help:"Directory of volumes, in place of one in that of --root." placeholder:"DIR" group:"Global"`
-	LogLevel string   `words:"debug info warn error" help:"What to log: debug, info, warn or error." placeholder:"LEVEL" group:"Global"`
-	Help     helpFlag `help:"Show the help of the command." group:"Global"`
+	Root    string `help:"Directory of images, containers and volumes." placeholder:"DIR" group:"Global"`
+	Runroot string `help:"Directory of what a reboot takes away; must be on a tmpfs." placeholder:"DIR" group:"Global"`
+	Volumes string `name:"volumepath" aliases:"volume-path" help:"Directory of volumes, in place of one in that of --root." placeholder:"DIR" group:"Global"`
+	// RegistriesConf is hidden in podman.
+	RegistriesConf string   `help:"File to use in place of registries.conf." placeholder:"FILE" group:"Global"`
+	LogLevel       string   `words:"debug info warn error" help:"What to log: debug, info, warn or error." placeholder:"LEVEL" group:"Global"`
+	Help           helpFlag `help:"Show the help of the command." group:"Global"`
 
 	given []string       // the names of the flags that were given
 	conf  *config.Config // what the configuration files set
@@ -90,6 +92,9 @@ func (c *call) run(ctx context.Context) error {
 	}
 	g := cmd.globals()
 	if err := setLog(g.LogLevel); err != nil {
+		return err
+	}
+	if err := g.useRegistriesConf(); err != nil {
 		return err
 	}
 	if f, ok := cmd.(interface{ containerFlags() *ContainerFlags }); ok {
@@ -180,6 +185,17 @@ func findRun(g *Globals) (string, error) {
 		return "", err
 	}
 	return userns.FindRun()
+}
+
+// useRegistriesConf lets moss, and what it starts, read another registries.conf.
+func (g *Globals) useRegistriesConf() error {
+	if g.RegistriesConf == "" {
+		return nil
+	}
+	if err := readable(g.RegistriesConf); err != nil {
+		return &flagError{Flag: "--registries-conf", Value: g.RegistriesConf, Err: err}
+	}
+	return setenv("CONTAINERS_REGISTRIES_CONF", absolute(g.RegistriesConf))
 }
 
 func setenv(variable, value string) error {

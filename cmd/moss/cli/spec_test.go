@@ -131,7 +131,7 @@ var badValues = map[string][]string{
 
 // freeValues are flags whose value may be any text, and the flags that are
 // combined wrongly further below.
-var freeValues = []string{"arch", "variant", "group-add", "dns-search", "dns-option", "cgroup-parent", "memory-swap", "init-path", "subuidname", "subgidname", "requires", "creds", "root", "runroot", "volumepath"}
+var freeValues = []string{"arch", "variant", "group-add", "dns-search", "dns-option", "cgroup-parent", "memory-swap", "init-path", "subuidname", "subgidname", "requires", "creds", "root", "runroot", "volumepath", "registries-conf"}
 
 // Every wrong value is told with the flag's name, and ends with 125.
 func TestBadValues(t *testing.T) {
