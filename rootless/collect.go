@@ -74,6 +74,10 @@ func (e *Engine) leftovers() []leftover {
 			add("half-made volume", path, tree(path))
 		}
 	}
+	if unlock, err := e.lockStore(); err == nil { // nobody is moving it
+		all = append(all, e.moved()...)
+		unlock()
+	}
 	return append(all, e.leftBeside(ids)...)
 }
 

@@ -67,6 +67,19 @@ const (
 	OtherRecords   = "records, caches and events"
 )
 
+// Places are the directories in which moss keeps what survives a reboot, none of them
+// in another.
+func (e *Engine) Places() []string {
+	var all []string
+	for _, path := range entriesOf(e.Paths.Root) {
+		all = append(all, entriesOf(path)...)
+	}
+	if volumes := e.Volumes.All(); filepath.Dir(volumes) != e.Paths.Root {
+		all = append(all, entriesOf(volumes)...)
+	}
+	return all
+}
+
 // DiskUsage measures.
 func (e *Engine) DiskUsage(ctx context.Context) (*DiskUsage, error) {
 	if err := e.FreshImages(ctx); err != nil {

@@ -57,6 +57,7 @@ type Store struct {
 	// others are all that could be; viewed those that are there.
 	others, viewed []string
 	pending        *pending // while something is added
+	held           *os.File // <root>/storage, locked, so that it is not moved meanwhile
 }
 
 // Open opens the store below root, with its run files below run, and the others to
@@ -81,6 +82,9 @@ func Open(root, run string, others []string) (*Store, error) {
 	}
 
 	s := &Store{Root: root, Driver: drv, SingleID: count == 1, others: others}
+	if s.held, err = holdStore(root); err != nil {
+		return nil, fmt.Errorf("cannot open image store: %w", err)
+	}
 	options := s.options(filepath.Join(root, "storage"), filepath.Join(run, "storage"))
 	dropDamaged(filepath.Join(options.RunRoot, options.GraphDriverName+"-layers", "mountpoints.json"))
 	if s.lib, err = cs.GetStore(options); err != nil {
@@ -106,6 +110,19 @@ func Open(root, run string, others []string) (*Store, error) {
 		slog.Warn("what a crash left in the image store stays for now", "err", err)
 	}
 	return s, nil
+}
+
+// holdStore waits while the store is moved or removed, and keeps it where it is then.
+func holdStore(root string) (*os.File, error) {
+	for {
+		dir := filepath.Join(root, "storage")
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, err
+		}
+		if f, err := hold(dir, unix.LOCK_SH); !errors.Is(err, errElsewhere) {
+			return f, err
+		}
+	}
 }
 
 // dropDamaged removes a file that the library keeps in the run directory and would
@@ -141,6 +158,7 @@ func (s *Store) Close() {
 	for _, lib := range s.all() {
 		lib.Free()
 	}
+	s.held.Close()
 }
 
 // all are the stores that images and layers are looked for in, ours first.

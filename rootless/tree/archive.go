@@ -156,7 +156,7 @@ func (w *Writer) header(n *node, name string) (*tar.Header, error) {
 }
 
 func (w *Writer) withXattrs(h *tar.Header, fd int) error {
-	list, err := xattrs(fd)
+	list, err := xattrs(fd, false)
 	if len(list) == 0 {
 		return err
 	}

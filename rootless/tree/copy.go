@@ -25,6 +25,8 @@ type Options struct {
 	NoDevices bool
 	// ACLs copies access control lists too: the copy is for the same users.
 	ACLs bool
+	// Overlay copies the attributes of overlayfs too: the copy is of layers.
+	Overlay bool
 	// Count, if it is set, is told of each entry that was made, with the bytes of a
 	// file, and whether the file system has shared them.
 	Count func(size int64, shared bool)

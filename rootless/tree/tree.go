@@ -328,7 +328,7 @@ func readDir(fd int) ([]string, error) {
 
 // xattrs are the extended attributes that belong to a file's content; those of
 // overlayfs and of security modules belong to where it is.
-func xattrs(fd int) (map[string]string, error) {
+func xattrs(fd int, overlay bool) (map[string]string, error) {
 	size, err := unix.Flistxattr(fd, nil)
 	if err != nil || size == 0 {
 		return nil, unlessUnsupported(err)
@@ -339,7 +339,7 @@ func xattrs(fd int) (map[string]string, error) {
 	}
 	var out map[string]string
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(list[:size]), "\x00"), "\x00") {
-		if !ownXattr(name) {
+		if !ownXattr(name) && !(overlay && strings.HasPrefix(name, "user.")) {
 			continue
 		}
 		value := make([]byte, 64<<10)
@@ -357,7 +357,7 @@ func xattrs(fd int) (map[string]string, error) {
 
 // xattrs are those that a copy is to have.
 func (o *Options) xattrs(fd int) (map[string]string, error) {
-	list, err := xattrs(fd)
+	list, err := xattrs(fd, o.Overlay)
 	if err != nil || !o.ACLs {
 		return list, err
 	}

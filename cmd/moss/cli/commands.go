@@ -259,6 +259,16 @@ var commands = [...]entry{
 		Help: "Show what moss is and runs on", New: func() command { return new(InfoCmd) }},
 	{Name: "system df", Group: groupOthers,
 		Help: "Show what images, containers, volumes and the rest take on the disk", New: func() command { return new(SystemDfCmd) }, Text: textSystemDf},
+	{Name: "system prune", Group: groupOthers,
+		Help: "Remove containers, networks, images and volumes that are not used", New: func() command { return new(SystemPruneCmd) },
+		Example: "moss system prune --force --filter until=24h\nmoss system prune --all --volumes"},
+	{Name: "system reset", Group: groupOthers,
+		Help: "Remove everything that moss has of you", New: func() command { return new(SystemResetCmd) }, Text: textSystemReset},
+	{Name: "system move", Usage: "DIR", Group: groupOthers,
+		Help: "Put images, containers and volumes elsewhere", New: func() command { return new(SystemMoveCmd) }, Text: textSystemMove,
+		Example: "moss system move /data/$USER/moss"},
+	{Name: "system migrate", Group: groupOthers,
+		Help: "Stop all containers, so that the next is started with new subordinate IDs", New: func() command { return new(SystemMigrateCmd) }},
 	{Name: "system gc", Group: groupOthers,
 		Help: "Remove what crashes have left and no record knows", New: func() command { return new(SystemGcCmd) }, Text: textSystemGc,
 		Example: "moss system gc --dry-run\nmoss system gc --background"},
@@ -297,6 +307,14 @@ once, however many images have it. The row Other is unfinished pulls, images wit
 run and images come and go meanwhile: nothing is locked but for moments, and the work gives way to everybody else's.
 
 The layers and downloads of a pull that was cut short wait a week for the next try; --all removes them too.`
+
+	textSystemReset = `Nothing needs it: whatever is damaged, 'moss system check --repair' repairs.`
+
+	textSystemMove = `Where everything was there is then a symbolic link, so that all goes on as before; moving it again, or back, works too.
+Within a file system it takes a moment. To another one everything is copied first, and the old copy removed when the new one
+is whole on the disk and is the one that is found: whenever moss is killed, or the power fails, the one or the other is used.
+
+No container may run, nothing may be mounted, and nobody may pull meanwhile.`
 
 	textExec = `Flags stand before the container; everything after it is the program and its arguments.
 

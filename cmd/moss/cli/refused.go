@@ -33,6 +33,8 @@ var refusals = [...]refusal{
 	{"container-clone", "--cpu-rt-period", "real-time limits are of cgroup v1; moss uses cgroup v2, which has none"},
 	{"container-clone", "--cpu-rt-runtime", "real-time limits are of cgroup v1; moss uses cgroup v2, which has none"},
 	{"container-clone", "--memory-swappiness", "swappiness is set per cgroup in cgroup v1 only; moss uses cgroup v2, which has none"},
+	{"system-renumber", "", "moss numbers no locks: the directory of a container is its lock"},
+	{"system-prune", "--build", "moss does not build images yet, so it has no containers of builds"},
 	{"image-prune", "--build-cache", "moss does not build images yet, so it keeps no cache of builds"},
 	{"push", "--compress", "it is for directories of podman's dir: transport; --compression-format says how layers are sent to a registry"},
 	{"push", "--disable-content-trust", "moss does not know Docker's content trust; containers-policy.json(5) says which signatures an image needs"},
