@@ -72,7 +72,7 @@ func (e *Engine) commit(ctx context.Context, c *container.Container, o CommitOpt
 		}
 	}
 	req := image.Request{Commit: &image.CommitRequest{
-		Base: img.ID, Squash: o.Squash, Name: o.Name, Author: o.Author, Message: o.Message, Format: o.Format,
+		Container: c.Spec.Name, Base: img.ID, Squash: o.Squash, Name: o.Name, Author: o.Author, Message: o.Message, Format: o.Format,
 		CreatedBy: strings.Join(c.Spec.Process.Args, " "), Config: config, Changes: o.Changes, Quiet: o.Quiet,
 	}}
 	r, w, err := os.Pipe()

@@ -47,7 +47,13 @@ func (s *Store) AddImage(img NewImage) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := s.holdImage(id, img.Names); err != nil {
+	// An image that is removed just now is not: it is there again.
+	unlock, err := s.lockDoomed()
+	if err == nil {
+		err = errors.Join(s.spare(id), s.holdImage(id, img.Names))
+		unlock()
+	}
+	if err != nil {
 		return "", fmt.Errorf("cannot record image %q: %w", id, err)
 	}
 	_, err = s.lib.CreateImage(id, nil, img.Layer, string(metadata), &cs.ImageOptions{
@@ -110,7 +116,20 @@ func (s *Store) AddNames(id string, names []string) error {
 	if err := s.lib.AddNames(id, names); err != nil {
 		return fmt.Errorf("cannot name image %q: %w", id, err)
 	}
-	return nil
+	return s.note(id, names)
+}
+
+// note writes the log of names: from now on they mean that image.
+func (s *Store) note(id string, names []string) error {
+	img, err := s.lib.Image(id)
+	if err != nil {
+		return err
+	}
+	var lines []image.LogEntry
+	for _, name := range names {
+		lines = append(lines, image.LogEntry{Time: time.Now(), Name: name, ID: id, Digest: img.Digest.String(), Verb: s.Verb, Source: s.Source})
+	}
+	return image.AppendLog(s.Root, lines...)
 }
 
 // adopt copies an image of podman's store into ours.

@@ -52,10 +52,14 @@ func (s *Store) Index() error {
 	byID := make(map[string]*cs.Image, len(images))
 	taken := make(map[string]bool)
 	var entries []image.Entry
+	doomed := image.DoomedIDs(s.Root)
 	for n := range images {
 		img := &images[n]
 		if byID[img.ID] != nil {
 			continue // in our store and in podman's: ours comes first
+		}
+		if !img.ReadOnly && slices.Contains(doomed, img.ID) {
+			continue
 		}
 		byID[img.ID] = img
 		// A name of ours hides the same name in podman's store. What is no

@@ -5,6 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
+
+	cs "go.podman.io/storage"
+
+	"moss/storage/image"
 )
 
 // ErrReadOnly says that an image is podman's, which moss only reads.
@@ -22,7 +28,11 @@ func (s *Store) RemoveNames(id string, names []string) error {
 	if err != nil {
 		return fmt.Errorf("cannot untag image %q: %w", id, err)
 	}
-	return nil
+	var lines []image.LogEntry
+	for _, name := range names {
+		lines = append(lines, image.LogEntry{Time: time.Now(), Name: name, Verb: s.Verb})
+	}
+	return image.AppendLog(s.Root, lines...)
 }
 
 // DeleteImage removes an image and the layers that nothing else uses, and its
@@ -65,6 +75,51 @@ func (s *Store) deleteImage(id string) error {
 		return err
 	}
 	return os.Remove(p.path)
+}
+
+// FinishRemovals deletes the images that Images.Remove has taken out of the index.
+func (s *Store) FinishRemovals() error {
+	if len(image.DoomedIDs(s.Root)) == 0 {
+		return nil
+	}
+	unlock, err := s.lockDoomed()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	var all error
+	for _, id := range image.DoomedIDs(s.Root) { // of which others may have done some
+		err := s.DeleteImage(id)
+		switch {
+		case errors.Is(err, cs.ErrImageUsedByContainer): // of another program, since
+			all = errors.Join(all, err, s.spare(id))
+			continue
+		case err != nil && !errors.Is(err, image.ErrNotFound) && !errors.Is(err, ErrReadOnly):
+			all = errors.Join(all, err)
+			continue
+		}
+		all = errors.Join(all, os.Remove(filepath.Join(image.Doomed(s.Root), id)))
+	}
+	return all
+}
+
+func (s *Store) lockDoomed() (unlock func(), err error) {
+	return lock(filepath.Join(s.Root, "images", "doomed.lock"))
+}
+
+// spare keeps an image that was to be removed, without the names that it had.
+func (s *Store) spare(id string) error {
+	if !slices.Contains(image.DoomedIDs(s.Root), id) {
+		return nil
+	}
+	if err := s.lib.SetNames(id, nil); err != nil && !errors.Is(err, cs.ErrImageUnknown) {
+		return err
+	}
+	// The index lacks it, and would not know.
+	if err := os.Remove(filepath.Join(s.Root, "images", "index")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return os.Remove(filepath.Join(image.Doomed(s.Root), id))
 }
 
 // sweepMapped removes mapped copies whose layer is gone. While a container uses

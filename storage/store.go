@@ -44,6 +44,9 @@ type Store struct {
 	// SingleID is set when the namespace maps one ID only: files of other
 	// owners then belong to that one.
 	SingleID bool
+	// Verb and Source are what the log of names says of images that are named; see
+	// image.LogEntry.
+	Verb, Source string
 	// Limits bound what an archive may become.
 	Limits limit.Limits
 

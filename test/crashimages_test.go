@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -106,15 +107,20 @@ func (c imageCrasher) clean(before []string) error {
 			return fmt.Errorf("gc: %w: %s", err, out)
 		}
 	}
-	after, err := c.files()
-	if err != nil {
-		return err
+	// What rmi has taken out of the lists moss-image deletes behind it.
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		after, err := c.files()
+		if err != nil {
+			return err
+		}
+		left := slices.DeleteFunc(after, func(path string) bool { return slices.Contains(before, path) })
+		if len(left) == 0 {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("left behind: %s", strings.Join(left, " "))
+		}
 	}
-	left := slices.DeleteFunc(after, func(path string) bool { return slices.Contains(before, path) })
-	if len(left) > 0 {
-		return fmt.Errorf("left behind: %s", strings.Join(left, " "))
-	}
-	return nil
 }
 
 // files are those that images are made of, but for locks.

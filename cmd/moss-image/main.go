@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 
 	"moss/config"
@@ -119,6 +120,10 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 	}
 	defer func() { err = errors.Join(err, h.refresh()) }()
 	if req.Index == nil {
+		if err := store.FinishRemovals(); err != nil {
+			slog.Warn("what removed images have left stays for now", "err", err)
+		}
+		store.Verb, store.Source = origin(req)
 		// What a pull has brought serves its next try.
 		store.Begin(req.Pull != nil)
 		defer func() { err = errors.Join(err, store.Finish(err != nil)) }()
@@ -131,8 +136,8 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 		return h.pull(ctx, req.Pull)
 	case req.Push != nil:
 		return h.push(ctx, req.Push)
-	case req.Remove != nil:
-		return h.remove(req.Remove)
+	case req.Sweep != nil:
+		return nil // it has been done
 	case req.Tag != nil:
 		return h.tag(req.Tag)
 	case req.Untag != nil:
@@ -153,6 +158,23 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 		return h.collect(req.Collect)
 	}
 	return errors.New("cannot serve request: it names no verb that this moss-image knows")
+}
+
+// origin is what the log of names says of the images that a request makes.
+func origin(req *image.Request) (verb, source string) {
+	switch {
+	case req.Pull != nil:
+		return "pull", ""
+	case req.Load != nil:
+		return "load", or(req.Load.Input, "-")
+	case req.Import != nil:
+		return "import", req.Import.Source
+	case req.Commit != nil:
+		return "commit", req.Commit.Container
+	case req.Builtin != nil:
+		return "load", "moss"
+	}
+	return "", ""
 }
 
 // note records what was done to an image, by ID; name says which of its names.

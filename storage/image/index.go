@@ -306,7 +306,7 @@ func Update(root string, stores []StoreState, entries []Entry, build func(Entry)
 // sweep removes the records of images that are gone, and temporary files that a
 // crash left an hour ago.
 func (im *Images) sweep(entries []Entry) {
-	keep := map[string]bool{"index": true, "lock": true, "lists.lock": true}
+	keep := map[string]bool{"index": true, "lock": true, "lists.lock": true, "log": true, "log.old": true, "doomed": true, "doomed.lock": true}
 	for _, e := range entries {
 		keep[e.ID+".json"] = true
 	}

@@ -17,7 +17,8 @@ type Request struct {
 	Push   *PushRequest   `json:",omitempty"`
 	Login  *LoginRequest  `json:",omitempty"`
 	Logout *LogoutRequest `json:",omitempty"`
-	Remove *RemoveRequest `json:",omitempty"`
+	// Sweep deletes what removed images have left (Images.Remove), and prints nothing.
+	Sweep  *IndexRequest  `json:",omitempty"`
 	Tag    *TagRequest    `json:",omitempty"`
 	Untag  *TagRequest    `json:",omitempty"`
 	Save   *SaveRequest   `json:",omitempty"`
@@ -115,6 +116,7 @@ const StreamEnd = "moss: the end of the stream\n"
 // prints its ID. The stream is a layer on top of the base's, or, with Squash, the
 // whole root file system.
 type CommitRequest struct {
+	Container string // its name
 	Base      string // image ID
 	Squash    bool
 	Name      string // as the user gave it, or ""
@@ -127,22 +129,13 @@ type CommitRequest struct {
 	Quiet     bool
 }
 
-// RemoveRequest untags or removes images and prints Untagged: and Deleted: lines.
-type RemoveRequest struct {
-	Images  []string
-	All     bool
-	Force   bool
-	Ignore  bool
-	NoPrune bool
-	// InUse maps image IDs to the containers that use them; Force does not
-	// remove those: moss removes the containers first.
-	InUse map[string][]string
-}
-
 // TagRequest gives an image more names, or takes them away.
 type TagRequest struct {
 	Image string
-	Names []string
+	Names []string // full ones
+	// Verb and Source are what the log of names says of it; see LogEntry.
+	Verb   string
+	Source string `json:",omitempty"`
 }
 
 // SaveRequest writes images to an archive: format docker-archive, oci-archive,

@@ -198,6 +198,7 @@ func (t *tracer) entered(tid int) {
 	if !t.armed || t.killed != "" || t.names[t.process[tid]] != t.victim {
 		return
 	}
+	t.lastStep = time.Now() // it is not at rest, also where it only reads
 	var info syscallInfo
 	if _, _, errno := syscall.Syscall6(syscall.SYS_PTRACE, ptraceGetSyscallInfo, uintptr(tid), unsafe.Sizeof(info), uintptr(unsafe.Pointer(&info)), 0, 0); errno != 0 || info.op != syscallEntry {
 		return
@@ -212,7 +213,6 @@ func (t *tracer) entered(tid int) {
 	case info.nr == syscall.SYS_WRITE && info.args[2] == 8: // Go's own eventfd
 		return
 	}
-	t.lastStep = time.Now()
 	if t.seen++; t.seen == t.nth {
 		t.killed = steps[i].name
 		pid := t.process[tid]

@@ -159,6 +159,12 @@ var commands = [...]entry{
 	{Name: "image prune", Group: groupImages,
 		Help: "Remove the images that nothing uses", New: func() command { return new(ImagePruneCmd) }, Text: textImagePrune,
 		Example: "moss image prune --all --force --filter until=240h"},
+	{Name: "image log", Usage: "[NAME]", Group: groupImages,
+		Help: "Show what names of images have meant, and since when", New: func() command { return new(ImageLogCmd) }, Text: textImageLog,
+		Example: "moss image log docker.io/library/nginx\nmoss image rollback docker.io/library/nginx"},
+	{Name: "image rollback", Usage: "NAME", Group: groupImages,
+		Help: "Make a name mean the image again that it meant before", New: func() command { return new(ImageRollbackCmd) }, Text: textImageRollback,
+		Example: "moss pull docker.io/library/nginx\nmoss image rollback docker.io/library/nginx"},
 	{Name: "image exists", Usage: "IMAGE", Hidden: true,
 		Help: "Say by the exit code whether an image exists", New: func() command { return &ExistsCmd{kind: "image"} }},
 	{Name: "manifest create", Usage: "LIST [IMAGE...]", Group: groupImages,
@@ -362,6 +368,15 @@ config.json is read when auth.json has none.`
 
 	textImageMount = `The mount is made in the user's namespaces: 'moss unshare' starts a program there. It stays until 'moss image
 unmount', the image's removal or a reboot.`
+
+	textImageLog = `Every pull, load, import, commit, tag, untag and rmi of moss adds a line; what podman does to its own store is not
+in it. STATE says whether the name means the image still (current), the image is there without that name (kept), or it
+has been removed.
+
+Fields of --format are Name, ID, ImageID, Digest, Time, When, At, Verb, Source, How and State; "json" prints everything.`
+
+	textImageRollback = `The image that the name meant before must still be there: 'moss image prune' and 'moss rmi' remove it for good.
+Rolled back once more, the name goes back further; --to brings back what was rolled back, too.`
 
 	textImagePrune = `Without --all, dangling images go: those without a name that nothing is built on, such as what a name meant before
 it was pulled anew. 'moss image rollback' then cannot bring them back. With --external an image that

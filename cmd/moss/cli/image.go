@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"reflect"
@@ -104,9 +105,9 @@ func (cmd *RmiCmd) prepare() error {
 	return nil
 }
 
-// Run removes the containers of --force, then the images.
+// Run removes the containers of --force, then the images, as many as it can.
 func (cmd *RmiCmd) Run(ctx context.Context, c *call) error {
-	using, err := c.Engine.Using()
+	using, err := c.Engine.UsingImages()
 	if err != nil {
 		return err
 	}
@@ -115,10 +116,32 @@ func (cmd *RmiCmd) Run(ctx context.Context, c *call) error {
 			return err
 		}
 	}
-	return c.Engine.ImageHelper(ctx, image.Request{Remove: &image.RemoveRequest{
-		Images: cmd.Image, All: cmd.All, Force: cmd.Force, Ignore: cmd.Ignore || cmd.Force, NoPrune: cmd.NoPrune, InUse: using,
-	}}, nil)
+	refs := cmd.Image
+	if cmd.All {
+		all, err := c.images(ctx, nil)
+		if err != nil {
+			return err
+		}
+		for _, img := range all { // newest first: what is built on others before them
+			if !img.ReadOnly {
+				refs = append(refs, img.ID)
+			}
+		}
+	}
+	o := rootless.RemoveImageOptions{Force: cmd.Force || cmd.All, NoPrune: cmd.NoPrune, Using: using}
+	var errs error
+	for _, ref := range refs {
+		err := c.Engine.RemoveImage(ctx, ref, o, c.removed)
+		if (cmd.Ignore || cmd.Force || cmd.All) && isNotFound(err) {
+			continue
+		}
+		errs = errors.Join(errs, err)
+	}
+	return notRemovable(errors.Join(errs, c.Engine.SweepImages()))
 }
+
+// removed reports what Engine.RemoveImage has done.
+func (c *call) removed(verb, what string) { fmt.Fprintf(c.Out, "%s: %s\n", verb, what) }
 
 // removeContainers removes the containers of the images, and takes them out of using.
 func (cmd *RmiCmd) removeContainers(ctx context.Context, c *call, using map[string][]string) error {
@@ -168,7 +191,7 @@ func checkReferences(names []string) error {
 
 // Run gives the image the names.
 func (cmd *TagCmd) Run(ctx context.Context, c *call) error {
-	return c.Engine.ImageHelper(ctx, image.Request{Tag: &image.TagRequest{Image: cmd.Image, Names: cmd.Name}}, nil)
+	return c.Engine.Tag(ctx, cmd.Image, cmd.Name)
 }
 
 // UntagCmd is "moss untag".
@@ -182,7 +205,7 @@ func (cmd *UntagCmd) prepare() error { return checkReferences(cmd.Name) }
 
 // Run takes the names away; the image stays.
 func (cmd *UntagCmd) Run(ctx context.Context, c *call) error {
-	return c.Engine.ImageHelper(ctx, image.Request{Untag: &image.TagRequest{Image: cmd.Image, Names: cmd.Name}}, nil)
+	return c.Engine.Untag(ctx, cmd.Image, cmd.Name)
 }
 
 // SaveCmd is "moss save".

@@ -147,7 +147,7 @@ func (f imageFilter) test(s *imageSet) (func(*image.Image) bool, error) {
 		"label":        func(i *image.Image) bool { return hasLabel(i.Config.Labels, f.value) },
 		"dangling":     func(i *image.Image) bool { return isTrue == i.Dangling(s.all) },
 		"intermediate": func(i *image.Image) bool { return isTrue == i.Intermediate(s.all) },
-		"manifest":     func(i *image.Image) bool { return isTrue == isList(i) },
+		"manifest":     func(i *image.Image) bool { return isTrue == i.IsList() },
 		"readonly":     func(i *image.Image) bool { return isTrue == i.ReadOnly },
 		"reference":    func(i *image.Image) bool { return len(matching(i, f.value)) > 0 },
 		"digest": func(i *image.Image) bool {

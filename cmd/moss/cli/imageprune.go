@@ -1,12 +1,12 @@
 package cli
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
-	"moss/storage/image"
+	"moss/rootless"
 )
 
 // ImagePruneCmd is "moss image prune".
@@ -51,7 +51,7 @@ func (cmd *ImagePruneCmd) Run(ctx context.Context, c *call) error {
 	for {
 		removed, err := cmd.round(ctx, c)
 		if err != nil || removed == 0 {
-			return err
+			return errors.Join(err, c.Engine.SweepImages())
 		}
 	}
 }
@@ -75,28 +75,24 @@ func (cmd *ImagePruneCmd) round(ctx context.Context, c *call) (int, error) {
 			busy[ctr.Spec.Image.ID] = true
 		}
 	}
-	var ids []string
+	removed := 0
+	var errs error
 	for _, img := range list {
 		if img.ReadOnly || busy[img.ID] || len(set.users(img.ID)) > 0 || c.Engine.MountedImage(img) != "" {
 			continue
 		}
-		if img.Dangling(set.all) || cmd.All && len(img.Names) > 0 {
-			ids = append(ids, img.ID)
+		if !img.Dangling(set.all) && !(cmd.All && len(img.Names) > 0) {
+			continue
+		}
+		err := c.Engine.RemoveImage(ctx, img.ID, rootless.RemoveImageOptions{Force: true, NoPrune: true, Using: set.using}, func(verb, what string) {
+			if verb == "Deleted" {
+				fmt.Fprintln(c.Out, what)
+				removed++
+			}
+		})
+		if !isNotFound(err) { // else somebody else was faster
+			errs = errors.Join(errs, err)
 		}
 	}
-	if len(ids) == 0 {
-		return 0, nil
-	}
-	var out bytes.Buffer
-	err = c.Engine.ImageHelper(ctx, image.Request{Remove: &image.RemoveRequest{
-		Images: ids, Force: true, Ignore: true, NoPrune: true, InUse: set.using,
-	}}, &out)
-	removed := 0
-	for line := range strings.Lines(out.String()) {
-		if id, ok := strings.CutPrefix(line, "Deleted: "); ok {
-			fmt.Fprint(c.Out, id)
-			removed++
-		}
-	}
-	return removed, err
+	return removed, errs
 }

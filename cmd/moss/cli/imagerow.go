@@ -90,7 +90,7 @@ func (r imageRow) Containers() int           { return len(r.set.users(r.img.ID))
 func (r imageRow) History() string           { return strings.Join(r.img.NamesHistory, ", ") }
 func (r imageRow) Arch() string              { return r.img.Arch }
 func (r imageRow) Os() string                { return r.img.OS }
-func (r imageRow) IsManifestList() bool      { return isList(r.img) }
+func (r imageRow) IsManifestList() bool      { return r.img.IsList() }
 func (r imageRow) Labels() map[string]string { return r.img.Config.Labels }
 func (r imageRow) ParentId() string          { return parentID(r.img, r.set.all) }
 
@@ -99,11 +99,6 @@ func parentID(img *image.Image, all []*image.Image) string {
 		return p.ID
 	}
 	return ""
-}
-
-// isList says whether the image is an index of others.
-func isList(img *image.Image) bool {
-	return strings.HasSuffix(img.ManifestType, "image.index.v1+json") || strings.HasSuffix(img.ManifestType, "manifest.list.v2+json")
 }
 
 // imageJSON is one image in "images --format json", with podman's names; a

@@ -12,6 +12,7 @@ import (
 
 	"moss/cmd/moss/cli/format"
 	"moss/cmd/moss/cli/syntax"
+	"moss/rootless"
 	"moss/storage/image"
 )
 
@@ -228,9 +229,10 @@ func (cmd *ManifestRmCmd) Run(ctx context.Context, c *call) error {
 			errs = append(errs, err)
 		}
 	}
-	if len(names) > 0 {
-		errs = append(errs, c.Engine.ImageHelper(ctx, image.Request{Remove: &image.RemoveRequest{Images: names, Force: true, NoPrune: true}}, nil))
+	for _, name := range names {
+		errs = append(errs, c.Engine.RemoveImage(ctx, name, rootless.RemoveImageOptions{Force: true, NoPrune: true}, c.removed))
 	}
+	errs = append(errs, c.Engine.SweepImages())
 	return notThere(errors.Join(errs...))
 }
 

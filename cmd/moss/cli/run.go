@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"reflect"
@@ -14,7 +13,6 @@ import (
 	"moss/cmd/moss/cli/syntax"
 	"moss/rootless"
 	"moss/rootless/container"
-	"moss/storage/image"
 )
 
 // AttachFlags say how moss stays with a container.
@@ -133,12 +131,12 @@ func (cmd *RunCmd) Run(ctx context.Context, c *call) error {
 
 // removeImageOf is --rmi. The exit code stays the container's.
 func (c *call) removeImageOf(ctx context.Context, ctr *container.Container) {
-	using, err := c.Engine.Using()
+	using, err := c.Engine.UsingImages()
 	if err != nil || len(using[ctr.Spec.Image.ID]) > 0 { // by this one too, while it runs: somebody detached
 		return
 	}
-	err = c.Engine.ImageHelper(ctx, image.Request{Remove: &image.RemoveRequest{Images: []string{ctr.Spec.Image.ID}, Force: true, InUse: using}}, io.Discard)
-	if err != nil {
+	err = c.Engine.RemoveImage(ctx, ctr.Spec.Image.ID, rootless.RemoveImageOptions{Force: true, Using: using}, func(verb, what string) {})
+	if err = errors.Join(err, c.Engine.SweepImages()); err != nil {
 		slog.Warn("the image was not removed", "image", ctr.Spec.Image.Name, "err", err)
 	}
 }
