@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime/debug"
 
 	"moss/config"
 	"moss/config/files"
@@ -26,6 +27,10 @@ func main() {
 	if storage.Init() {
 		return
 	}
+	// What is unpacked and compressed passes through: there is little to collect, and
+	// much to collect it from.
+	debug.SetGCPercent(400)
+	debug.SetMemoryLimit(96 << 20)
 	err := run(os.Args[1:])
 	if err == nil {
 		return

@@ -254,6 +254,7 @@ func pullLayers(ctx context.Context, client *client, store *storage.Store, img *
 		for _, l := range layers {
 			select {
 			case <-l.unpacked:
+				layers.release()
 				if err := client.put(ctx, dir, store, l, progress); err != nil {
 					return err
 				}
@@ -335,6 +336,24 @@ func (l *layer) unpack(ctx context.Context, store *storage.Store, places chan st
 	}
 	close(l.unpacked)
 	return nil
+}
+
+// release removes the blobs when all layers are unpacked: none is waited for any more, and
+// the store waits for the disk, which they need not get to.
+func (l layerList) release() {
+	for _, one := range l {
+		select {
+		case <-one.unpacked:
+		default:
+			return
+		}
+	}
+	for _, one := range l {
+		if one.staged != nil {
+			os.Remove(one.blob.Name())
+			one.blob.Close()
+		}
+	}
 }
 
 // while is a reader that ends with a context.
