@@ -56,6 +56,7 @@ var keyTexts = [...]struct{ key, text string }{
 	{"moss.no_new_privileges", "As --security-opt no-new-privileges."},
 	{"moss.podman_images", "Whether the images of podman's store are seen too."},
 	{"moss.root", "As --root. The run directory has no key: it is where moss looks first."},
+	{"moss.trusted_realms", "Hosts that are told the credentials for a registry of another domain, where it says that they make its tokens."},
 	{"moss.stall_timeout", "Seconds that a registry may send nothing before it is asked again; one minute."},
 	{"moss.unpack_max_depth", "How many directories a file of an archive may be in: a layer, an image or volume to import, what cp reads from standard input."},
 	{"moss.unpack_max_files", "How many files such an archive may have. Directories and long names count for several: for what they take in memory."},

@@ -204,6 +204,7 @@ var Keys = [...]Key{
 	{Name: "moss.root"},
 	{Name: "moss.shell_image", Default: "localhost/moss/box"},
 	{Name: "moss.stall_timeout", Kind: Int, Default: "60"},
+	{Name: "moss.trusted_realms", Kind: List},
 	{Name: "moss.unpack_max_depth", Kind: Int, Default: "512"},
 	{Name: "moss.unpack_max_files", Kind: Int, Default: "500000"},
 	{Name: "moss.unpack_max_size", Kind: Int, Default: "1099511627776"},

@@ -80,7 +80,8 @@ type helper struct {
 	store  *storage.Store
 	images *image.Images
 	events event.Log
-	run    string // <run>
+	realms []string // hosts that are told credentials for registries of other domains
+	run    string   // <run>
 }
 
 // serve does the one verb of req. Whatever the outcome, the index says
@@ -119,7 +120,7 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 	}
 	images := image.Open(req.Root)
 	images.Beside(conf.Stores(cgroup.HostUID))
-	h := &helper{store: store, images: images, events: event.Log(req.Events), run: req.Run}
+	h := &helper{store: store, images: images, events: event.Log(req.Events), run: req.Run, realms: conf.List("moss.trusted_realms")}
 	if err := h.refresh(); err != nil {
 		return err
 	}

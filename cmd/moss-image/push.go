@@ -33,7 +33,7 @@ func (h *helper) push(ctx context.Context, req *image.PushRequest) error {
 	options := registry.PushOptions{
 		Access: registry.Access{
 			TLSVerify: req.TLSVerify, AuthFile: req.AuthFile, Creds: req.Creds, CertDir: req.CertDir,
-			Retries: req.Retries, RetryDelay: req.RetryDelay, Parallel: req.Parallel,
+			Retries: req.Retries, RetryDelay: req.RetryDelay, Parallel: req.Parallel, Realms: h.realms,
 		},
 		Format: req.Format, Progress: progress, Compression: storage.Method{Format: req.Compression, Level: req.Level}, Force: req.Force,
 		Elsewhere: h.elsewhere(),

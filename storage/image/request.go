@@ -54,7 +54,7 @@ type IndexRequest struct{}
 // PullRequest fetches references into the store and prints each image's ID.
 type PullRequest struct {
 	References []string
-	Platform   string // os/arch[/variant]; "" is the host's
+	Platform   string // os/arch[/variant], several with commas between; "" is the host's
 	Policy     string // always, missing, newer, never
 	TLSVerify  *bool  // nil: registries.conf and loopback's default
 	AuthFile   string

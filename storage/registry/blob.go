@@ -26,14 +26,13 @@ const keepPartial = 7 * 24 * time.Hour
 // its digest checked over every byte. A download that was cut, even in another
 // process, goes on where it stopped. have is asked after waiting for another
 // process that downloads the same blob: when it says true the blob is no longer
-// needed, and the file is nil. progress gets the number of bytes that came, and
-// a negative one when it starts anew.
-func (c *client) blob(ctx context.Context, dir string, desc imagespec.Descriptor, have func() bool, progress func(int)) (*os.File, error) {
+// needed, and the file is nil. bar follows the bytes that come.
+func (c *client) blob(ctx context.Context, dir string, desc imagespec.Descriptor, have func() bool, bar *Bar) (*os.File, error) {
 	f, err := claim(filepath.Join(dir, strings.Replace(desc.Digest.String(), ":", "-", 1)), have)
 	if f == nil || err != nil {
 		return nil, err
 	}
-	d := download{client: c, file: f, desc: desc, progress: progress}
+	d := download{client: c, file: f, desc: desc, bar: bar}
 	if err := d.run(ctx); err != nil {
 		if d.have == 0 { // there is nothing to go on with
 			os.Remove(f.Name())
@@ -102,10 +101,10 @@ func sweep(dir string) {
 
 // download is one blob on its way to a file.
 type download struct {
-	client   *client
-	file     *os.File
-	desc     imagespec.Descriptor
-	progress func(int)
+	client *client
+	file   *os.File
+	desc   imagespec.Descriptor
+	bar    *Bar
 
 	sum  hash.Hash
 	have int64
@@ -155,7 +154,7 @@ func (d *download) readPartial() error {
 		return err
 	}
 	d.have = n
-	d.progress(int(n))
+	d.bar.Skip(n)
 	if n > d.desc.Size {
 		return d.restart()
 	}
@@ -164,7 +163,7 @@ func (d *download) readPartial() error {
 
 // restart throws away what there is.
 func (d *download) restart() error {
-	d.progress(int(-d.have))
+	d.bar.Add(int(-d.have))
 	d.sum, d.have = sha256.New(), 0
 	if err := d.file.Truncate(0); err != nil {
 		return err
@@ -209,7 +208,7 @@ func (d *download) fetch(ctx context.Context) error {
 			}
 			d.sum.Write(buf[:n])
 			d.have += int64(n)
-			d.progress(n)
+			d.bar.Add(n)
 		}
 		if err == io.EOF && d.have < d.desc.Size {
 			return io.ErrUnexpectedEOF

@@ -44,6 +44,9 @@ type Access struct {
 	RetryDelay time.Duration
 	// Parallel is how many blobs are fetched or sent at once; 0: 6.
 	Parallel int
+	// Realms are hosts that may be told the credentials though they are not of the
+	// registry's domain, where it says that tokens are made there.
+	Realms []string
 	// Stall is how long a registry may say nothing; 0: a minute.
 	Stall time.Duration
 	// patience is how long an answer may take to begin; 0 is as Stall.
@@ -88,7 +91,7 @@ func connect(ctx context.Context, sys *types.SystemContext, src source, access A
 	if err != nil {
 		return nil, err
 	}
-	watch := &guard{RoundTripper: base, host: hostOf(repo.RegistryStr()), stall: access.stall(), own: func(host string) (string, string) {
+	watch := &guard{RoundTripper: base, host: hostOf(repo.RegistryStr()), realms: access.Realms, stall: access.stall(), own: func(host string) (string, string) {
 		found, _ := find(sys, host)
 		return found.Username, found.Password
 	}}

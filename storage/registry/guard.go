@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -30,8 +31,9 @@ const (
 // it ends an answer that has stopped coming.
 type guard struct {
 	http.RoundTripper
-	host  string        // the registry's, without a port
-	stall time.Duration // how long an answer may bring nothing
+	host   string        // the registry's, without a port
+	realms []string      // hosts that the user trusts too
+	stall  time.Duration // how long an answer may bring nothing
 	// own finds what the user has for a host of another domain.
 	own func(host string) (user, password string)
 
@@ -43,7 +45,7 @@ type guard struct {
 // trusts says whether a host is the registry's, or of the same registrable domain.
 func (g *guard) trusts(host string) bool {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	if strings.EqualFold(host, g.host) {
+	if strings.EqualFold(host, g.host) || slices.Contains(g.realms, host) {
 		return true
 	}
 	if _, err := netip.ParseAddr(host); err == nil {
@@ -137,7 +139,7 @@ func (g *guard) explain(err error) error {
 	if err == nil || g.withheld == "" {
 		return err
 	}
-	return fmt.Errorf("%w (your name and password for %q were not sent to %q, where it wants them: log in to that one too if this is right)", err, g.host, g.withheld)
+	return fmt.Errorf("%w (your name and password for %q were not sent to %q, where it wants them: name that in trusted_realms of moss.conf if this is right)", err, g.host, g.withheld)
 }
 
 // redirects follows where blobs are said to be, a few times.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
+	"time"
 
 	digest "github.com/opencontainers/go-digest"
 	"github.com/vbauerster/mpb/v8"
@@ -64,7 +66,11 @@ func (p *Progress) Wait() {
 }
 
 // Bar is the progress of one blob.
-type Bar struct{ bar *mpb.Bar }
+type Bar struct {
+	bar  *mpb.Bar
+	mu   sync.Mutex
+	last time.Time // when it was moved before: the rate is of what came since
+}
 
 // Blob announces a blob: what is "blob" or "config".
 func (p *Progress) Blob(what string, d digest.Digest, size int64) *Bar {
@@ -75,10 +81,14 @@ func (p *Progress) Blob(what string, d digest.Digest, size int64) *Bar {
 	label := fmt.Sprintf("Copying %s %s ", what, d.Encoded()[:12])
 	bar := p.bars.New(size, mpb.BarStyle().Lbound("[").Filler("=").Tip(">").Padding("-").Rbound("]"),
 		mpb.PrependDecorators(decor.OnComplete(decor.Name(label), label+"done")),
-		mpb.AppendDecorators(decor.OnComplete(decor.Counters(decor.SizeB1024(0), " %.1f / %.1f"), "")),
+		mpb.AppendDecorators(
+			decor.OnComplete(decor.Counters(decor.SizeB1024(0), " %.1f / %.1f"), ""),
+			decor.OnComplete(decor.EwmaSpeed(decor.SizeB1024(0), " %.1f", 64), ""),
+			decor.OnComplete(decor.EwmaETA(decor.ET_STYLE_GO, 64), ""),
+		),
 		mpb.BarFillerClearOnComplete(),
 	)
-	return &Bar{bar}
+	return &Bar{bar: bar, last: time.Now()}
 }
 
 // Skipped says that a blob is there already.
@@ -86,10 +96,26 @@ func (p *Progress) Skipped(d digest.Digest) {
 	p.Line("Copying blob %s skipped: already exists", d)
 }
 
-// Add moves the bar by n bytes, which may be negative.
+// Add moves the bar by n bytes that came now; if negative, it begins anew.
 func (b *Bar) Add(n int) {
-	if b.bar != nil {
+	if b.bar == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	if n < 0 {
 		b.bar.IncrBy(n)
+	} else {
+		b.bar.EwmaIncrBy(n, now.Sub(b.last))
+	}
+	b.last = now
+}
+
+// Skip moves the bar by n bytes that were there before it.
+func (b *Bar) Skip(n int64) {
+	if b.bar != nil {
+		b.bar.IncrInt64(n)
 	}
 }
 

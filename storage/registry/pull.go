@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 
 	digest "github.com/opencontainers/go-digest"
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -25,6 +26,10 @@ type PullOptions struct {
 	Progress *Progress
 	// AllTags pulls every tag of the repository.
 	AllTags bool
+	// Platforms, where there are several, get an image each, without the name: that is
+	// for what Together makes of their IDs.
+	Platforms []image.Platform
+	Together  func(name string, ids []string) error
 }
 
 // Pull fetches a reference into the store and returns the IDs of its images:
@@ -79,8 +84,7 @@ func pullCandidate(ctx context.Context, sys *types.SystemContext, store *storage
 
 func pullFrom(ctx context.Context, client *client, store *storage.Store, name image.Reference, o PullOptions) ([]string, error) {
 	if !o.AllTags {
-		id, err := pullOne(ctx, client, store, name, o)
-		return []string{id}, err
+		return pullPlatforms(ctx, client, store, name, o)
 	}
 	tags, err := client.tags(ctx)
 	if err != nil {
@@ -91,13 +95,32 @@ func pullFrom(ctx context.Context, client *client, store *storage.Store, name im
 		tagged, asked := name, *client
 		tagged.Tag, tagged.Digest = tag, ""
 		asked.ref.Tag, asked.ref.Digest = tag, ""
-		id, err := pullOne(ctx, &asked, store, tagged, o)
+		some, err := pullPlatforms(ctx, &asked, store, tagged, o)
 		if err != nil {
 			return ids, err
 		}
-		ids = append(ids, id)
+		ids = append(ids, some...)
 	}
 	return ids, nil
+}
+
+// pullPlatforms fetches what a name means, for one platform or for several.
+func pullPlatforms(ctx context.Context, client *client, store *storage.Store, name image.Reference, o PullOptions) (ids []string, err error) {
+	if len(o.Platforms) < 2 {
+		id, err := pullOne(ctx, client, store, []string{name.String()}, o)
+		return []string{id}, err
+	}
+	for _, p := range o.Platforms {
+		o.Platform = p
+		id, err := pullOne(ctx, client, store, nil, o)
+		if err != nil {
+			return nil, fmt.Errorf("for platform %s: %w", p, err)
+		}
+		if !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids, o.Together(name.String(), ids)
 }
 
 // remoteImage is what a registry says about an image.
@@ -108,10 +131,10 @@ type remoteImage struct {
 	spec                    imagespec.Image
 }
 
-// pullOne fetches one image. Layers are downloaded in parallel and unpacked in
-// order; the image is recorded last, so that a pull that is killed leaves no
+// pullOne fetches one image, and gives it the names. Layers are downloaded and unpacked in
+// parallel; the image is recorded last, so that a pull that is killed leaves no
 // image, only layers and blobs for the next try.
-func pullOne(ctx context.Context, client *client, store *storage.Store, name image.Reference, o PullOptions) (string, error) {
+func pullOne(ctx context.Context, client *client, store *storage.Store, names []string, o PullOptions) (string, error) {
 	o.Progress.Line("Getting image source signatures")
 	img, err := client.image(ctx, o.Platform)
 	if err != nil {
@@ -124,7 +147,7 @@ func pullOne(ctx context.Context, client *client, store *storage.Store, name ima
 	o.Progress.Blob("config", img.parsed.Config.Digest, img.parsed.Config.Size).Done()
 	o.Progress.After("Writing manifest to image destination")
 	created := storage.NewImage{
-		Config: img.config, Manifest: img.manifest, Index: img.index, Layer: top, Names: []string{name.String()},
+		Config: img.config, Manifest: img.manifest, Index: img.index, Layer: top, Names: names,
 	}
 	if img.spec.Created != nil {
 		created.Created = *img.spec.Created
@@ -306,7 +329,7 @@ func (c *client) download(ctx context.Context, dir string, store *storage.Store,
 		return nil
 	}
 	bar := progress.Blob("blob", l.desc.Digest, l.desc.Size)
-	f, err := c.blob(ctx, dir, l.desc, func() bool { return store.HasDiff(l.diffID) }, bar.Add)
+	f, err := c.blob(ctx, dir, l.desc, func() bool { return store.HasDiff(l.diffID) }, bar)
 	if err != nil {
 		bar.Abort()
 		return err
@@ -395,7 +418,7 @@ func (c *client) put(ctx context.Context, dir string, store *storage.Store, l *l
 		}
 		progress.Line("Downloading layer %s: %v", l.desc.Digest, err)
 		never := func() bool { return false }
-		if l.blob, err = c.blob(ctx, dir, l.desc, never, func(int) {}); err != nil {
+		if l.blob, err = c.blob(ctx, dir, l.desc, never, &Bar{}); err != nil {
 			return err
 		}
 	}

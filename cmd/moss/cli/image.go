@@ -48,14 +48,14 @@ type PullCmd struct {
 	Globals
 	RegistryFlags
 	AllTags    bool     `short:"a" help:"Every tag of the repository."`
-	Platform   string   `help:"Platform of the image." placeholder:"OS/ARCH[/VARIANT]"`
+	Platform   []string `help:"Platform of the image; of several, each gets an image, and the name is that of a list of them." placeholder:"OS/ARCH[/VARIANT]"`
 	Arch       string   `help:"Architecture of the image." placeholder:"ARCH"`
 	OS         string   `name:"os" help:"Operating system of the image." placeholder:"OS"`
 	Variant    string   `help:"Variant of the image's architecture." placeholder:"VARIANT"`
 	Policy     string   `words:"always missing never newer" help:"When to pull: always (the default), missing, never or newer." placeholder:"POLICY"`
 	Retry      *int     `help:"How often to try again." placeholder:"N"`
 	RetryDelay string   `help:"Pause before each try; growing ones when not given." placeholder:"DURATION"`
-	Image      []string `arg:"" help:"Name of an image in a registry."`
+	Image      []string `arg:"" help:"Name of an image in a registry; or docker-archive:, oci-archive:, oci: or dir: and a path."`
 
 	request image.PullRequest
 }
@@ -63,12 +63,14 @@ type PullCmd struct {
 func (cmd *PullCmd) prepare() error {
 	v := &flagValues{grammar: reflect.TypeFor[PullCmd]()}
 	cmd.check(v)
-	f := ContainerFlags{Platform: cmd.Platform, Arch: cmd.Arch, OS: cmd.OS, Variant: cmd.Variant}
-	v.one("platform", cmd.Platform, func(s string) error {
-		_, err := image.ParsePlatform(s)
-		return err
-	})
-	v.check(cmd.Platform != "" && cmd.Arch+cmd.OS+cmd.Variant != "", "--platform cannot be combined with --arch, --os or --variant")
+	f := ContainerFlags{Platform: strings.Join(cmd.Platform, ","), Arch: cmd.Arch, OS: cmd.OS, Variant: cmd.Variant}
+	for _, p := range cmd.Platform {
+		v.one("platform", p, func(s string) error {
+			_, err := image.ParsePlatform(s)
+			return err
+		})
+	}
+	v.check(len(cmd.Platform) > 0 && cmd.Arch+cmd.OS+cmd.Variant != "", "--platform cannot be combined with --arch, --os or --variant")
 	v.one("policy", cmd.Policy, oneOf("always", "missing", "never", "newer"))
 	retries := PullFlags{Retry: cmd.Retry, RetryDelay: cmd.RetryDelay}
 	retries.check(v)

@@ -37,6 +37,8 @@ var refusals = [...]refusal{
 	{"system-prune", "--build", "moss does not build images yet, so it has no containers of builds"},
 	{"image-prune", "--build-cache", "moss does not build images yet, so it keeps no cache of builds"},
 	{"push", "--compress", "it is for directories of podman's dir: transport; --compression-format says how layers are sent to a registry"},
+	{"pull", "--disable-content-trust", "moss does not know Docker's content trust; containers-policy.json(5) says which signatures an image needs"},
+	{"pull", "--decryption-key", "moss does not decrypt images"},
 	{"push", "--disable-content-trust", "moss does not know Docker's content trust; containers-policy.json(5) says which signatures an image needs"},
 	{"push", "--encrypt-layer", "moss does not encrypt images"},
 	{"push", "--encryption-key", "moss does not encrypt images"},
