@@ -70,7 +70,7 @@ func (h *helper) pushListRequest(ctx context.Context, req *image.ListRequest) er
 	progress := registry.NewProgress(os.Stderr, req.Quiet)
 	pushed, err := h.pushList(ctx, img, dest, registry.ListPushOptions{
 		PushOptions: registry.PushOptions{
-			Access: h.access(req), Progress: progress, Elsewhere: h.elsewhere(),
+			Access: h.reach(req.Access), Progress: progress, Elsewhere: h.elsewhere(),
 			Compression: storage.Method{Format: req.Compression, Level: req.Level}, Force: req.Force,
 		},
 		Images: req.All, ListFormat: req.Format, Variants: req.Variants,
@@ -188,19 +188,11 @@ func (h *helper) inspectList(ctx context.Context, req *image.ListRequest) error 
 			return err
 		}
 	}
-	data, err := registry.Manifest(ctx, name, h.access(req))
+	data, err := registry.Manifest(ctx, name, h.reach(req.Access))
 	if err == nil {
 		_, err = os.Stdout.Write(append(data, '\n'))
 	}
 	return err
-}
-
-func (h *helper) access(req *image.ListRequest) registry.Access {
-	a := req.Access
-	return registry.Access{
-		TLSVerify: a.TLSVerify, AuthFile: a.AuthFile, Creds: a.Creds, CertDir: a.CertDir, Retries: a.Retries, RetryDelay: a.RetryDelay,
-		Realms: h.realms,
-	}
 }
 
 func (h *helper) addToList(ctx context.Context, req *image.ListRequest) error {
@@ -260,7 +252,7 @@ func (h *helper) describe(ctx context.Context, ref string, want image.Platform, 
 			return nil, err
 		}
 	}
-	return registry.Entries(ctx, name, h.access(req), want, req.All)
+	return registry.Entries(ctx, name, h.reach(req.Access), want, req.All)
 }
 
 func (h *helper) describeLocal(img *image.Image, want image.Platform, all bool) ([]registry.Listed, error) {

@@ -109,6 +109,10 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 	if req.ImportVolume != nil {
 		return importVolume(req.ImportVolume, limits)
 	}
+	realms := conf.List("moss.trusted_realms")
+	if req.Artifact != nil {
+		return (&helper{realms: realms}).artifacts(ctx, req.Root, req.Artifact)
+	}
 	store, err := storage.Open(req.Root, req.Run, conf.Stores(cgroup.HostUID))
 	if err != nil {
 		return err
@@ -120,7 +124,7 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 	}
 	images := image.Open(req.Root)
 	images.Beside(conf.Stores(cgroup.HostUID))
-	h := &helper{store: store, images: images, events: event.Log(req.Events), run: req.Run, realms: conf.List("moss.trusted_realms")}
+	h := &helper{store: store, images: images, events: event.Log(req.Events), run: req.Run, realms: realms}
 	if err := h.refresh(); err != nil {
 		return err
 	}

@@ -36,6 +36,8 @@ type Request struct {
 	Check   *CheckRequest   `json:",omitempty"`
 	Adopt   *AdoptRequest   `json:",omitempty"`
 	List    *ListRequest    `json:",omitempty"` // manifest lists
+	// Artifact does something with artifacts.
+	Artifact *ArtifactRequest `json:",omitempty"`
 	// ExportVolume writes a volume as tar to standard output, ImportVolume reads one.
 	ExportVolume *VolumeRequest `json:",omitempty"`
 	ImportVolume *VolumeRequest `json:",omitempty"`

@@ -77,8 +77,8 @@ func (v *Volumes) Snapshots(volume string) ([]*Snapshot, error) {
 	}
 	var all []*Snapshot
 	for _, entry := range entries {
-		if strings.HasPrefix(entry.Name(), scratchPrefix) {
-			sweep(filepath.Join(dir, entry.Name()))
+		if strings.HasPrefix(entry.Name(), record.ScratchPrefix) {
+			record.SweepScratch(filepath.Join(dir, entry.Name()))
 			continue
 		}
 		s, err := v.Snapshot(volume, entry.Name())
@@ -112,7 +112,7 @@ func (v *Volumes) TakeSnapshot(s *Snapshot, fill func(data string) error) error 
 		return fmt.Errorf("%w: %q", ErrSnapshotExists, s.Name)
 	}
 	parent := v.snapshots(s.Volume)
-	tmp, done, err := scratch(parent)
+	tmp, done, err := record.Scratch(parent)
 	if err != nil {
 		return err
 	}
@@ -126,7 +126,7 @@ func (v *Volumes) TakeSnapshot(s *Snapshot, fill func(data string) error) error 
 	if err := record.Write(filepath.Join(tmp, "snapshot.json"), s, false); err != nil {
 		return err
 	}
-	if err := syncTree(tmp); err != nil {
+	if err := record.SyncTree(tmp); err != nil {
 		return err
 	}
 	// A snapshot's directory is never empty: the name cannot be taken twice.
@@ -165,7 +165,7 @@ func (v *Volumes) CloneInto(vol *Volume, fill func(data string) error) error {
 // Replace puts the files that fill makes in the place of a volume's in one step;
 // what was there before is deleted.
 func (v *Volumes) Replace(vol *Volume, isNew bool, fill func(data string) error) error {
-	tmp, done, err := scratch(v.snapshots(vol.Name))
+	tmp, done, err := record.Scratch(v.snapshots(vol.Name))
 	if err != nil {
 		return err
 	}
@@ -177,7 +177,7 @@ func (v *Volumes) Replace(vol *Volume, isNew bool, fill func(data string) error)
 	if err := fill(data); err != nil {
 		return err
 	}
-	if err := syncTree(tmp); err != nil {
+	if err := record.SyncTree(tmp); err != nil {
 		return err
 	}
 	err = unix.Renameat2(unix.AT_FDCWD, data, unix.AT_FDCWD, vol.Mountpoint, unix.RENAME_EXCHANGE)
@@ -194,62 +194,6 @@ func (v *Volumes) Replace(vol *Volume, isNew bool, fill func(data string) error)
 	return nil
 }
 
-// scratchPrefix begins the names of what is being made: no volume's or snapshot's
-// begins with a dot.
-const scratchPrefix = ".new-"
-
-// scratch makes a directory in parent that is locked while somebody works in it, so
-// that what a crash leaves can be told from it. done removes it, if it is still there.
-func scratch(parent string) (dir string, done func(), err error) {
-	if err := os.MkdirAll(parent, 0o755); err != nil {
-		return "", nil, err
-	}
-	for {
-		dir, err := os.MkdirTemp(parent, scratchPrefix+"*")
-		if err != nil {
-			return "", nil, err
-		}
-		f, err := os.Open(dir)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // swept before it was locked
-		}
-		if err != nil {
-			return "", nil, errors.Join(err, os.Remove(dir))
-		}
-		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil || unix.Access(dir, unix.F_OK) != nil {
-			f.Close()
-			continue
-		}
-		return dir, func() { record.RemoveTree(dir); f.Close() }, nil
-	}
-}
-
-// sweep removes a directory of scratch's that nobody works in any more.
-func sweep(dir string) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return
-	}
-	defer f.Close()
-	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-		record.RemoveTree(dir)
-	}
-}
-
-// syncTree waits until what is in a directory is on the disk: it must not be
-// renamed into its place before its bytes are there.
-func syncTree(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := unix.Syncfs(int(f.Fd())); err != nil {
-		return &os.PathError{Op: "sync", Path: dir, Err: err}
-	}
-	return nil
-}
-
 // bury takes a directory away by one rename; its files follow. What a crash leaves
 // in the trash the next clean-up deletes.
 func (v *Volumes) bury(dir string) error {
@@ -259,7 +203,7 @@ func (v *Volumes) bury(dir string) error {
 	grave := filepath.Join(v.trash, "volume-"+NewName()[:16])
 	err := os.Rename(dir, grave)
 	if errors.Is(err, unix.EXDEV) { // volumes that are elsewhere
-		grave = filepath.Join(v.dir, scratchPrefix+filepath.Base(grave))
+		grave = filepath.Join(v.dir, record.ScratchPrefix+filepath.Base(grave))
 		err = os.Rename(dir, grave)
 	}
 	if err != nil {

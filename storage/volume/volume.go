@@ -141,7 +141,7 @@ func (v *Volumes) Create(name string, o Options) (*Volume, error) {
 // is taken, because a volume's directory is never empty. fill may put files into
 // its _data first.
 func (v *Volumes) write(vol *Volume, fill func(data string) error) error {
-	tmp, done, err := scratch(v.dir)
+	tmp, done, err := record.Scratch(v.dir)
 	if err != nil {
 		return err
 	}
@@ -176,7 +176,7 @@ func (v *Volumes) write(vol *Volume, fill func(data string) error) error {
 		if err := fill(filepath.Join(tmp, "_data")); err != nil {
 			return err
 		}
-		if err := syncTree(tmp); err != nil {
+		if err := record.SyncTree(tmp); err != nil {
 			return err
 		}
 	}
@@ -251,8 +251,8 @@ func (v *Volumes) List() ([]*Volume, error) {
 	}
 	var all []*Volume
 	for _, entry := range entries {
-		if strings.HasPrefix(entry.Name(), scratchPrefix) {
-			sweep(filepath.Join(v.dir, entry.Name()))
+		if strings.HasPrefix(entry.Name(), record.ScratchPrefix) {
+			record.SweepScratch(filepath.Join(v.dir, entry.Name()))
 			continue
 		}
 		vol, err := v.Get(entry.Name())

@@ -185,6 +185,21 @@ var commands = [...]entry{
 		Help: "Remove manifest lists; the images in them stay", New: func() command { return new(ManifestRmCmd) }},
 	{Name: "manifest exists", Usage: "LIST", Hidden: true,
 		Help: "Say by the exit code whether a manifest list exists", New: func() command { return new(ManifestExistsCmd) }},
+	{Name: "artifact add", Usage: "NAME FILE...", Group: groupImages,
+		Help: "Make an artifact of files, to send to a registry", New: func() command { return new(ArtifactAddCmd) }, Text: textArtifact,
+		Example: "moss artifact add registry.example.org/model:1 model.gguf\nmoss artifact push registry.example.org/model:1"},
+	{Name: "artifact pull", Usage: "NAME", Group: groupImages,
+		Help: "Get an artifact from a registry", New: func() command { return new(ArtifactPullCmd) }},
+	{Name: "artifact push", Usage: "NAME [DESTINATION]", Group: groupImages,
+		Help: "Send an artifact to a registry", New: func() command { return new(ArtifactPushCmd) }},
+	{Name: "artifact ls", Aliases: []string{"artifact list"}, Group: groupImages,
+		Help: "List artifacts", New: func() command { return new(ArtifactLsCmd) }},
+	{Name: "artifact inspect", Usage: "NAME", Group: groupImages,
+		Help: "Show everything about an artifact", New: func() command { return new(ArtifactInspectCmd) }},
+	{Name: "artifact extract", Usage: "NAME TARGET", Group: groupImages,
+		Help: "Write the files of an artifact", New: func() command { return new(ArtifactExtractCmd) }},
+	{Name: "artifact rm", Aliases: []string{"artifact remove"}, Usage: "NAME...", Group: groupImages,
+		Help: "Remove artifacts", New: func() command { return new(ArtifactRmCmd) }},
 
 	{Name: "volume create", Usage: "[NAME]", Group: groupOthers,
 		Help: "Create a volume", New: func() command { return new(VolumeCreateCmd) }},
@@ -388,6 +403,9 @@ and until; KEY!=VALUE lists those that do not match. IDs, digests and references
 Fields of --format are ID, Repository, Tag, Digest, Digests, Created, CreatedSince, CreatedAt, CreatedTime, Size, Names,
 RepoTags, RepoDigests, Labels, History, Containers, ParentId, Arch, Os, Dangling, ReadOnly and IsManifestList; "json"
 prints everything.`
+
+	textArtifact = `An artifact is one or more files of any kind with a name, kept beside the images, where podman of the same store has
+them. Without a registry in its name it is of localhost.`
 
 	textManifest = `An image is looked for in the store and then in registries; docker:// or containers-storage: before its name say
 where. Of what is in a registry the list keeps the digest and the place; 'moss run' of the list pulls it when it is wanted.`

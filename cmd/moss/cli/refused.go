@@ -43,12 +43,20 @@ var refusals = [...]refusal{
 	{"push", "--encrypt-layer", "moss does not encrypt images"},
 	{"push", "--encryption-key", "moss does not encrypt images"},
 	{"push manifest-push", "--sign-by", noGPG},
+	{"artifact-push", "--sign-by", noArtifactSignature},
+	{"artifact-push", "--sign-by-sigstore", noArtifactSignature},
+	{"artifact-push", "--sign-by-sigstore-private-key", noArtifactSignature},
+	{"artifact-push", "--sign-passphrase-file", noArtifactSignature},
+	{"artifact-pull", "--decryption-key", "moss does not decrypt artifacts"},
 	{"manifest-push", "--sign-by-sigstore", noListSignature},
 	{"manifest-push", "--sign-by-sigstore-private-key", noListSignature},
 	{"manifest-push", "--sign-passphrase-file", noListSignature},
 	{"container-checkpoint container-restore", "", noCheckpoint},
 	{"container-cleanup", "", "the monitor of each container cleans up when it exits; 'moss rm' does it where a crash left something"},
 }
+
+// noArtifactSignature is why an artifact is pushed without signatures.
+const noArtifactSignature = "moss signs images, and checks their signatures when they are pulled; an artifact is known by its digest"
 
 // noListSignature is why a list is pushed without signatures.
 const noListSignature = "who pulls checks the signature of the image for his platform, not of the list: sign each image when it is pushed"
