@@ -13,6 +13,7 @@ import (
 
 	"moss/rootless/event"
 	"moss/storage"
+	"moss/storage/artifact"
 	"moss/storage/image"
 	"moss/storage/registry"
 )
@@ -199,6 +200,9 @@ func (h *helper) addToList(ctx context.Context, req *image.ListRequest) error {
 	if _, _, err := h.findList(req.List); err != nil {
 		return err
 	}
+	if req.Artifact != nil {
+		return h.addArtifact(req)
+	}
 	found, err := h.gather(ctx, req)
 	if err != nil {
 		return err
@@ -209,6 +213,32 @@ func (h *helper) addToList(ctx context.Context, req *image.ListRequest) error {
 			l.Put(e.ListEntry, e.Location)
 		}
 		return nil
+	})
+}
+
+// addArtifact makes an artifact of files, which stay where they are until the list is
+// pushed.
+func (h *helper) addArtifact(req *image.ListRequest) error {
+	a := req.Artifact
+	options := artifact.ListOptions{
+		Options: artifact.Options{Type: a.Type, FileType: a.FileType, NoTitles: a.ExcludeTitles}, Config: a.Config, ConfigType: a.ConfigType,
+	}
+	if a.Subject != "" {
+		img, err := h.images.Lookup(a.Subject)
+		if err != nil {
+			return fmt.Errorf("subject: %w", err)
+		}
+		if options.SubjectManifest, err = h.store.Manifest(img.ID); err != nil {
+			return err
+		}
+		options.SubjectType = img.ManifestType
+	}
+	return h.changeList(req.List, func(l *storage.List) error {
+		e, err := artifact.AddToList(l, req.Images, options)
+		if err == nil {
+			override(e, req)
+		}
+		return err
 	})
 }
 

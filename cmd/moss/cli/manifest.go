@@ -82,9 +82,16 @@ type ManifestAddCmd struct {
 	Globals
 	AccessFlags
 	EntryFlags
-	All   bool     `help:"Add every image of those that are lists, in place of the one for a platform."`
-	List  string   `arg:"" help:"Name or ID of a list."`
-	Image []string `arg:"" help:"An image: of the store, or of a registry."`
+	All                   bool     `help:"Add every image of those that are lists, in place of the one for a platform."`
+	Artifact              bool     `help:"Make an artifact of files, and add that."`
+	ArtifactConfig        string   `help:"The artifact's configuration; an empty one when not given." placeholder:"FILE"`
+	ArtifactConfigType    string   `help:"Media type of that." placeholder:"TYPE"`
+	ArtifactExcludeTitles bool     `help:"Leave the names of the files out."`
+	ArtifactLayerType     string   `help:"Media type of the files; found out by their beginning when not given." placeholder:"TYPE"`
+	ArtifactSubject       string   `help:"The image of the store that the artifact is about." placeholder:"IMAGE"`
+	ArtifactType          string   `help:"Media type of the artifact." placeholder:"TYPE"`
+	List                  string   `arg:"" help:"Name or ID of a list."`
+	Image                 []string `arg:"" help:"An image: of the store, or of a registry; a file with --artifact."`
 
 	request image.ListRequest
 }
@@ -94,6 +101,23 @@ func (cmd *ManifestAddCmd) prepare() error {
 	cmd.check(v)
 	cmd.request = image.ListRequest{Verb: "add", List: cmd.List, Images: cmd.Image, All: cmd.All, Access: cmd.access()}
 	cmd.fill(v, &cmd.request)
+	options := image.ArtifactOptions{
+		Type: cmd.ArtifactType, FileType: cmd.ArtifactLayerType, Config: absolute(cmd.ArtifactConfig), ConfigType: cmd.ArtifactConfigType,
+		Subject: cmd.ArtifactSubject, ExcludeTitles: cmd.ArtifactExcludeTitles,
+	}
+	v.check(!cmd.Artifact && options != image.ArtifactOptions{}, "the flags about artifacts need --artifact")
+	if cmd.Artifact {
+		cmd.request.Artifact = &options
+		v.check(cmd.All, "--all cannot be combined with --artifact")
+		v.one("artifact-config", cmd.ArtifactConfig, readable)
+		cmd.request.Images = nil
+		for _, file := range cmd.Image {
+			if err := readable(file); err != nil && v.err == nil {
+				return fmt.Errorf("cannot add to manifest list %q: %w", cmd.List, err)
+			}
+			cmd.request.Images = append(cmd.request.Images, absolute(file))
+		}
+	}
 	v.check(cmd.All && cmd.Arch+cmd.OS+cmd.Variant != "", "--all cannot be combined with --arch, --os and --variant: they are of one image")
 	return v.err
 }
