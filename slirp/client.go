@@ -182,6 +182,19 @@ func SetNetworks(ctx context.Context, d Dirs, r NetworksRequest, netns *os.File)
 	return reply.Status, nil
 }
 
+// Ask has a question answered as a connected container's.
+func Ask(ctx context.Context, d Dirs, r DigRequest) (*Dig, error) {
+	lease, reply, err := converse(ctx, d, Call{Op: OpDig, Dig: &r}, -1, false)
+	if err != nil {
+		return nil, err
+	}
+	lease.Close()
+	if reply.Dig == nil {
+		return nil, errors.New("moss-net sent no answer")
+	}
+	return reply.Dig, nil
+}
+
 // Reload tells moss-net that the record of a network has changed, or is gone. One that
 // does not run need not know.
 func Reload(ctx context.Context, d Dirs, network string) error {

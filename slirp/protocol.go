@@ -19,6 +19,9 @@ package slirp
 //	Call{network}             ──▶         reads the record of a network again, or forgets it
 //	                          ◀──         Reply{} or Reply{Error}
 //
+//	Call{dig}                 ──▶         answers a question as the container's
+//	                          ◀──         Reply{Dig} or Reply{Error}
+//
 //	Call{info}                ──▶
 //	                          ◀──         Reply{Info}
 const (
@@ -29,6 +32,7 @@ const (
 	// one has changed.
 	OpNetworks = "networks"
 	OpNetwork  = "network"
+	OpDig      = "dig"
 )
 
 // MaxPacket is the largest packet of either side in bytes.
@@ -42,6 +46,7 @@ type Call struct {
 	Ports    *PortsRequest    `json:",omitempty"`
 	Networks *NetworksRequest `json:",omitempty"`
 	Network  string           `json:",omitempty"` // name
+	Dig      *DigRequest      `json:",omitempty"`
 }
 
 // Reply is what moss-net answers. Error is "" when the call was done.
@@ -49,6 +54,7 @@ type Reply struct {
 	Error  string       `json:",omitempty"`
 	Status *Status      `json:",omitempty"`
 	Info   *Information `json:",omitempty"`
+	Dig    *Dig         `json:",omitempty"`
 }
 
 // Information is what moss-net tells about itself.

@@ -93,6 +93,30 @@ type NetworksRequest struct {
 	Attachments []Attachment
 }
 
+// DigRequest asks how a question of a connected container is answered.
+type DigRequest struct {
+	Container string // full ID
+	Name      string
+	Type      string // A, AAAA, PTR …
+}
+
+// Dig is how a question was answered.
+type Dig struct {
+	Name    string
+	Type    string
+	Steps   []DigStep
+	Code    string // NOERROR, NXDOMAIN …
+	Records []string
+	Took    time.Duration // nanoseconds
+}
+
+// DigStep is who was asked, and what came of it.
+type DigStep struct {
+	Where  string
+	Result string
+	Took   time.Duration // nanoseconds; 0: none
+}
+
 // Interface is one interface as it was set up.
 type Interface struct {
 	Network string `json:",omitempty"`

@@ -37,7 +37,11 @@ func (s *Server) forward(r *request) []byte {
 	var refusal []byte // what to say when nobody says better
 	for range rounds {
 		for _, server := range servers {
+			asked := time.Now()
 			answer, err := exchange(ctx, r, netip.AddrPortFrom(server, 53))
+			if r.trace != nil {
+				r.trace(server, answer, err, time.Since(asked))
+			}
 			if err != nil {
 				continue
 			}

@@ -108,6 +108,31 @@ func (n *Names) remove(container string) {
 	}
 }
 
+// bearers are the containers that have a name on each network of the member.
+func (n *Names) bearers(m *Member, name string) map[string][]string {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	found := map[string][]string{}
+	for _, in := range m.Networks {
+		for _, other := range n.members {
+			for _, there := range other.Networks {
+				if there.Network == in.Network && slices.Contains(there.Names, name) {
+					found[in.Network] = append(found[in.Network], there.Names[0])
+				}
+			}
+		}
+		slices.Sort(found[in.Network])
+	}
+	return found
+}
+
+// Of is the member that is a container, or nil.
+func (n *Names) Of(container string) *Member {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.members[container]
+}
+
 // client is the member that asks, or nil for a stranger.
 func (n *Names) client(a netip.Addr) *Member {
 	n.mu.RLock()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/miekg/dns"
@@ -138,6 +139,8 @@ type request struct {
 	msg     dns.Msg
 	member  *Member
 	network string // udp, tcp
+	// trace is told of each server that was asked; nil is nobody.
+	trace func(server netip.Addr, answer []byte, err error, took time.Duration)
 }
 
 // newRequest reads a question; nil is for what is none.

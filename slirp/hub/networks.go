@@ -49,6 +49,15 @@ func (h *Hub) Reload(name string) error {
 	return h.space.RemoveBridge(n.Network.Bridge)
 }
 
+// Dig answers a question as a connected container's, and tells how.
+func (h *Hub) Dig(r *slirp.DigRequest) (*slirp.Dig, error) {
+	member := h.names.Of(r.Container)
+	if member == nil {
+		return nil, errors.New("the container is not on a network with names")
+	}
+	return h.resolver.Dig(member, r.Name, r.Type)
+}
+
 // dropBridges takes away the bridges of networks that have been removed while there was
 // no moss-net.
 func (h *Hub) dropBridges() error {

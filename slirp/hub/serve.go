@@ -167,6 +167,12 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 			return
 		}
 		s.reply(conn, slirp.Reply{Status: status})
+	case call.Op == slirp.OpDig && call.Dig != nil:
+		var answer slirp.Reply
+		if answer.Dig, err = s.hub.Dig(call.Dig); err != nil {
+			answer.Error = err.Error()
+		}
+		s.reply(conn, answer)
 	case call.Op == slirp.OpNetwork && call.Network != "":
 		var answer slirp.Reply
 		if err := s.hub.Reload(call.Network); err != nil {

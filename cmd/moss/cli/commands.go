@@ -263,6 +263,8 @@ var commands = [...]entry{
 		Help: "Set up the networks of running containers again", New: func() command { return new(NetworkReloadCmd) }},
 	{Name: "network update", Usage: "NETWORK", Group: groupOthers,
 		Help: "Change the name servers of a network", New: func() command { return new(NetworkUpdateCmd) }},
+	{Name: "network dig", Usage: "CONTAINER NAME", Group: groupOthers,
+		Help: "Show how a name is looked up for a container", New: func() command { return new(NetworkDigCmd) }},
 	{Name: "network ls", Aliases: []string{"network list"}, Group: groupOthers,
 		Help: "List networks", New: func() command { return new(NetworkLsCmd) }},
 	{Name: "network inspect", Usage: "NETWORK...", Group: groupOthers,
