@@ -199,6 +199,7 @@ var Keys = [...]Key{
 	{Name: "registries.registry[*"},
 
 	{Name: "moss.log_level", Default: "warn"},
+	{Name: "moss.low_ports", Default: "refuse"},
 	{Name: "moss.no_new_privileges", Kind: Bool, Default: "false"},
 	{Name: "moss.podman_images", Kind: Bool, Default: "true"},
 	{Name: "moss.root"},

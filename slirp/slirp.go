@@ -75,6 +75,9 @@ type ConnectRequest struct {
 	Mode        string
 	Attachments []Attachment `json:",omitempty"`
 	Ports       []Port       `json:",omitempty"`
+	// HostAccess are TCP ports of the host's loopback that the container reaches at the
+	// host gateway; in the mode bridge.
+	HostAccess []uint16 `json:",omitempty"`
 	// DNS are the container's own upstream servers; none: the host's.
 	DNS []netip.Addr `json:",omitempty"`
 }

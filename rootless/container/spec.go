@@ -212,6 +212,8 @@ type Network struct {
 	// HostIP is host-gateway's address in place of the network's: "none" leaves the
 	// host's names out of /etc/hosts.
 	HostIP string `json:",omitempty"`
+	// HostAccess are TCP ports of the host's loopback that it reaches at the host's name.
+	HostAccess []uint16 `json:",omitempty"`
 }
 
 // NetworkAttachment is one --network NAME[:ip=…,mac=…,alias=…].

@@ -240,11 +240,49 @@ type Answers struct {
 	Count     uint16
 }
 
+// Access is the rule by which what a container sends to one port of the host gateway
+// comes to a socket of the shared namespace, and not to the uplink.
+type Access struct {
+	Bridge    string
+	Container netip.Addr
+	Gateway   netip.Addr
+	Port      uint16 // TCP
+}
+
+func (a Access) rule() *netlink.Rule {
+	r := netlink.NewRule()
+	r.Priority, r.Table = portRules, localTable
+	r.IifName, r.IPProto = a.Bridge, unix.IPPROTO_TCP
+	r.Src, r.Dst = single(a.Container), single(a.Gateway)
+	r.Dport = netlink.NewRulePortRange(a.Port, a.Port)
+	return r
+}
+
+// AddAccess adds the rule, if it is not there.
+func (s *Space) AddAccess(a Access) error {
+	if err := s.Handle.RuleAdd(a.rule()); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("cannot add routing rule for port %d of the host: %w", a.Port, err)
+	}
+	return nil
+}
+
+// RemoveAccess removes the rule.
+func (s *Space) RemoveAccess(a Access) error {
+	if err := s.Handle.RuleDel(a.rule()); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("cannot remove routing rule for port %d of the host: %w", a.Port, err)
+	}
+	return nil
+}
+
+func single(a netip.Addr) *net.IPNet {
+	return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}
+}
+
 func (a Answers) rule() *netlink.Rule {
 	r := netlink.NewRule()
 	r.Priority, r.Table = portRules, localTable
 	r.IifName, r.IPProto = a.Bridge, a.Proto
-	r.Src = &net.IPNet{IP: a.Container.AsSlice(), Mask: net.CIDRMask(a.Container.BitLen(), a.Container.BitLen())}
+	r.Src = single(a.Container)
 	r.Sport = netlink.NewRulePortRange(a.Port, a.Port+max(a.Count, 1)-1)
 	return r
 }

@@ -133,6 +133,14 @@ func (n *Names) Of(container string) *Member {
 	return n.members[container]
 }
 
+// At is the container that has an address, or "".
+func (n *Names) At(a netip.Addr) string {
+	if m := n.client(a); m != nil {
+		return m.Container
+	}
+	return ""
+}
+
 // client is the member that asks, or nil for a stranger.
 func (n *Names) client(a netip.Addr) *Member {
 	n.mu.RLock()

@@ -36,6 +36,8 @@ type Hub struct {
 	mu       sync.Mutex // guards what follows, and the networks' pools
 	networks map[string]*network
 	leases   map[string]*lease // by container
+	// loopbacks are the ports of the host's loopback that some container may reach.
+	loopbacks map[uint16]*loopback
 	// left are containers that have no lease any more, and may still be there.
 	left     map[string]bool
 	sweeping bool
@@ -56,7 +58,7 @@ func Open(d slirp.Dirs, logger *log.Logger) (*Hub, error) {
 		return nil, err
 	}
 	h := &Hub{dirs: d, log: logger, space: space, host: &dns.Conf{Path: "/etc/resolv.conf"},
-		networks: map[string]*network{}, leases: map[string]*lease{}, left: map[string]bool{}}
+		networks: map[string]*network{}, leases: map[string]*lease{}, left: map[string]bool{}, loopbacks: map[uint16]*loopback{}}
 	h.names = dns.NewNames(hostNames, uplink.HostGateways())
 	h.resolver = dns.NewServer(h.names, h.host)
 	h.out = newShared(space, logger)

@@ -34,6 +34,7 @@ type lease struct {
 	mu     sync.Mutex // guards what follows
 	outlet *outlet    // nil: nothing can be published
 	ports  []opened
+	access []bridge.Access
 	wanted []slirp.Port // what is to be published while there is an outlet
 	closed bool
 }
@@ -122,6 +123,10 @@ func (l *lease) connectBridges(ctx context.Context, netns *os.File) error {
 	l.name()
 	h.mu.Unlock()
 	l.undo = append(l.undo, func() error { h.names.Remove(l.request.Container); return nil })
+	l.undo = append(l.undo, l.closeAccess)
+	if err := l.openAccess(); err != nil {
+		return err
+	}
 	l.outlet = l.outletOf(networks, l.status.Interfaces)
 	if err := l.open(); err != nil {
 		return err

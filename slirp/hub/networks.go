@@ -205,6 +205,9 @@ func (l *lease) redirect(guest *bridge.Guest, name string, was, now members) err
 	l.name()
 	l.hub.mu.Unlock()
 
+	if err := errors.Join(l.closeAccess(), l.openAccess()); err != nil {
+		return err
+	}
 	old := l.outlet
 	l.outlet = l.outletOf(now.networks, now.interfaces)
 	switch {

@@ -38,10 +38,12 @@ type shared struct {
 	// translated says that the namespace may have translation rules: ours, or
 	// those of a former moss-net. Only the keeper looks at it.
 	translated bool
+	exempt     []uplink.Exempt // from translation; mu guards it
+	again      chan chan error // the keeper translates again, and answers
 }
 
 func newShared(space *bridge.Space, logger *log.Logger) *shared {
-	s := &shared{space: space, log: logger, translated: !space.Made}
+	s := &shared{space: space, log: logger, translated: !space.Made, again: make(chan chan error)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -145,7 +147,29 @@ func (s *shared) translate(link *uplink.Link) error {
 	}
 	s.translated = true
 	host := hostAddresses(link) // of the host's namespace, not the thread's
-	return s.space.Thread.Do(func() error { return uplink.Translate(upInterface, host) })
+	s.mu.Lock()
+	exempt := s.exempt
+	s.mu.Unlock()
+	return s.space.Thread.Do(func() error { return uplink.Translate(upInterface, host, exempt) })
+}
+
+// setExempt takes exactly these from translation, at once if there is any.
+func (s *shared) setExempt(list []uplink.Exempt) error {
+	s.mu.Lock()
+	same := slices.Equal(s.exempt, list)
+	s.exempt = list
+	ready, ended := s.ready, s.ended
+	s.mu.Unlock()
+	if same || ready == nil {
+		return nil
+	}
+	answer := make(chan error, 1)
+	select {
+	case s.again <- answer:
+		return <-answer
+	case <-ended:
+		return nil
+	}
 }
 
 // hostAddresses are where the host gateway leads, for an uplink that does not
@@ -187,6 +211,8 @@ func (s *shared) tend(link *uplink.Link) {
 			return
 		case <-link.Done():
 			return
+		case answer := <-s.again:
+			answer <- s.translate(link)
 		case _, ok := <-changes:
 			if !ok {
 				changes = nil

@@ -228,7 +228,7 @@ func explain(port slirp.Port, number uint16, err error) error {
 		start = []byte("1024")
 	}
 	return fmt.Errorf("cannot publish port %s: %w: ports below %s are the administrator's; "+
-		"publish a higher one, or have them run: sysctl net.ipv4.ip_unprivileged_port_start=%d",
+		"publish a higher one (--low-ports shift does), or have them run: sysctl net.ipv4.ip_unprivileged_port_start=%d",
 		name, cause, strings.TrimSpace(string(start)), number)
 }
 

@@ -16,8 +16,9 @@ const natTable = "moss"
 // Translate makes everything that leaves by iface come from iface's own
 // addresses, in the calling thread's namespace. Where host has an address of a
 // family, it also sends what is meant for the HostGateway there: for an uplink
-// that cannot do so itself. Calling it again replaces what it did before.
-func Translate(iface string, host []netip.Addr) error {
+// that cannot do so itself; but not what is exempt, which goes where the routing rules
+// say. Calling it again replaces what it did before.
+func Translate(iface string, host []netip.Addr, exempt []Exempt) error {
 	c, err := nftables.New()
 	if err != nil {
 		return fmt.Errorf("cannot speak to nftables: %w", err)
@@ -38,6 +39,9 @@ func Translate(iface string, host []netip.Addr) error {
 	}})
 	in := c.AddChain(&nftables.Chain{Name: "host", Table: table, Type: nftables.ChainTypeNAT,
 		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityNATDest})
+	for _, e := range exempt {
+		c.AddRule(&nftables.Rule{Table: table, Chain: in, Exprs: e.accept()})
+	}
 	for _, to := range host {
 		for _, from := range HostGateway {
 			if from.Is4() == to.Is4() {
@@ -49,6 +53,35 @@ func Translate(iface string, host []netip.Addr) error {
 		return fmt.Errorf("cannot set up address translation: %w", err)
 	}
 	return nil
+}
+
+// Exempt is what a container sends to one TCP port of the host gateway.
+type Exempt struct {
+	Container netip.Addr
+	Gateway   netip.Addr
+	Port      uint16
+}
+
+// accept is the rule "<family> saddr container daddr gateway tcp dport port accept".
+func (e Exempt) accept() []expr.Any {
+	family, source, destination := byte(unix.NFPROTO_IPV4), uint32(12), uint32(16)
+	if e.Container.Is6() {
+		family, source, destination = unix.NFPROTO_IPV6, 8, 24
+	}
+	size := uint32(e.Container.BitLen() / 8)
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{family}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: source, Len: size},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: e.Container.AsSlice()},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: destination, Len: size},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: e.Gateway.AsSlice()},
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{byte(e.Port >> 8), byte(e.Port)}},
+		&expr.Verdict{Kind: expr.VerdictAccept},
+	}
 }
 
 // leadTo is the rule "<family> daddr from dnat to to".

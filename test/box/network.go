@@ -14,7 +14,7 @@ import (
 )
 
 var networkPrograms = []program{
-	{"serve", "PORT [TEXT]: answer HTTP with the client's address", serve},
+	{"serve", "[HOST:]PORT [TEXT]: answer HTTP with the client's address", serve},
 	{"get", "URL: print the answer's body", get},
 	{"udpserve", "PORT: answer datagrams with the client's address", udpServe},
 	{"udp", "HOST:PORT TEXT: send a datagram, print the answer", udp},
@@ -27,7 +27,11 @@ const patience = 5 * time.Second
 
 // serve speaks just enough HTTP/1.1: net/http would triple the size of box.
 func serve(args []string) int {
-	l, err := net.Listen("tcp", ":"+arg(args, 0, "8080"))
+	at := arg(args, 0, "8080")
+	if !strings.Contains(at, ":") {
+		at = ":" + at
+	}
+	l, err := net.Listen("tcp", at)
 	if err != nil {
 		return fail("%v", err)
 	}

@@ -58,6 +58,7 @@ var flagKeys = [...]struct{ key, commands, flag string }{
 	{"engine.retry_delay", "run create pull push", "retry-delay"},
 	{"engine.runtime", "run create", "runtime"},
 	{"engine.stop_timeout", "run create", "stop-timeout"},
+	{"moss.low_ports", "run create", "low-ports"},
 	{"secrets.driver", "secret-create", "driver"},
 }
 

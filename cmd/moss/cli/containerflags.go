@@ -86,6 +86,7 @@ type ContainerFlags struct {
 	Sysctl        []string `sep:"none" help:"Kernel parameter of the container's namespaces." placeholder:"KEY=VALUE" group:"Security"`
 
 	AccountFlags
+	NetworkFlags
 	InitFlags
 	PullFlags
 	LimitFlags

@@ -41,6 +41,7 @@ func (f *ContainerFlags) Spec(args []string) (*container.Spec, error) {
 	r.files()
 	r.network()
 	r.ports()
+	r.reach()
 	r.namespaces()
 	r.security()
 	r.accounts()
