@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -34,6 +35,10 @@ import (
 func Init() bool {
 	// The library's own notes are for its authors; what matters comes as errors.
 	logrus.SetLevel(logrus.ErrorLevel)
+	// Names and directories of an archive are kept while it is unpacked, here and in
+	// the child. Where there are very many, the garbage is collected more often than
+	// it else would be; see limit.DefaultFiles.
+	debug.SetMemoryLimit(56 << 20)
 	return reexec.Init()
 }
 

@@ -17,6 +17,19 @@ type Archive struct {
 	// of a group: "layer" is pull, load and import.
 	Error   string
 	Instead map[string]string
+	Large   bool // too large to be varied
+}
+
+// Seed is an archive to begin with for a fuzz test, nil if it is too large for that.
+func (a Archive) Seed(packed bool) []byte {
+	if a.Large {
+		return nil
+	}
+	data := Bytes("/canary", a.Write)
+	if packed && a.Pack != nil {
+		data = a.Pack(data)
+	}
+	return data
 }
 
 // Legal is the entry of Instead for an entrance where the form does no harm.
@@ -63,11 +76,11 @@ func names() []Archive {
 		{Name: "overlong-slash", Write: func(t *Tar) { t.raw(block{name: "..\xc0\xafcanary\xc0\xafevil", kind: '0'}, "x") }},
 		{Name: "long-part", Write: func(t *Tar) { t.file(strings.Repeat("n", 256), "x") }, Error: `"nnn.*has 256 bytes`},
 		{Name: "long-name", Write: func(t *Tar) { t.file(strings.Repeat("d/", 2100)+"x", "x") }, Error: `4201 bytes`},
-		{Name: "huge-name-pax", Write: func(t *Tar) {
+		{Name: "huge-name-pax", Large: true, Write: func(t *Tar) {
 			t.raw(block{name: "p", kind: 'x'}, record("path", strings.Repeat("n/", 500_000)))
 			t.file("x", "x")
 		}, Error: `n/"… \(1000000 bytes\)`},
-		{Name: "huge-name-gnu", Write: func(t *Tar) {
+		{Name: "huge-name-gnu", Large: true, Write: func(t *Tar) {
 			t.raw(block{name: "././@LongLink", kind: 'L', magic: "ustar  \x00"}, strings.Repeat("n", 1<<20-1)+"\x00")
 			t.raw(block{name: "x", kind: '0', magic: "ustar  \x00"}, "x")
 		}, Error: `nn"… \(1048575 bytes\)`},
@@ -213,11 +226,11 @@ func headers() []Archive {
 			bad[1024+148]++
 			t.out.Write(bad)
 		}, Error: "invalid tar header"},
-		{Name: "pax-huge", Write: func(t *Tar) {
+		{Name: "pax-huge", Large: true, Write: func(t *Tar) {
 			t.raw(block{name: "p", kind: 'x'}, record("comment", strings.Repeat("c", 32<<20)))
 			t.file("x", "x")
 		}, Error: "too long|too large|header"},
-		{Name: "pax-endless", Write: func(t *Tar) { // headers of headers
+		{Name: "pax-endless", Large: true, Write: func(t *Tar) { // headers of headers
 			for range 200 {
 				t.raw(block{name: "p", kind: 'x'}, record("comment", strings.Repeat("c", 1<<20-100)))
 			}
@@ -237,7 +250,7 @@ func headers() []Archive {
 		}},
 		{Name: "pax-size-negative", Write: func(t *Tar) { t.raw(block{name: "p", kind: 'x'}, record("size", "-512")); t.file("x", "x") }, Error: "invalid tar header"},
 		{Name: "pax-global-path", Write: func(t *Tar) { t.raw(block{name: "g", kind: 'g'}, record("path", "../canary/evil")); t.file("x", "x") }},
-		{Name: "gnu-name-endless", Write: func(t *Tar) {
+		{Name: "gnu-name-endless", Large: true, Write: func(t *Tar) {
 			for range 200 {
 				t.raw(block{name: "././@LongLink", kind: 'L', magic: "ustar  \x00"}, strings.Repeat("n", 1<<19)+"\x00")
 			}
@@ -278,22 +291,22 @@ func sizes() []Archive {
 		{Name: "size-overflow", Write: func(t *Tar) { t.raw(block{name: "x", kind: '0', size: base256(1<<63 - 1)}, "x") }, Error: size + "|invalid tar header"},
 		{Name: "size-too-long", Write: func(t *Tar) { t.raw(block{name: "x", kind: '0', size: octal(10_000)}, "x"); t.end() }, Error: "unexpected EOF"},
 		{Name: "size-too-short", Write: func(t *Tar) { t.raw(block{name: "x", kind: '0', size: octal(1)}, strings.Repeat("x", 2000)) }, Error: "invalid tar header"},
-		{Name: "size-sum", Write: func(t *Tar) {
+		{Name: "size-sum", Large: true, Write: func(t *Tar) {
 			for n := range 6 {
 				t.file(fmt.Sprintf("f%d", n), strings.Repeat("\x00", 9<<19))
 			}
 		}, Error: `"f5": .*unpack_max_size`},
-		{Name: "count", Write: func(t *Tar) {
+		{Name: "count", Large: true, Write: func(t *Tar) {
 			for n := range 25_000 {
 				t.raw(block{name: fmt.Sprintf("f%d", n), kind: '0'}, "")
 			}
 		}, Error: `"f20000": .*unpack_max_files`},
-		{Name: "count-directories", Write: func(t *Tar) {
+		{Name: "count-directories", Large: true, Write: func(t *Tar) {
 			for n := range 25_000 {
 				t.raw(block{name: fmt.Sprintf("d%d/", n), kind: '5'}, "")
 			}
 		}, Error: "unpack_max_files"},
-		{Name: "count-long-names", Write: func(t *Tar) {
+		{Name: "count-long-names", Large: true, Write: func(t *Tar) {
 			long := strings.Repeat(strings.Repeat("n", 250)+"/", 12)
 			for n := range 2000 {
 				t.file(fmt.Sprintf("%sf%d", long, n), "")
@@ -306,7 +319,7 @@ func sizes() []Archive {
 			t.raw(block{name: "s", kind: '0'}, strings.Repeat("x", 120))
 		}, Error: "invalid tar header"},
 		{Name: "sparse-beyond", Write: func(t *Tar) { oldSparse(t, "s", 10, 5, 100, strings.Repeat("x", 100)) }, Error: "invalid tar header"},
-		{Name: "sparse-many", Write: func(t *Tar) { // a map of gigabytes, by its number of entries
+		{Name: "sparse-many", Large: true, Write: func(t *Tar) { // a map of gigabytes, by its number of entries
 			t.raw(block{name: "p", kind: 'x'}, record("GNU.sparse.major", "1")+record("GNU.sparse.minor", "0")+record("GNU.sparse.realsize", "512")+record("GNU.sparse.name", "s"))
 			t.raw(block{name: "s", kind: '0'}, "4294967295\n"+strings.Repeat("1\n0\n", 500_000))
 		}, Error: "invalid tar header|EOF|too long|header"},

@@ -347,6 +347,8 @@ func OCIImages() []Image {
 			}}.make()
 		}, Error: "nest too deeply"},
 		{Name: "oci-index-digest-wrong", Files: index(func(d doc) any { d["manifests"].([]doc)[0]["digest"] = Sum([]byte("x")); return d }), Error: "does not exist|no such file|not found"},
+		{Name: "oci-index-digest-none", Files: index(func(d doc) any { delete(d["manifests"].([]doc)[0], "digest"); return d }), Error: "digest"},
+		{Name: "oci-index-digest-bare", Files: index(func(d doc) any { d["manifests"].([]doc)[0]["digest"] = "../../../../canary/file"; return d }), Error: "digest"},
 		{Name: "oci-index-digest-algorithm", Files: index(func(d doc) any { d["manifests"].([]doc)[0]["digest"] = "md5:" + strings.Repeat("a", 32); return d }), Error: "digest"},
 		{Name: "oci-manifest-and-index", Files: manifest(func(m doc) any { m["manifests"] = []doc{describe(typeManifest, layer())}; return m }), Error: "an index as well"},
 		{Name: "oci-manifest-many-layers", Files: manifest(func(m doc) any { m["layers"] = slices.Repeat([]doc{layers(m)}, 12_000); return m }), Error: "layers|values"},
