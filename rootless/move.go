@@ -68,12 +68,12 @@ func (e *Engine) move(ctx context.Context, to string) error {
 	if err := m.target(to); err != nil {
 		return err
 	}
+	if err := record.Replace(filepath.Join(m.from, movingTo), []byte(m.new+"\n"+m.to), 0o600, true); err != nil {
+		return err
+	}
 	err = m.rename()
 	if errors.Is(err, unix.EXDEV) {
 		err = m.copy(ctx)
-	}
-	if err != nil {
-		return err
 	}
 	for _, left := range e.moved() {
 		err = errors.Join(err, left.remove())
@@ -230,11 +230,8 @@ func (m *mover) copy(ctx context.Context) error {
 	if m.from == link {
 		old = filepath.Join(home, ".moving-"+filepath.Base(link))
 	}
-	if err := record.Replace(filepath.Join(m.from, movingTo), []byte(m.new+"\n"+m.to), 0o600, true); err != nil {
-		return err
-	}
 	if err := m.copyStill(ctx, old); err != nil {
-		return errors.Join(err, record.RemoveTree(m.new), os.Remove(filepath.Join(m.from, movingTo)))
+		return errors.Join(err, record.RemoveTree(m.new))
 	}
 	switch {
 	case m.to == link: // back; the link goes to the place of the copy
@@ -358,7 +355,8 @@ func (e *Engine) moved() (all []leftover) {
 		}
 		for path := range strings.SplitSeq(string(data), "\n") {
 			// What has no marker of its own is no copy: somebody else's directory.
-			if name == movingTo && !strings.HasPrefix(filepath.Base(path), ".moving-") && !lexists(filepath.Join(path, movedFrom)) {
+			to, _ := os.Readlink(path)
+			if name == movingTo && !strings.HasPrefix(filepath.Base(path), ".moving-") && to != path && !lexists(filepath.Join(path, movedFrom)) {
 				continue
 			}
 			left(path)

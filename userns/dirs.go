@@ -43,6 +43,9 @@ func FindRoot() (string, error) {
 		return "", err
 	}
 	if err := os.MkdirAll(root, 0o700); err != nil {
+		if to, lerr := os.Readlink(root); lerr == nil { // 'moss system move' has made it
+			return "", fmt.Errorf("cannot use directory %q: it leads to %q, which is not there; is its disk mounted?", root, to)
+		}
 		return "", fmt.Errorf("cannot make directory %q: %w", root, cause(err))
 	}
 	return root, checkDir(root)
