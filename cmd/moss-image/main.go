@@ -166,6 +166,10 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 		return h.builtin(req.Builtin)
 	case req.Collect != nil:
 		return h.collect(req.Collect)
+	case req.Check != nil:
+		return h.check(ctx, req.Check)
+	case req.Adopt != nil:
+		return h.adopt(req.Adopt)
 	}
 	return errors.New("cannot serve request: it names no verb that this moss-image knows")
 }

@@ -18,6 +18,11 @@ The layers and downloads of a pull that was cut short wait a week for the next t
 
 	textSystemReset = `Nothing needs it: whatever is damaged, 'moss system check --repair' repairs.`
 
+	textSystemCheck = `Every layer is read, and compared with what was unpacked, byte by byte; --quick only looks whether everything is there.
+
+--repair removes damaged images, which a pull brings back, but none that containers use; --force removes those containers, and
+damaged ones, too. The files of volumes are never removed. It fails if damage stays.`
+
 	textSystemMove = `Where everything was there is then a symbolic link, so that all goes on as before; moving it again, or back, works too.
 Within a file system it takes a moment. To another one everything is copied first, and the old copy removed when the new one
 is whole on the disk and is the one that is found: whenever moss is killed, or the power fails, the one or the other is used.
