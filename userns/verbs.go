@@ -11,7 +11,7 @@ var (
 	hostVerbs   = []string{"version", "help", "completion", "doctor", "man", "config", "login", "logout", "search"}
 	hostAnswers = []string{"--help", "-h", "--version", "-v"}
 	// valueFlags are the flags before the verb whose value is the next word.
-	valueFlags = []string{"--log-level", "--registries-conf", "--root", "--runroot", "--runtime"}
+	valueFlags = []string{"--log-level", "--registries-conf", "--root", "--runroot", "--runtime", "--volume-path", "--volumepath"}
 )
 
 // Needed says whether a command line (args[0] is the program) must run inside
@@ -24,7 +24,9 @@ func Needed(args []string) bool {
 func needed(args []string) bool {
 	for i := 1; i < len(args); i++ {
 		if !strings.HasPrefix(args[i], "-") {
-			return !slices.Contains(hostVerbs, args[i])
+			// image scp runs ssh, which is to find the user's own name and home.
+			isCopy := args[i] == "image" && i+1 < len(args) && args[i+1] == "scp"
+			return !slices.Contains(hostVerbs, args[i]) && !isCopy
 		}
 		if slices.Contains(hostAnswers, args[i]) {
 			return false

@@ -73,7 +73,7 @@ static int is_one_of(const char *word, const char *const *list)
 }
 
 // The flags before the verb whose value is the next word.
-static const char *const with_value[] = {"--log-level", "--registries-conf", "--root", "--runroot", "--runtime", NULL};
+static const char *const with_value[] = {"--log-level", "--registries-conf", "--root", "--runroot", "--runtime", "--volume-path", "--volumepath", NULL};
 
 // The lists are those of userns/verbs.go; a test compares them.
 int moss_enter_skips(int argc, char **argv)
@@ -83,7 +83,8 @@ int moss_enter_skips(int argc, char **argv)
 
 	for (int i = 1; i < argc; i++) {
 		if (argv[i][0] != '-')
-			return is_one_of(argv[i], verbs);
+			return is_one_of(argv[i], verbs) ||
+			       (!strcmp(argv[i], "image") && i + 1 < argc && !strcmp(argv[i + 1], "scp"));
 		if (is_one_of(argv[i], answers))
 			return 1;
 		if (is_one_of(argv[i], with_value))

@@ -471,7 +471,7 @@ func TestGoAndCSkipTheSame(t *testing.T) {
 	for _, line := range []string{
 		"", "run", "version", "help", "completion bash", "doctor", "config", "--help", "-h", "--version", "-v",
 		"--log-level debug version", "--log-level version run", "--log-level=debug run", "run version", "run --help",
-		"--root /x ps", "--root version ps", "--runroot /x version", "man /tmp", "unshare id", "-- version", "--", "ps --version", "--log-level",
+		"--root /x ps", "--root version ps", "--runroot /x version", "man /tmp", "unshare id", "image scp x", "image ls", "image", "--volumepath /x version", "-- version", "--", "ps --version", "--log-level",
 	} {
 		args := append([]string{"moss"}, strings.Fields(line)...)
 		if skips(args) == userns.Needed(args) {

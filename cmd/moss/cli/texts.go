@@ -96,6 +96,10 @@ Fields of --format are ID, Repository, Tag, Digest, Digests, Created, CreatedSin
 RepoTags, RepoDigests, Labels, History, Containers, ParentId, Arch, Os, Dangling, ReadOnly and IsManifestList; "json"
 prints everything.`
 
+	textImageScp = `HOST is [USER@]NAME[:PORT], or a name that ssh's configuration has. On the other side moss is run, or podman or docker
+where there is no moss; nothing listens there but sshd. What was copied has the same name and ID. Whoever else's images are
+on this machine are theirs: USER@localhost:: reaches them as ssh lets you.`
+
 	textArtifact = `An artifact is one or more files of any kind with a name, kept beside the images, where podman of the same store has
 them. Without a registry in its name it is of localhost.`
 
