@@ -21,7 +21,6 @@ require (
 	github.com/rootless-containers/rootlesskit/v3 v3.3.0
 	github.com/vbatts/tar-split v0.12.3
 	github.com/vbauerster/mpb/v8 v8.16.2
-	github.com/vbatts/tar-split v0.12.3
 	github.com/vishvananda/netlink v1.3.1
 	go.podman.io/storage v1.65.0
 	go.yaml.in/yaml/v3 v3.0.5
@@ -62,6 +61,7 @@ require (
 	github.com/vbauerster/cupwriter v0.0.5 // indirect
 	github.com/vishvananda/netns v0.0.5 // indirect
 	go.podman.io/image/v5 v5.42.0 // indirect
+	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/sync v0.24.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/time v0.13.0 // indirect

@@ -85,18 +85,18 @@ func ask(req *image.LoginRequest, known string) (user, password string, err erro
 		}
 	}
 	if password == "" {
-		password, err = askPassword()
+		password, err = askPassword("Password: ", "--password-stdin")
 	}
 	return user, password, err
 }
 
-// askPassword reads from the terminal without showing it. The terminal shows again
-// what is typed whichever way this ends.
-func askPassword() (string, error) {
+// askPassword reads from the terminal without showing it, or says which flag gives
+// it. The terminal shows again what is typed whichever way this ends.
+func askPassword(prompt, flag string) (string, error) {
 	stdin := int(os.Stdin.Fd())
 	before, err := term.GetState(stdin)
 	if err != nil {
-		return "", errors.New("the password is missing, and nobody can be asked: standard input is no terminal; give --password-stdin")
+		return "", fmt.Errorf("the password is missing, and nobody can be asked: standard input is no terminal; give %s", flag)
 	}
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
@@ -107,9 +107,9 @@ func askPassword() (string, error) {
 		fmt.Println()
 		os.Exit(130)
 	}()
-	fmt.Print("Password: ")
+	fmt.Fprint(os.Stderr, prompt)
 	password, err := term.ReadPassword(stdin)
-	fmt.Println()
+	fmt.Fprintln(os.Stderr)
 	if err == nil && len(password) == 0 {
 		err = errors.New("the password is empty")
 	}

@@ -98,6 +98,10 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 		return login(ctx, req.Login)
 	case req.Logout != nil:
 		return logout(req.Logout)
+	case req.Sign != nil:
+		return sign(ctx, req.Sign)
+	case req.Trust != nil:
+		return trust(req.Trust)
 	case req.ExportVolume != nil:
 		return exportVolume(req.ExportVolume)
 	}

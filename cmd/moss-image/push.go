@@ -29,6 +29,10 @@ func (h *helper) push(ctx context.Context, req *image.PushRequest) error {
 	if dest == "" {
 		return errors.New("cannot push image: an ID does not say where to; give a destination")
 	}
+	signer, err := loadSigner(req.SignKey, req.PassphraseFile)
+	if err != nil {
+		return fmt.Errorf("cannot push image: %w", err)
+	}
 	progress := registry.NewProgress(os.Stderr, req.Quiet)
 	options := registry.PushOptions{
 		Access: registry.Access{
@@ -36,7 +40,7 @@ func (h *helper) push(ctx context.Context, req *image.PushRequest) error {
 			Retries: req.Retries, RetryDelay: req.RetryDelay, Parallel: req.Parallel, Realms: h.realms,
 		},
 		Format: req.Format, Progress: progress, Compression: storage.Method{Format: req.Compression, Level: req.Level}, Force: req.Force,
-		Elsewhere: h.elsewhere(),
+		Elsewhere: h.elsewhere(), Signer: signer,
 	}
 	var pushed digest.Digest
 	if img.IsList() {

@@ -19,6 +19,8 @@ type Request struct {
 	Logout *LogoutRequest `json:",omitempty"`
 	// Sweep deletes what removed images have left (Images.Remove), and prints nothing.
 	Sweep  *IndexRequest  `json:",omitempty"`
+	Sign   *SignRequest   `json:",omitempty"`
+	Trust  *TrustRequest  `json:",omitempty"`
 	Tag    *TagRequest    `json:",omitempty"`
 	Untag  *TagRequest    `json:",omitempty"`
 	Save   *SaveRequest   `json:",omitempty"`
@@ -85,6 +87,8 @@ type PushRequest struct {
 	Format             string        // oci, docker; "" keeps the image's
 	Compression        string        `json:",omitempty"` // gzip, zstd, zstd:chunked; "" is gzip
 	Level              int           `json:",omitempty"` // 0 is the usual one
+	SignKey            string        `json:",omitempty"` // file of a private key; "" signs nothing
+	PassphraseFile     string        `json:",omitempty"` // of the key; "": somebody is asked
 	Force              bool          `json:",omitempty"` // compress again what is there in another compression
 	Retries            int           // as of a pull
 	RetryDelay         time.Duration `json:",omitempty"`
@@ -102,6 +106,38 @@ type LoginRequest struct {
 	AuthFile       string
 	CompatFile     string // Docker's config.json, in place of AuthFile
 	CertDir        string
+}
+
+// SignRequest signs images that registries have, and prints the digests; or makes a
+// pair of keys.
+type SignRequest struct {
+	Images              []string
+	Key, PassphraseFile string
+	All                 bool   // each image of a list
+	NewKey              string // makes NewKey.private and NewKey.pub
+	TLSVerify           *bool
+	AuthFile, CertDir   string
+}
+
+// TrustRequest prints the policy as JSON, or with Raw as it is; or with Scope
+// changes it.
+type TrustRequest struct {
+	Path  string // "": the policy in effect
+	Raw   bool
+	Scope string // "default", a registry or a part of one
+	Type  string // accept, reject, sigstoreSigned
+	Keys  []string
+}
+
+// TrustEntry is one requirement of the policy, with podman's names.
+type TrustEntry struct {
+	Transport string   `json:"transport"`
+	Name      string   `json:"name,omitempty"`
+	RepoName  string   `json:"repo_name,omitempty"`
+	Keys      []string `json:"keys,omitempty"`
+	Store     string   `json:"sigstore,omitempty"`
+	Type      string   `json:"type"`
+	ID        string   `json:"gpg_id,omitempty"`
 }
 
 // LogoutRequest forgets them.

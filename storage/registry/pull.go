@@ -60,6 +60,9 @@ func Pull(ctx context.Context, store *storage.Store, ref string, o PullOptions) 
 
 // pullCandidate tries the mirrors of a name and then its registry.
 func pullCandidate(ctx context.Context, sys *types.SystemContext, store *storage.Store, c candidate, o PullOptions) ([]string, error) {
+	if err := mayPull(c.name); err != nil {
+		return nil, err
+	}
 	var all error
 	for _, src := range c.sources {
 		client, err := connect(ctx, sys, src, o.Access, "pull")
@@ -107,12 +110,12 @@ func pullFrom(ctx context.Context, client *client, store *storage.Store, name im
 // pullPlatforms fetches what a name means, for one platform or for several.
 func pullPlatforms(ctx context.Context, client *client, store *storage.Store, name image.Reference, o PullOptions) (ids []string, err error) {
 	if len(o.Platforms) < 2 {
-		id, err := pullOne(ctx, client, store, []string{name.String()}, o)
+		id, err := pullOne(ctx, client, store, name, []string{name.String()}, o)
 		return []string{id}, err
 	}
 	for _, p := range o.Platforms {
 		o.Platform = p
-		id, err := pullOne(ctx, client, store, nil, o)
+		id, err := pullOne(ctx, client, store, name, nil, o)
 		if err != nil {
 			return nil, fmt.Errorf("for platform %s: %w", p, err)
 		}
@@ -131,13 +134,16 @@ type remoteImage struct {
 	spec                    imagespec.Image
 }
 
-// pullOne fetches one image, and gives it the names. Layers are downloaded and unpacked in
+// pullOne fetches the image that is asked for by a name, and gives it the names. Layers are downloaded and unpacked in
 // parallel; the image is recorded last, so that a pull that is killed leaves no
 // image, only layers and blobs for the next try.
-func pullOne(ctx context.Context, client *client, store *storage.Store, names []string, o PullOptions) (string, error) {
+func pullOne(ctx context.Context, client *client, store *storage.Store, name image.Reference, names []string, o PullOptions) (string, error) {
 	o.Progress.Line("Getting image source signatures")
 	img, err := client.image(ctx, o.Platform)
 	if err != nil {
+		return "", err
+	}
+	if err := client.permit(ctx, name, img); err != nil {
 		return "", err
 	}
 	top, err := pullLayers(ctx, client, store, img, o.Progress)

@@ -32,6 +32,8 @@ type PushOptions struct {
 	Compression storage.Method
 	// Force uploads layers again that the registry has in another compression.
 	Force bool
+	// Signer signs what is pushed; nil for nobody.
+	Signer *Signer
 	// Elsewhere names repositories of a registry that may hold a layer, to take it from.
 	Elsewhere func(registry string, diffID digest.Digest) []string
 }
@@ -42,6 +44,7 @@ type pusher struct {
 	store  *storage.Store
 	client *client
 	docker bool
+	name   image.Reference // what is pushed, as it is signed
 }
 
 // Push sends an image to a registry under the name dest and returns the digest of
@@ -80,7 +83,7 @@ func newPusher(ctx context.Context, store *storage.Store, dest string, o PushOpt
 	if err != nil {
 		return nil, err
 	}
-	return &pusher{PushOptions: o, store: store, client: client}, nil
+	return &pusher{PushOptions: o, store: store, client: client, name: ref.Complete()}, nil
 }
 
 // connectTo greets the registry of a name, to write to it. Mirrors are for reading.
@@ -147,7 +150,19 @@ func (p *pusher) image(ctx context.Context, img *image.Image, tag string) (image
 	}
 	p.Progress.After("Writing manifest to image destination")
 	d := imagespec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(manifest), Size: int64(len(manifest))}
-	return d, p.client.putManifest(ctx, cmp.Or(tag, d.Digest.String()), manifest, mediaType)
+	if err := p.client.putManifest(ctx, cmp.Or(tag, d.Digest.String()), manifest, mediaType); err != nil {
+		return none, err
+	}
+	return d, p.sign(ctx, d.Digest)
+}
+
+// sign signs a manifest that was sent, if somebody signs.
+func (p *pusher) sign(ctx context.Context, d digest.Digest) error {
+	if p.Signer == nil {
+		return nil
+	}
+	p.Progress.After("Creating signature for " + d.String())
+	return p.client.sign(ctx, p.Signer, p.name, d.String())
 }
 
 // choose decides between Docker's and OCI's manifest.

@@ -81,7 +81,11 @@ func pushList(ctx context.Context, store *storage.Store, l *storage.List, dest s
 		mediaType = storage.ListType
 	}
 	p.Progress.After("Writing manifest list to image destination")
-	return digest.FromBytes(data), p.client.putManifest(ctx, p.client.ref.Tag, data, mediaType)
+	d := digest.FromBytes(data)
+	if err := p.client.putManifest(ctx, p.client.ref.Tag, data, mediaType); err != nil {
+		return "", err
+	}
+	return d, p.sign(ctx, d)
 }
 
 // entry sends what an entry is about, from where it is, and makes the entry say what

@@ -22,6 +22,8 @@ type PushCmd struct {
 	RemoveSignatures  bool   `help:"Push no signatures that the image came with; moss never does."`
 	Retry             *int   `help:"How often to try again." placeholder:"N"`
 	RetryDelay        string `help:"Pause before each try; growing ones when not given." placeholder:"DURATION"`
+	SigstoreKey       string `name:"sign-by-sigstore-private-key" help:"Sign what is pushed with this private key." placeholder:"FILE"`
+	PassphraseFile    string `name:"sign-passphrase-file" help:"File with the passphrase of the private key; you are asked otherwise." placeholder:"FILE"`
 	Image             string `arg:"" help:"Name or ID of an image."`
 	Destination       string `arg:"" optional:"" help:"Where to push it, if not where its name says."`
 
@@ -50,6 +52,9 @@ func (cmd *PushCmd) prepare() error {
 	v.one("compression-format", cmd.CompressionFormat, oneOf("gzip", "zstd", "zstd:chunked"))
 	v.check(cmd.Format == "docker" && strings.HasPrefix(cmd.CompressionFormat, "zstd") && cmd.isGiven("compression-format"), "--format docker has no word for --compression-format %s; use oci", cmd.CompressionFormat)
 	v.check(cmd.isGiven("remove-signatures") && !cmd.RemoveSignatures, "--remove-signatures=false: moss does not keep the signatures that an image came with; sign what is pushed with --sign-by-sigstore-private-key")
+	v.one("sign-by-sigstore-private-key", cmd.SigstoreKey, readable)
+	v.one("sign-passphrase-file", cmd.PassphraseFile, readable)
+	v.check(cmd.PassphraseFile != "" && cmd.SigstoreKey == "", "--sign-passphrase-file needs --sign-by-sigstore-private-key")
 	v.one("digestfile", cmd.Digestfile, notDirectory)
 	most := 20
 	if cmd.CompressionFormat == "" || cmd.CompressionFormat == "gzip" {
@@ -69,6 +74,7 @@ func (cmd *PushCmd) prepare() error {
 	if cmd.ForceCompression != nil {
 		r.Force = *cmd.ForceCompression
 	}
+	r.SignKey, r.PassphraseFile = cmd.SigstoreKey, cmd.PassphraseFile
 	r.Retries, r.RetryDelay = retries.retries()
 	return cmd.checkDestination()
 }
@@ -86,8 +92,8 @@ func (cmd *PushCmd) checkDestination() error {
 		switch {
 		case path == "" || strings.Contains(path, ":"):
 			return usagef("cannot push to %q: want %sPATH; the image keeps its name", cmd.Destination, archives[i].transport)
-		case cmd.CompressionFormat+cmd.Digestfile != "" && (cmd.isGiven("compression-format") || cmd.Digestfile != ""):
-			return usagef("--compression-format and --digestfile are for registries, not for %s", cmd.Destination)
+		case cmd.isGiven("compression-format") || cmd.Digestfile != "" || cmd.SigstoreKey != "":
+			return usagef("--compression-format, --digestfile and --sign-by-sigstore-private-key are for registries, not for %s", cmd.Destination)
 		}
 		if err := archiveTo(path); err != nil {
 			return err

@@ -89,6 +89,15 @@ Rolled back once more, the name goes back further; --to brings back what was rol
 it was pulled anew. 'moss image rollback' then cannot bring them back. With --external an image that
 a container of buildah or another program uses goes too.`
 
+	textSign = `The signature is put into the registry beside the image, where podman, skopeo and cosign find it too. Of a list of
+images the list is signed, which stands for its images: podman wants each signed, with --all. 'moss push' signs what it
+pushes with the same flags. 'moss image trust set' says whose signatures an image must have.`
+
+	textTrust = `The policy is policy.json: see containers-policy.json(5). It is the file that $CONTAINERS_POLICY_JSON names, else yours,
+~/.config/containers/policy.json, else /etc/containers/policy.json; where there is none every image is accepted, and one
+that cannot be read lets none in. What is changed is your file, which begins as the machine's. pull, run, create and
+whatever else gets an image from a registry obey it. Of several scopes that fit an image the most specific counts.`
+
 	textImages = `Filters are after, before, containers, dangling, digest, id, intermediate, label, manifest, readonly, reference, since
 and until; KEY!=VALUE lists those that do not match. IDs, digests and references are alternatives, all else must match.
 
