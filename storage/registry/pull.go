@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"sync"
 
 	digest "github.com/opencontainers/go-digest"
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -247,6 +248,7 @@ type layer struct {
 
 	unpacked chan struct{} // closed when there is nothing more to wait for
 	blob     *os.File
+	parts    *partial        // in place of the blob
 	staged   *storage.Staged // nil if it is for the store to unpack it, or to copy it
 }
 
@@ -266,18 +268,19 @@ func pullLayers(ctx context.Context, client *client, store *storage.Store, img *
 		return "", err
 	}
 	defer layers.discard()
+	contents := sync.OnceValue(store.Contents)
 	group, ctx := errgroup.WithContext(ctx)
 	downloads, dctx := errgroup.WithContext(ctx)
 	downloads.SetLimit(client.parallel)
 	group.Go(func() error { // queues the downloads; ends with the last of them
 		for _, l := range layers {
-			downloads.Go(func() error { return client.download(dctx, dir, store, l, progress) })
+			downloads.Go(func() error { return client.download(dctx, dir, store, l, contents, progress) })
 		}
 		return downloads.Wait()
 	})
 	places := make(chan struct{}, unpackers())
 	for _, l := range layers {
-		group.Go(func() error { return l.unpack(ctx, store, places) })
+		group.Go(func() error { return client.unpack(ctx, dir, store, l, places, progress) })
 	}
 	group.Go(func() error { // puts them into the store, lowest first
 		for _, l := range layers {
@@ -328,11 +331,19 @@ func plan(store *storage.Store, img *remoteImage, progress *Progress) (missing l
 
 // download brings one layer's blob; two layers with the same blob take turns on
 // its file.
-func (c *client) download(ctx context.Context, dir string, store *storage.Store, l *layer, progress *Progress) error {
+func (c *client) download(ctx context.Context, dir string, store *storage.Store, l *layer, contents func() *storage.Contents, progress *Progress) error {
 	if store.HasDiff(l.diffID) {
 		progress.Skipped(l.desc.Digest)
 		l.file <- nil
 		return nil
+	}
+	var err error
+	if l.parts, err = c.partial(ctx, dir, store, l.desc, contents, progress); err == nil {
+		l.file <- nil
+		return nil
+	}
+	if err != errWhole {
+		progress.Line("Downloading all of layer %s: %v", l.desc.Digest, err)
 	}
 	bar := progress.Blob("blob", l.desc.Digest, l.desc.Size)
 	f, err := c.blob(ctx, dir, l.desc, func() bool { return store.HasDiff(l.diffID) }, bar)
@@ -346,15 +357,28 @@ func (c *client) download(ctx context.Context, dir string, store *storage.Store,
 }
 
 // unpack waits for the layer's blob, and for a place, and unpacks it beside the store.
-func (l *layer) unpack(ctx context.Context, store *storage.Store, places chan struct{}) (err error) {
+func (c *client) unpack(ctx context.Context, dir string, store *storage.Store, l *layer, places chan struct{}, progress *Progress) (err error) {
 	select {
 	case l.blob = <-l.file:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	if l.blob != nil && store.CanStage() {
+	if l.blob != nil || l.parts != nil {
 		places <- struct{}{}
 		defer func() { <-places }()
+	}
+	if l.parts != nil {
+		if err := l.assemble(ctx, store); err == nil || ctx.Err() != nil {
+			close(l.unpacked)
+			return context.Cause(ctx)
+		} else {
+			progress.Line("Downloading all of layer %s: %v", l.desc.Digest, err)
+		}
+		if l.blob, err = c.blob(ctx, dir, l.desc, func() bool { return false }, &Bar{}); err != nil {
+			return err
+		}
+	}
+	if l.blob != nil && store.CanStage() {
 		l.staged, err = store.Stage(l.diffID, l.desc.Digest, l.desc.Size, while{ctx, l.blob})
 	}
 	if err != nil {
@@ -362,6 +386,9 @@ func (l *layer) unpack(ctx context.Context, store *storage.Store, places chan st
 			os.Remove(l.blob.Name()) // it is not what the image needs
 		}
 		return err
+	}
+	if l.staged != nil {
+		l.staged.SetTOC(tocOf(l.desc, l.blob))
 	}
 	close(l.unpacked)
 	return nil
@@ -378,11 +405,22 @@ func (l layerList) release() {
 		}
 	}
 	for _, one := range l {
-		if one.staged != nil {
+		if one.staged != nil && one.blob != nil {
 			os.Remove(one.blob.Name())
 			one.blob.Close()
 		}
 	}
+}
+
+// assemble unpacks a layer of which only parts were downloaded.
+func (l *layer) assemble(ctx context.Context, store *storage.Store) (err error) {
+	defer l.parts.close()
+	archive := l.parts.archive()
+	defer archive.Close()
+	if l.staged, err = store.Stage(l.diffID, "", 0, while{ctx, archive}); err == nil {
+		l.staged.SetTOC(l.parts.list)
+	}
+	return err
 }
 
 // while is a reader that ends with a context.
@@ -417,7 +455,7 @@ func (l layerList) discard() {
 // put puts one layer into the store. The blob is then used up. A layer that was to be
 // copied from podman's store but cannot be is downloaded after all.
 func (c *client) put(ctx context.Context, dir string, store *storage.Store, l *layer, progress *Progress) (err error) {
-	if l.blob == nil {
+	if l.blob == nil && l.staged == nil {
 		_, err := store.CopyLayer(l.parent, l.diffID)
 		if err == nil {
 			return nil
@@ -428,7 +466,9 @@ func (c *client) put(ctx context.Context, dir string, store *storage.Store, l *l
 			return err
 		}
 	}
-	defer os.Remove(l.blob.Name())
+	if l.blob != nil {
+		defer os.Remove(l.blob.Name())
+	}
 	if l.staged != nil {
 		_, err = l.staged.Commit(l.parent)
 	} else {

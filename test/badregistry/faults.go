@@ -116,40 +116,43 @@ func (r *Registry) blob(w http.ResponseWriter, req *http.Request) {
 		w.WriteHeader(http.StatusTemporaryRedirect)
 		return
 	}
-	if from, ok := r.from(w, req, len(data)); ok {
-		r.send(w, req, data, from)
+	if from, end, ok := r.asked(w, req, len(data)); ok {
+		r.send(w, req, data, from, end)
 	}
 }
 
-// from is where the answer to a request for a part of a blob begins.
-func (r *Registry) from(w http.ResponseWriter, req *http.Request, size int) (from int, ok bool) {
+// asked is where the answer to a request for a blob, or a part of one, begins and ends.
+func (r *Registry) asked(w http.ResponseWriter, req *http.Request, size int) (from, end int, ok bool) {
 	asked := req.Header.Get("Range")
 	if asked == "" {
-		return 0, true
+		return 0, size, true
 	}
 	if _, is := r.now("norange"); is {
-		return 0, true
+		return 0, size, true
 	}
 	if _, is := r.now("noresume"); is {
 		refuse(w, http.StatusRequestedRangeNotSatisfiable, "RANGE_INVALID")
-		return 0, false
+		return 0, 0, false
 	}
-	fmt.Sscanf(asked, "bytes=%d-", &from)
+	if n, _ := fmt.Sscanf(asked, "bytes=%d-%d", &from, &end); n < 2 {
+		end = size - 1
+	}
+	end = min(end+1, size)
 	if _, is := r.now("wrongrange"); is {
 		from = 0
 	}
-	if from >= size {
+	if from >= end {
 		refuse(w, http.StatusRequestedRangeNotSatisfiable, "RANGE_INVALID")
-		return 0, false
+		return 0, 0, false
 	}
-	w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, size-1, size))
-	return from, true
+	w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, end-1, size))
+	return from, end, true
 }
 
-// send writes a blob from there on: all of it, unless a fault says otherwise.
-func (r *Registry) send(w http.ResponseWriter, req *http.Request, data []byte, from int) {
+// send writes that part of a blob: all of it, unless a fault says otherwise.
+func (r *Registry) send(w http.ResponseWriter, req *http.Request, data []byte, from, end int) {
 	name, rate := r.first("cut", "reset", "stall", "slow", "flip", "long", "short")
-	switch data = bytes.Clone(data); name {
+	switch data = bytes.Clone(data[:end]); name {
 	case "flip":
 		data[len(data)-1] ^= 1
 	case "long":

@@ -48,7 +48,7 @@ type PullCmd struct {
 	Globals
 	RegistryFlags
 	AllTags    bool     `short:"a" help:"Every tag of the repository."`
-	Platform   []string `help:"Platform of the image; of several, each gets an image, and the name is that of a list of them." placeholder:"OS/ARCH[/VARIANT]"`
+	Platform   []string `sep:"," help:"Platform of the image; of several, each gets an image, and the name is that of a list of them." placeholder:"OS/ARCH[/VARIANT]"`
 	Arch       string   `help:"Architecture of the image." placeholder:"ARCH"`
 	OS         string   `name:"os" help:"Operating system of the image." placeholder:"OS"`
 	Variant    string   `help:"Variant of the image's architecture." placeholder:"VARIANT"`
