@@ -14,7 +14,9 @@ const ScratchPrefix = ".new-"
 // somebody works in it, so that what a crash leaves can be told from it. done removes
 // it, if it is still there.
 func Scratch(parent string) (dir string, done func(), err error) {
-	if err := os.MkdirAll(parent, 0o755); err != nil {
+	// What is in it may be setuid: nobody else is to reach it, however open the
+	// directory is that the user has given.
+	if err := os.MkdirAll(parent, 0o700); err != nil {
 		return "", nil, err
 	}
 	for {

@@ -64,6 +64,9 @@ const stagingPrefix = ".new-"
 
 func (m *maker) try() error {
 	staging := filepath.Join(filepath.Dir(m.dir), stagingPrefix+filepath.Base(m.dir))
+	if err := os.MkdirAll(filepath.Dir(m.dir), 0o700); err != nil { // as record.Scratch
+		return err
+	}
 	if err := os.MkdirAll(staging, 0o755); err != nil {
 		return err
 	}

@@ -28,9 +28,8 @@ func main() {
 		return
 	}
 	// What is unpacked and compressed passes through: there is little to collect, and
-	// much to collect it from.
+	// much to collect it from. How large it may become is said in storage.Init.
 	debug.SetGCPercent(400)
-	debug.SetMemoryLimit(96 << 20)
 	err := run(os.Args[1:])
 	if err == nil {
 		return

@@ -111,7 +111,8 @@ const (
 	typeLayer    = "application/vnd.oci.image.layer.v1.tar"
 )
 
-func layer() []byte { return Bytes("", func(t *Tar) { t.file("f", "x"); t.end() }) }
+// Plain is the layer of the images whose documents are hostile.
+func Plain() []byte { return Bytes("", func(t *Tar) { t.file("f", "x"); t.end() }) }
 
 func config(layers ...[]byte) doc {
 	ids := []string{}
@@ -148,7 +149,7 @@ func (o oci) make() Files {
 		return encode(f(d))
 	}
 	if o.layer == nil {
-		o.layer = layer()
+		o.layer = Plain()
 	}
 	if o.plain == nil {
 		o.plain = o.layer
@@ -184,7 +185,7 @@ type docker struct {
 
 func (d docker) make() Files {
 	if d.layer == nil {
-		d.layer = layer()
+		d.layer = Plain()
 	}
 	if d.plain == nil {
 		d.plain = d.layer
@@ -258,12 +259,12 @@ func DockerImages() []Image {
 		}, Error: "more than 24 MiB"},
 		{Name: "many-layers", Files: func(string) Files {
 			return docker{
-				config:   func(c doc) any { return config(slices.Repeat([][]byte{layer()}, 20_000)...) },
+				config:   func(c doc) any { return config(slices.Repeat([][]byte{Plain()}, 20_000)...) },
 				manifest: func(m []doc) any { m[0]["Layers"] = slices.Repeat([]string{"layer.tar"}, 20_000); return m },
 			}.make()
 		}, Error: "20000 layers; the kernel mounts 500"},
 		{Name: "diff-ids-few", Files: diffs([]string{}), Error: "0 layers, the manifest has 1"},
-		{Name: "diff-ids-many", Files: diffs([]string{Sum(nil), Sum(layer())}), Error: "2 layers, the manifest has 1"},
+		{Name: "diff-ids-many", Files: diffs([]string{Sum(nil), Sum(Plain())}), Error: "2 layers, the manifest has 1"},
 		{Name: "diff-id-wrong", Files: diffs([]string{Sum([]byte("other"))}), Error: "its content is sha256:.*the image says"},
 		{Name: "diff-id-path", Files: diffs([]string{"sha256:../../../../../../../../canary/evil/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}), Error: "digest"},
 		{Name: "diff-id-algorithm", Files: diffs([]string{"md5:" + strings.Repeat("a", 32)}), Error: "digest"},
@@ -301,7 +302,7 @@ func OCIImages() []Image {
 	return []Image{
 		{Name: "oci-layer-digest-wrong", Files: func(string) Files {
 			return oci{files: func(f Files) {
-				f["blobs/sha256/"+strings.TrimPrefix(Sum(layer()), "sha256:")] = File{Data: []byte(strings.Repeat("x", len(layer())))}
+				f["blobs/sha256/"+strings.TrimPrefix(Sum(Plain()), "sha256:")] = File{Data: []byte(strings.Repeat("x", len(Plain())))}
 			}}.make()
 		}, Error: "digest|content is|not a tar file"},
 		{Name: "oci-layer-digest-path", Files: manifest(func(m doc) any {
@@ -313,7 +314,7 @@ func OCIImages() []Image {
 		{Name: "oci-layer-size-huge", Files: manifest(func(m doc) any { layers(m)["size"] = int64(1) << 62; return m }), Error: "bytes|no space|size", Instead: nil},
 		{Name: "oci-layer-link", Files: func(canary string) Files {
 			return oci{files: func(f Files) {
-				f["blobs/sha256/"+strings.TrimPrefix(Sum(layer()), "sha256:")] = File{Link: canary + "/layer.tar"}
+				f["blobs/sha256/"+strings.TrimPrefix(Sum(Plain()), "sha256:")] = File{Link: canary + "/layer.tar"}
 			}}.make()
 		}, Error: "does not exist|escapes", Instead: pull("not found|404")},
 		{Name: "oci-layer-link-directory", Files: func(canary string) Files {
@@ -350,7 +351,7 @@ func OCIImages() []Image {
 		{Name: "oci-index-digest-none", Files: index(func(d doc) any { delete(d["manifests"].([]doc)[0], "digest"); return d }), Error: "digest"},
 		{Name: "oci-index-digest-bare", Files: index(func(d doc) any { d["manifests"].([]doc)[0]["digest"] = "../../../../canary/file"; return d }), Error: "digest"},
 		{Name: "oci-index-digest-algorithm", Files: index(func(d doc) any { d["manifests"].([]doc)[0]["digest"] = "md5:" + strings.Repeat("a", 32); return d }), Error: "digest"},
-		{Name: "oci-manifest-and-index", Files: manifest(func(m doc) any { m["manifests"] = []doc{describe(typeManifest, layer())}; return m }), Error: "an index as well"},
+		{Name: "oci-manifest-and-index", Files: manifest(func(m doc) any { m["manifests"] = []doc{describe(typeManifest, Plain())}; return m }), Error: "an index as well"},
 		{Name: "oci-manifest-many-layers", Files: manifest(func(m doc) any { m["layers"] = slices.Repeat([]doc{layers(m)}, 12_000); return m }), Error: "layers|values"},
 		{Name: "oci-manifest-huge", Files: manifest(func(m doc) any { return "{" + strings.Repeat(" ", 5<<20) + "}" }), Error: "4194304"},
 		{Name: "oci-manifest-is-list", Files: manifest(func(m doc) any { return `[1]` }), Error: "cannot unmarshal|manifest"},
@@ -362,7 +363,7 @@ func OCIImages() []Image {
 			return `{"config":` + strings.Repeat("[", 1_000_000) + strings.Repeat("]", 1_000_000) + "}"
 		}), Error: "nest more than 64"},
 		{Name: "oci-config-few-layers", Files: config(func(c doc) any { delete(c, "rootfs"); return c }), Error: "0 layers, the manifest has 1"},
-		{Name: "oci-config-many-layers", Files: config(func(c doc) any { c["rootfs"].(doc)["diff_ids"] = slices.Repeat([]string{Sum(layer())}, 3); return c }), Error: "3 layers, the manifest has 1"},
+		{Name: "oci-config-many-layers", Files: config(func(c doc) any { c["rootfs"].(doc)["diff_ids"] = slices.Repeat([]string{Sum(Plain())}, 3); return c }), Error: "3 layers, the manifest has 1"},
 		{Name: "oci-config-other-diff", Files: config(func(c doc) any { c["rootfs"].(doc)["diff_ids"] = []string{Sum([]byte("x"))}; return c }), Error: "its content is"},
 		{Name: "oci-name-control", Files: index(func(d doc) any {
 			d["manifests"].([]doc)[0]["annotations"] = doc{"org.opencontainers.image.ref.name": "localhost/a\n\x1b[2J"}
