@@ -89,8 +89,10 @@ func (c Command) argumentKind() (kind string, onlyFirst bool) {
 		return "=bash zsh fish", true
 	case "images":
 		return "images", true
-	case "volume create":
+	case "volume create", "artifact pull", "artifact push", "artifact ls", "artifact inspect", "artifact rm":
 		return kindNone, false
+	case "artifact add", "artifact extract":
+		return kindFiles, false
 	case "import", "unshare":
 		return kindFiles, false
 	}
@@ -98,7 +100,7 @@ func (c Command) argumentKind() (kind string, onlyFirst bool) {
 	switch strings.Trim(first, "[].") {
 	case "CONTAINER", "NAME":
 		return "containers", false
-	case "IMAGE":
+	case "IMAGE", "LIST", "HOST::]IMAGE":
 		return "images", false
 	case "VOLUME":
 		return "volumes", false
@@ -150,7 +152,8 @@ func firstWords(tree []Command) []word {
 func secondWords(tree []Command) map[string][]word {
 	out := map[string][]word{}
 	for _, e := range entries(tree) {
-		if group, sub, ok := strings.Cut(e.name, " "); ok {
+		// What follows the two words of another command is typed out.
+		if group, sub, ok := strings.Cut(e.name, " "); ok && !strings.Contains(sub, " ") {
 			out[group] = append(out[group], word{sub, e.Help})
 		}
 	}
