@@ -97,6 +97,8 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 		return login(ctx, req.Login)
 	case req.Logout != nil:
 		return logout(req.Logout)
+	case req.Search != nil:
+		return search(ctx, req.Search)
 	case req.Sign != nil:
 		return sign(ctx, req.Sign)
 	case req.Trust != nil:

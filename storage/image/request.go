@@ -19,6 +19,7 @@ type Request struct {
 	Logout *LogoutRequest `json:",omitempty"`
 	// Sweep deletes what removed images have left (Images.Remove), and prints nothing.
 	Sweep  *IndexRequest  `json:",omitempty"`
+	Search *SearchRequest `json:",omitempty"`
 	Sign   *SignRequest   `json:",omitempty"`
 	Trust  *TrustRequest  `json:",omitempty"`
 	Tag    *TagRequest    `json:",omitempty"`
@@ -106,6 +107,27 @@ type LoginRequest struct {
 	AuthFile       string
 	CompatFile     string // Docker's config.json, in place of AuthFile
 	CertDir        string
+}
+
+// SearchRequest looks for images in registries, and prints a list of Found.
+type SearchRequest struct {
+	Term            string
+	Limit           int // of each registry; 0: 25
+	Tags            bool
+	TLSVerify       *bool
+	AuthFile, Creds string
+	CertDir         string
+}
+
+// Found is a repository of a registry, or a tag of one.
+type Found struct {
+	Index       string // the registry
+	Name        string // the full name
+	Description string
+	Stars       int
+	IsOfficial  bool
+	IsAutomated bool
+	Tag         string
 }
 
 // SignRequest signs images that registries have, and prints the digests; or makes a

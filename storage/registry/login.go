@@ -191,40 +191,45 @@ func (l *Logins) lock() (unlock func() error, err error) {
 
 // check greets a registry with credentials.
 func (l *Logins) check(ctx context.Context, key string, auth authn.AuthConfig) error {
-	host, _, _ := strings.Cut(key, "/")
-	configured, err := sysregistriesv2.FindRegistry(l.sys, host)
+	registry, _, _ := strings.Cut(key, "/")
+	c, host, err := greet(ctx, l.sys, registry, l.access, authn.FromConfig(auth))
 	if err != nil {
-		return fmt.Errorf("cannot read registries.conf: %w", err)
+		return err
 	}
-	insecure := configured != nil && configured.Insecure || configured == nil && isLoopback(host)
-	src := source{ref: image.Reference{Registry: host}, insecure: l.access.insecure(insecure)}
+	resp, err := c.get(ctx, "https://"+host+"/v2/", nil, http.StatusOK)
+	if err != nil {
+		return c.guard.explain(refusal(err))
+	}
+	return resp.Body.Close()
+}
+
+// greet connects to a registry without a repository, and returns its host too.
+func greet(ctx context.Context, sys *types.SystemContext, registry string, access Access, auth authn.Authenticator, scopes ...string) (*client, string, error) {
+	configured, err := sysregistriesv2.FindRegistry(sys, registry)
+	if err != nil {
+		return nil, "", fmt.Errorf("cannot read registries.conf: %w", err)
+	}
+	insecure := configured != nil && configured.Endpoint.Insecure || configured == nil && isLoopback(registry)
+	src := source{ref: image.Reference{Registry: registry}, insecure: access.insecure(insecure)}
 	var options []name.Option
 	if src.insecure {
 		options = append(options, name.Insecure)
 	}
-	reg, err := name.NewRegistry(host, options...)
+	reg, err := name.NewRegistry(registry, options...)
 	if err != nil {
-		return err
+		return nil, "", err
 	}
-	base, err := newTransport(src, l.access)
+	base, err := newTransport(src, access)
 	if err != nil {
-		return err
+		return nil, "", err
 	}
-	watch := &guard{RoundTripper: base, host: hostOf(reg.RegistryStr()), stall: l.access.stall(), own: func(string) (string, string) { return "", "" }}
-	rt, err := transport.NewWithContext(ctx, reg, authn.FromConfig(auth), watch, nil)
+	watch := &guard{RoundTripper: base, host: hostOf(reg.RegistryStr()), stall: access.stall(), own: func(string) (string, string) { return "", "" }}
+	rt, err := transport.NewWithContext(ctx, reg, auth, watch, scopes)
 	if err != nil {
-		return watch.explain(refusal(err))
+		return nil, "", watch.explain(refusal(err))
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+reg.RegistryStr()+"/v2/", nil)
-	if err != nil {
-		return err
-	}
-	resp, err := rt.RoundTrip(req)
-	if err != nil {
-		return watch.explain(refusal(err))
-	}
-	defer resp.Body.Close()
-	return refusal(transport.CheckError(resp, http.StatusOK))
+	c := &client{ref: src.ref, guard: watch, say: func(string, ...any) {}, http: &http.Client{Transport: rt, CheckRedirect: redirects}}
+	return c, reg.RegistryStr(), nil
 }
 
 // refusal says in fewer words that a registry, or its token server, does not take

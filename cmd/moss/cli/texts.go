@@ -89,6 +89,12 @@ Rolled back once more, the name goes back further; --to brings back what was rol
 it was pulled anew. 'moss image rollback' then cannot bring them back. With --external an image that
 a container of buildah or another program uses goes too.`
 
+	textSearch = `A registry may stand before the term; else the unqualified-search-registries of registries.conf are asked, or docker.io
+where there are none. A registry that has no search is asked for all its repositories, whose names are looked through.
+
+Filters are stars, is-automated and is-official. Fields of --format are Index, Name, Description, Stars, Official,
+Automated and, with --list-tags, Tag; "json" prints everything.`
+
 	textSign = `The signature is put into the registry beside the image, where podman, skopeo and cosign find it too. Of a list of
 images the list is signed, which stands for its images: podman wants each signed, with --all. 'moss push' signs what it
 pushes with the same flags. 'moss image trust set' says whose signatures an image must have.`
