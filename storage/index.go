@@ -241,6 +241,9 @@ func (s *Store) layerDir(id string) (string, error) {
 
 // lock takes the file as a lock; the kernel lets go of it when we die.
 func lock(path string) (unlock func(), err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, err
