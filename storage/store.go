@@ -379,16 +379,30 @@ func (s *Store) CopyLayer(parent string, diffID digest.Digest) (string, error) {
 	if id := ChainID(parent, diffID); s.HasLayer(id) {
 		return id, nil
 	}
-	lib, layer, err := s.withDiff(diffID)
-	if err != nil {
-		return "", err
-	}
-	diff, err := openDiff(lib, layer)
+	diff, err := s.openCopy(diffID)
 	if err != nil {
 		return "", err
 	}
 	defer diff.Close()
 	return s.PutLayer(parent, diffID, "", 0, diff)
+}
+
+// StageCopy unpacks what CopyLayer would, as Stage does.
+func (s *Store) StageCopy(diffID digest.Digest) (*Staged, error) {
+	diff, err := s.openCopy(diffID)
+	if err != nil {
+		return nil, err
+	}
+	defer diff.Close()
+	return s.Stage(diffID, "", 0, diff)
+}
+
+func (s *Store) openCopy(diffID digest.Digest) (io.ReadCloser, error) {
+	lib, layer, err := s.withDiff(diffID)
+	if err != nil {
+		return nil, err
+	}
+	return openDiff(lib, layer)
 }
 
 // CheckSpace says early that a download of size bytes to dir will not fit.

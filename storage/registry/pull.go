@@ -363,9 +363,11 @@ func (c *client) unpack(ctx context.Context, dir string, store *storage.Store, l
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	if l.blob != nil || l.parts != nil {
-		places <- struct{}{}
-		defer func() { <-places }()
+	places <- struct{}{}
+	defer func() { <-places }()
+	if l.blob == nil && l.parts == nil && store.CanStage() {
+		// Where it cannot be copied, that is told when its turn comes.
+		l.staged, _ = store.StageCopy(l.diffID)
 	}
 	if l.parts != nil {
 		if err := l.assemble(ctx, store); err == nil || ctx.Err() != nil {
@@ -387,7 +389,7 @@ func (c *client) unpack(ctx context.Context, dir string, store *storage.Store, l
 		}
 		return err
 	}
-	if l.staged != nil {
+	if l.staged != nil && l.blob != nil {
 		l.staged.SetTOC(tocOf(l.desc, l.blob))
 	}
 	close(l.unpacked)
