@@ -2,7 +2,6 @@ package storage
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 	digest "github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"moss/storage/limit"
 )
 
 // A TOC is the list of files that zstd:chunked adds to a layer: where in the blob each
@@ -38,6 +39,10 @@ type TOCEntry struct {
 // MaxTOC bounds such a list, and what else is held in memory of a layer's files.
 const MaxTOC = 16 << 20
 
+// maxListed bounds what a list takes when it is decoded: an empty file is three bytes of
+// it, and a hundred in memory.
+const maxListed = 100_000
+
 // tocNote is the name of a layer's list, beside it in the store, compressed as it came.
 const tocNote = "moss-toc"
 
@@ -62,7 +67,7 @@ func ParseTOC(data []byte) (*TOC, error) {
 		return nil, err
 	}
 	toc := new(TOC)
-	if err := json.Unmarshal(plain, toc); err != nil {
+	if err := limit.Objects(plain, toc, maxListed); err != nil {
 		return nil, err
 	}
 	if toc.Version != 1 {

@@ -16,6 +16,7 @@ import (
 
 	"moss/storage/driver"
 	"moss/storage/image"
+	"moss/storage/limit"
 )
 
 // ListType and DockerListType are the media types of lists of images.
@@ -90,7 +91,7 @@ func ParseList(data []byte) (l *List, ok bool) {
 	l = NewList()
 	l.Manifests = nil
 	var has struct{ Manifests, Config json.RawMessage }
-	if json.Unmarshal(data, &has) != nil || has.Manifests == nil || has.Config != nil || json.Unmarshal(data, l) != nil {
+	if limit.JSON(data, &has) != nil || has.Manifests == nil || has.Config != nil || json.Unmarshal(data, l) != nil {
 		return nil, false
 	}
 	for _, e := range l.Manifests {

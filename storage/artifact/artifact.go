@@ -20,6 +20,7 @@ import (
 
 	"moss/record"
 	"moss/storage/image"
+	"moss/storage/limit"
 )
 
 // ErrExists says that the name is another artifact's.
@@ -234,7 +235,7 @@ func (w *Work) Record(name string, manifest []byte, replace bool) (digest.Digest
 		return "", errors.New("somebody else has changed it meanwhile")
 	}
 	var m imagespec.Manifest
-	if err := json.Unmarshal(manifest, &m); err != nil {
+	if err := limit.JSON(manifest, &m); err != nil {
 		return "", err
 	}
 	d := digest.FromBytes(manifest)

@@ -182,6 +182,17 @@ func TestJSON(t *testing.T) {
 	}
 }
 
+func TestObjects(t *testing.T) {
+	var v struct{ A []struct{} }
+	list := func(n int) []byte { return []byte(`{"a":[{}` + strings.Repeat(",{}", n-1) + "]}") }
+	if err := Objects(list(100), &v, 102); err != nil || len(v.A) != 100 {
+		t.Errorf("%d, %v", len(v.A), err)
+	}
+	if err := Objects(list(101), &v, 102); err == nil || !strings.Contains(err.Error(), "102 objects") {
+		t.Error(err)
+	}
+}
+
 func TestSpace(t *testing.T) {
 	if err := Space(t.TempDir(), 1); err != nil {
 		t.Error(err)

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"moss/storage"
+	"moss/storage/limit"
 )
 
 // The annotations of a layer that is zstd:chunked: where in the blob the list of its
@@ -65,7 +66,8 @@ type wanted struct {
 type span struct{ from, length int64 }
 
 func (s span) within(size int64) bool {
-	return s.from > 0 && s.length > 0 && s.length <= storage.MaxTOC && s.from <= size-s.length
+	return s.from > 0 && s.length > 0 && s.length <= storage.MaxTOC/4 && // it is held in memory, compressed
+		s.from <= size-s.length
 }
 
 // chunked reads the annotations of a layer; ok is false if it is not zstd:chunked, or not
@@ -114,6 +116,12 @@ func (c *client) partial(ctx context.Context, dir string, store *storage.Store, 
 	need, err := p.plan()
 	if err != nil {
 		return nil, err
+	}
+	judge := limit.NewJudge(store.Limits, dir) // zeros of a file are nothing in the blob, and much on the disk
+	for _, f := range p.missing {
+		if err := judge.Bytes(f.Size); err != nil {
+			return nil, fmt.Errorf("its list of files: %s: %w", limit.Quote(f.Name), err)
+		}
 	}
 	if need += toc.length + split.length; need > d.Size-d.Size/4 {
 		return nil, errWhole

@@ -16,6 +16,7 @@ import (
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"moss/storage/image"
+	"moss/storage/limit"
 	"moss/storage/policy"
 )
 
@@ -185,7 +186,7 @@ func signRemote(ctx context.Context, name string, o SignOptions) ([]string, erro
 	digests := []string{digest.FromBytes(data).String()}
 	if o.All && isIndex(mediaType, data) {
 		var list imagespec.Index
-		if err := json.Unmarshal(data, &list); err != nil {
+		if err := limit.JSON(data, &list); err != nil {
 			return nil, err
 		}
 		for _, d := range list.Manifests {
