@@ -270,6 +270,9 @@ func Update(root string, stores []StoreState, entries []Entry, build func(Entry)
 	if err := os.MkdirAll(im.dir, 0o755); err != nil {
 		return fmt.Errorf("cannot write image index: %w", err)
 	}
+	if err := os.Mkdir(Doomed(root), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("cannot write image index: %w", err)
+	}
 	old, err := im.load()
 	if err != nil || old.Version != indexVersion {
 		old = &Index{} // unreadable or of another moss: made anew

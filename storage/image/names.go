@@ -342,11 +342,8 @@ func (im *Images) Remove(ids []string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.Mkdir(Doomed(im.root), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("cannot remove images: %w", err)
-	}
 	for _, id := range ids {
-		if err := os.WriteFile(filepath.Join(Doomed(im.root), id), nil, 0o600); err != nil {
+		if err := im.doom(id); err != nil {
 			return fmt.Errorf("cannot remove image %q: %w", id, err)
 		}
 	}
@@ -357,8 +354,22 @@ func (im *Images) Remove(ids []string) error {
 			return errors.Join(err, rerr)
 		}
 	}
-	for _, id := range ids {
-		os.Remove(im.path(id)) // only a copy of what the store says
-	}
 	return nil
+}
+
+// doom marks an image with its own record, which needs no room on a full disk.
+func (im *Images) doom(id string) error {
+	mark := filepath.Join(Doomed(im.root), id)
+	err := os.Rename(im.path(id), mark)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	// There was no record, or no directory yet.
+	if err := os.Mkdir(Doomed(im.root), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err = os.Rename(im.path(id), mark); errors.Is(err, fs.ErrNotExist) {
+		err = os.WriteFile(mark, nil, 0o600)
+	}
+	return err
 }
