@@ -104,7 +104,11 @@ func (s *Store) FinishRemovals() error {
 }
 
 func (s *Store) lockDoomed() (unlock func(), err error) {
-	return lock(filepath.Join(s.Root, "images", "doomed.lock"))
+	dir := filepath.Join(s.Root, "images")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	return lock(filepath.Join(dir, "doomed.lock"))
 }
 
 // spare keeps an image that was to be removed, without the names that it had.

@@ -73,7 +73,11 @@ func (s *Store) Stage(diffID, blobDigest digest.Digest, size int64, blob io.Read
 	if st.out.TarSplit, err = os.CreateTemp(st.dir, "split"); err != nil {
 		return st, err
 	}
-	if err := st.unpack(blob); err != nil {
+	err = st.unpack(blob)
+	if isOdd(err) {
+		err = st.unpackOdd(blob)
+	}
+	if err != nil {
 		return st, err
 	}
 	if st.out.UncompressedDigest != diffID {
@@ -130,6 +134,7 @@ func (st *Staged) unpack(blob io.Reader) error {
 	st.compression = compression
 
 	judged := limit.NewReader(plain, limit.NewJudge(st.store.Limits, st.store.Root))
+	judged.NoSparse = errOdd
 	split := bufio.NewWriterSize(st.out.TarSplit, 64<<10)
 	notes := newNotes(tarsplit.NewJSONPacker(split))
 	content := &measure{hash: sha256.New()}
@@ -143,7 +148,7 @@ func (st *Staged) unpack(blob io.Reader) error {
 		_, err = io.Copy(io.Discard, files)
 	}
 	files.Close()
-	if derr := <-done; err == nil {
+	if derr := <-done; err == nil || errors.Is(derr, tarsplit.ErrDuplicatePath) {
 		err = derr
 	}
 	if err == nil {

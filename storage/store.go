@@ -387,6 +387,21 @@ func (s *Store) CopyLayer(parent string, diffID digest.Digest) (string, error) {
 	return s.PutLayer(parent, diffID, "", 0, diff)
 }
 
+// diffAgain is a layer that can be read twice.
+type diffAgain struct {
+	io.ReadCloser
+	open func() (io.ReadCloser, error)
+}
+
+func (d *diffAgain) Rewind() error {
+	d.Close()
+	diff, err := d.open()
+	if err == nil {
+		d.ReadCloser = diff
+	}
+	return err
+}
+
 // StageCopy unpacks what CopyLayer would, as Stage does.
 func (s *Store) StageCopy(diffID digest.Digest) (*Staged, error) {
 	diff, err := s.openCopy(diffID)
@@ -397,12 +412,13 @@ func (s *Store) StageCopy(diffID digest.Digest) (*Staged, error) {
 	return s.Stage(diffID, "", 0, diff)
 }
 
-func (s *Store) openCopy(diffID digest.Digest) (io.ReadCloser, error) {
+func (s *Store) openCopy(diffID digest.Digest) (*diffAgain, error) {
 	lib, layer, err := s.withDiff(diffID)
 	if err != nil {
 		return nil, err
 	}
-	return openDiff(lib, layer)
+	diff, err := openDiff(lib, layer)
+	return &diffAgain{diff, func() (io.ReadCloser, error) { return openDiff(lib, layer) }}, err
 }
 
 // CheckSpace says early that a download of size bytes to dir will not fit.

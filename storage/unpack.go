@@ -113,11 +113,18 @@ func (n *notes) AddEntry(e tarsplit.Entry) (int, error) {
 	// The padding of the file before comes first; headers are whole blocks (tar(5)).
 	h, err := tar.NewReader(bytes.NewReader(n.header[len(n.header)%512:])).Next()
 	n.header = n.header[:0]
-	if err == nil && !strings.HasPrefix(path.Base(h.Name), archive.WhiteoutPrefix) {
+	if err == nil {
+		n.see(h)
+	}
+	return n.Packer.AddEntry(e)
+}
+
+// see notes whose a member is.
+func (n *notes) see(h *tar.Header) {
+	if !strings.HasPrefix(path.Base(h.Name), archive.WhiteoutPrefix) {
 		n.uids[uint32(h.Uid)], n.gids[uint32(h.Gid)] = true, true
 		n.rooted = n.rooted || path.Clean("/"+h.Name) == "/"
 	}
-	return n.Packer.AddEntry(e)
 }
 
 func (n *notes) owners() (uids, gids []uint32) {

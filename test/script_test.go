@@ -61,6 +61,7 @@ func TestScripts(t *testing.T) {
 			"parallel":     command(parallel),
 			"registry":     command(startRegistry),
 			"images":       command(images),
+			"odd":          command(odd),
 			"hostile":      command(tryHostile),
 			"distribution": command(startDistribution),
 			"misbehave":    command(misbehave),

@@ -98,7 +98,7 @@ func putStream(store *storage.Store, parent string, input io.Reader, progress *r
 	}
 	defer file.Close()
 	bar := progress.Blob("blob", diffID, size)
-	layer, err = store.PutLayer(parent, diffID, "", 0, io.TeeReader(file, bar))
+	layer, err = store.PutLayer(parent, diffID, "", 0, storage.Rewindable(io.TeeReader(file, bar), file))
 	if err != nil {
 		bar.Abort()
 		return "", "", 0, err

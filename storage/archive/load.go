@@ -335,7 +335,7 @@ func putLayer(store *storage.Store, a files, l packedLayer, parent string, diffI
 	bar := progress.Blob("blob", diffID, size)
 	// The content is checked against the diffID; the digest of the packed form
 	// is recorded only where a registry has vouched for it.
-	id, err := store.PutLayer(parent, diffID, "", 0, io.TeeReader(f, bar))
+	id, err := store.PutLayer(parent, diffID, "", 0, storage.Rewindable(io.TeeReader(f, bar), f))
 	if err != nil {
 		bar.Abort()
 		return "", err

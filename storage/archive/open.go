@@ -24,7 +24,7 @@ const maxDocument = 4 << 20
 
 // files are the files of an archive, by name: of a tar file or a directory.
 type files interface {
-	open(name string) (r io.ReadCloser, size int64, err error)
+	open(name string) (r io.ReadSeekCloser, size int64, err error)
 	Close() error
 }
 
@@ -132,7 +132,7 @@ func indexTar(f *os.File) (*tarFile, error) {
 // clean makes names comparable, and none of them leaves the archive.
 func clean(name string) string { return path.Clean("/" + name)[1:] }
 
-func (t *tarFile) open(name string) (io.ReadCloser, int64, error) {
+func (t *tarFile) open(name string) (io.ReadSeekCloser, int64, error) {
 	name = clean(name)
 	for range 8 { // links to links are few
 		m, ok := t.members[name]
@@ -143,12 +143,17 @@ func (t *tarFile) open(name string) (io.ReadCloser, int64, error) {
 			return nil, 0, fmt.Errorf("%q is stored as a sparse file", name)
 		}
 		if m.link == "" {
-			return io.NopCloser(io.NewSectionReader(t.f, m.offset, m.size)), m.size, nil
+			return section{io.NewSectionReader(t.f, m.offset, m.size)}, m.size, nil
 		}
 		name = m.link
 	}
 	return nil, 0, &os.PathError{Op: "open", Path: name, Err: os.ErrNotExist}
 }
+
+// section is a member; the file stays open for others.
+type section struct{ *io.SectionReader }
+
+func (section) Close() error { return nil }
 
 func (t *tarFile) Close() error {
 	if t.owned {
@@ -160,7 +165,7 @@ func (t *tarFile) Close() error {
 // directory is an unpacked archive.
 type directory string
 
-func (d directory) open(name string) (io.ReadCloser, int64, error) {
+func (d directory) open(name string) (io.ReadSeekCloser, int64, error) {
 	// The layout's own links stay inside; a hostile one must not reach out.
 	root, err := os.OpenRoot(string(d))
 	if err != nil {

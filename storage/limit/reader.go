@@ -11,6 +11,9 @@ import (
 // Reader is a tar stream, byte for byte, whose members have been judged: the bytes
 // of a header are read from it only if what they say may be unpacked.
 type Reader struct {
+	// NoSparse, if it is set, is the error of an archive with a sparse file.
+	NoSparse error
+
 	judge *Judge
 	src   io.Reader
 	tar   *tar.Reader
@@ -104,6 +107,9 @@ func (r *Reader) next() error {
 	}
 	if err == nil {
 		err = r.judge.Member(h)
+		if err == nil && IsSparse(h) {
+			err = r.NoSparse
+		}
 	} else if !r.begun {
 		err = fmt.Errorf("it is not a tar file: %w", err)
 	} else {

@@ -381,7 +381,7 @@ func (c *client) unpack(ctx context.Context, dir string, store *storage.Store, l
 		}
 	}
 	if l.blob != nil && store.CanStage() {
-		l.staged, err = store.Stage(l.diffID, l.desc.Digest, l.desc.Size, while{ctx, l.blob})
+		l.staged, err = store.Stage(l.diffID, l.desc.Digest, l.desc.Size, while{ctx, storage.Rewindable(l.blob, l.blob)})
 	}
 	if err != nil {
 		if ctx.Err() == nil {
@@ -436,6 +436,14 @@ func (w while) Read(p []byte) (int, error) {
 		return 0, context.Cause(w.ctx)
 	}
 	return w.Reader.Read(p)
+}
+
+// Rewind is what it reads from's, if that can.
+func (w while) Rewind() error {
+	if r, ok := w.Reader.(storage.Rewinder); ok {
+		return r.Rewind()
+	}
+	return errors.ErrUnsupported
 }
 
 // discard lets go of what did not get into the store; blobs stay for the next try.

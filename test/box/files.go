@@ -19,6 +19,7 @@ var filePrograms = []program{
 	{"chown", "UID:GID FILE", chown},
 	{"ls", "[DIR]: names", ls},
 	{"stat", "FILE…: owner, mode and kind", stat},
+	{"attributes", "FILE…: names and sizes of extended attributes", attributes},
 	{"rm", "PATH…: with all below", rm},
 	{"rounds", "DIR N: write the number of the round into N files, round after round", rounds},
 	{"spread", "DIR: how many rounds lie between the files of rounds", spread},
@@ -116,6 +117,24 @@ func stat(args []string) int {
 		}
 		s := info.Sys().(*syscall.Stat_t)
 		fmt.Printf("%s %d:%d %s %d\n", name, s.Uid, s.Gid, info.Mode(), info.Size())
+	}
+	return 0
+}
+
+func attributes(args []string) int {
+	for _, name := range args {
+		list := make([]byte, 4096)
+		n, err := syscall.Listxattr(name, list)
+		if err != nil {
+			return fail("%s: %v", name, err)
+		}
+		for key := range strings.SplitSeq(strings.TrimSuffix(string(list[:n]), "\x00"), "\x00") {
+			size, err := syscall.Getxattr(name, key, nil)
+			if err != nil {
+				return fail("%s: %s: %v", name, key, err)
+			}
+			fmt.Println(name, key, size)
+		}
 	}
 	return 0
 }
