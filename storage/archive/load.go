@@ -1,17 +1,21 @@
 package archive
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 
 	digest "github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 
 	"moss/storage"
 	"moss/storage/image"
@@ -301,45 +305,117 @@ func put(store *storage.Store, a files, img packed, progress *registry.Progress)
 		return "", err
 	}
 	progress.Line("Getting image source signatures")
-	parent := ""
-	for n, l := range img.layers {
-		id := storage.ChainID(parent, diffIDs[n])
-		if store.HasLayer(id) {
-			progress.Skipped(diffIDs[n])
-			parent = id
-			continue
-		}
-		if parent, err = putLayer(store, a, l, parent, diffIDs[n], progress); err != nil {
-			return "", err
-		}
+	top, err := putLayers(store, a, img.layers, diffIDs, progress)
+	if err != nil {
+		return "", err
 	}
 	config := digest.FromBytes(img.config)
 	progress.Blob("config", config, int64(len(img.config))).Done()
 	progress.After("Writing manifest to image destination")
-	record := storage.NewImage{Config: img.config, Manifest: img.manifest, Layer: parent, Names: img.names}
+	record := storage.NewImage{Config: img.config, Manifest: img.manifest, Layer: top, Names: img.names}
 	if spec.Created != nil {
 		record.Created = *spec.Created
 	}
 	return store.AddImage(record)
 }
 
-func putLayer(store *storage.Store, a files, l packedLayer, parent string, diffID digest.Digest, progress *registry.Progress) (string, error) {
-	f, size, err := a.open(l.file)
+// putLayers puts the layers that the store lacks into it, and returns the ID of the
+// uppermost. They are unpacked a few at a time, and put on each other in their order.
+func putLayers(store *storage.Store, a files, layers []packedLayer, diffIDs []digest.Digest, progress *registry.Progress) (top string, err error) {
+	first := 0
+	for ; first < len(layers) && store.HasLayer(storage.ChainID(top, diffIDs[first])); first++ {
+		progress.Skipped(diffIDs[first])
+		top = storage.ChainID(top, diffIDs[first])
+	}
+	layers, diffIDs = layers[first:], diffIDs[first:]
+	if !store.CanStage() {
+		return putOneByOne(store, a, layers, diffIDs, top, progress)
+	}
+	unpacked := make([]chan *storage.Staged, len(layers))
+	for n := range layers {
+		unpacked[n] = make(chan *storage.Staged, 1)
+	}
+	group, ctx := errgroup.WithContext(context.Background())
+	group.SetLimit(min(runtime.NumCPU()+1, 4))
+	go func() {
+		for n, l := range layers {
+			group.Go(func() error {
+				defer close(unpacked[n])
+				if ctx.Err() != nil {
+					return nil // another has failed, and tells why
+				}
+				staged, err := stageLayer(store, a, l, diffIDs[n], progress)
+				if err == nil {
+					unpacked[n] <- staged
+				}
+				return err
+			})
+		}
+	}()
+	for n := range layers {
+		staged := <-unpacked[n]
+		switch {
+		case staged == nil:
+			err = cmp.Or(err, errUnpacked)
+		case err != nil:
+			staged.Discard()
+		default:
+			top, err = staged.Commit(top)
+		}
+	}
+	if gerr := group.Wait(); gerr != nil {
+		err = gerr
+	}
+	return top, err
+}
+
+// errUnpacked is that one of the layers was not unpacked, which has an error of its own.
+var errUnpacked = errors.New("a layer was not unpacked")
+
+// stageLayer unpacks one layer beside the store.
+func stageLayer(store *storage.Store, a files, l packedLayer, diffID digest.Digest, progress *registry.Progress) (*storage.Staged, error) {
+	f, bar, err := openLayer(a, l, diffID, progress)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer f.Close()
-	if l.digest != "" && size != l.size {
-		return "", fmt.Errorf("%q has %d bytes, the manifest says %d", l.file, size, l.size)
-	}
-	bar := progress.Blob("blob", diffID, size)
 	// The content is checked against the diffID; the digest of the packed form
 	// is recorded only where a registry has vouched for it.
-	id, err := store.PutLayer(parent, diffID, "", 0, storage.Rewindable(io.TeeReader(f, bar), f))
+	staged, err := store.Stage(diffID, "", 0, storage.Rewindable(io.TeeReader(f, bar), f))
 	if err != nil {
 		bar.Abort()
-		return "", err
+		return nil, err
 	}
 	bar.Done()
-	return id, nil
+	return staged, nil
+}
+
+func openLayer(a files, l packedLayer, diffID digest.Digest, progress *registry.Progress) (io.ReadSeekCloser, *registry.Bar, error) {
+	f, size, err := a.open(l.file)
+	if err != nil {
+		return nil, nil, err
+	}
+	if l.digest != "" && size != l.size {
+		f.Close()
+		return nil, nil, fmt.Errorf("%q has %d bytes, the manifest says %d", l.file, size, l.size)
+	}
+	return f, progress.Blob("blob", diffID, size), nil
+}
+
+// putOneByOne is putLayers where a layer needs the one below to be unpacked.
+func putOneByOne(store *storage.Store, a files, layers []packedLayer, diffIDs []digest.Digest, top string, progress *registry.Progress) (string, error) {
+	for n, l := range layers {
+		f, bar, err := openLayer(a, l, diffIDs[n], progress)
+		if err != nil {
+			return "", err
+		}
+		top, err = store.PutLayer(top, diffIDs[n], "", 0, io.TeeReader(f, bar))
+		f.Close()
+		if err != nil {
+			bar.Abort()
+			return "", err
+		}
+		bar.Done()
+	}
+	return top, nil
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -208,9 +209,9 @@ func endOfString(data []byte, n int) int {
 	}
 }
 
-// replaceStore writes the store's list. It is on the disk before it takes the place of
-// the old one: a power cut leaves one or the other. The lock is held, so the name
-// beside it is ours.
+// replaceStore writes the store's list. The lock is held, so the name beside it is
+// ours. After a power cut there is the old list or the new one: where the file system
+// does not see to that by itself, the disk is waited for.
 func replaceStore(path string, data []byte) error {
 	next := filepath.Join(filepath.Dir(path), ".moss-images.json")
 	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -218,10 +219,44 @@ func replaceStore(path string, data []byte) error {
 		return err
 	}
 	_, err = f.Write(data)
-	if err = errors.Join(err, unix.Fdatasync(int(f.Fd())), f.Close()); err == nil {
+	if err == nil && !ordersRenames(f) {
+		err = unix.Fdatasync(int(f.Fd()))
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
 		return os.Rename(next, path)
 	}
 	return errors.Join(err, os.Remove(next))
+}
+
+// ordersRenames says whether the file system writes a new file before it lets it take
+// the place of another: ext4 does unless it is mounted otherwise (auto_da_alloc in the
+// kernel's ext4.rst), btrfs does, and what lies in memory has nothing to order.
+func ordersRenames(f *os.File) bool {
+	var fs unix.Statfs_t
+	if unix.Fstatfs(int(f.Fd()), &fs) != nil {
+		return false
+	}
+	switch fs.Type {
+	case unix.BTRFS_SUPER_MAGIC, unix.TMPFS_MAGIC:
+		return true
+	case unix.EXT4_SUPER_MAGIC: // of ext2 and ext3 too
+	default:
+		return false
+	}
+	var st unix.Stat_t
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil || unix.Fstat(int(f.Fd()), &st) != nil {
+		return false
+	}
+	device := fmt.Sprintf(" %d:%d ", unix.Major(st.Dev), unix.Minor(st.Dev))
+	for line := range strings.Lines(string(mounts)) {
+		before, after, ok := strings.Cut(line, " - ")
+		if !ok || !strings.Contains(before, device) {
+			continue
+		}
+		return strings.HasPrefix(after, "ext4 ") && !strings.Contains(after, "noauto_da_alloc") && !strings.Contains(after, "data=writeback")
+	}
+	return false
 }
 
 // lockStore locks a file of containers/storage for writing. Its locks are of
@@ -267,7 +302,11 @@ func (im *Images) renamed(idx *Index, changed []listed) error {
 			return err
 		}
 		i.Names, i.NamesHistory = l.Names, l.NamesHistory
-		if err := WriteJSON(im.path(l.ID), i); err != nil {
+		data, err := record.Encode(i)
+		if err == nil {
+			err = im.swap(l.ID+".json", append(data, '\n'))
+		}
+		if err != nil {
 			return err
 		}
 		// No stamp that moss-image makes: it writes the record again when it next writes the index.
@@ -279,11 +318,25 @@ func (im *Images) renamed(idx *Index, changed []listed) error {
 
 // write replaces the index.
 func (im *Images) write(idx *Index) error {
-	if err := writeFile(filepath.Join(im.dir, "index"), idx.encode()); err != nil {
+	if err := im.swap("index", idx.encode()); err != nil {
 		return fmt.Errorf("cannot write image index: %w", err)
 	}
 	im.index = nil
 	return nil
+}
+
+// swap replaces a file of the index in one step. These are copies, made anew when they
+// are damaged; so no file system is to write them at once, as some do where one file
+// is renamed over another (auto_da_alloc of ext4). The lock is held.
+func (im *Images) swap(name string, data []byte) error {
+	path, next := filepath.Join(im.dir, name), filepath.Join(im.dir, ".next")
+	if err := os.WriteFile(next, data, 0o644); err != nil {
+		return errors.Join(err, os.Remove(next))
+	}
+	if unix.Renameat2(unix.AT_FDCWD, next, unix.AT_FDCWD, path, unix.RENAME_EXCHANGE) == nil {
+		return os.Remove(next)
+	}
+	return os.Rename(next, path) // there was none, or the file system cannot
 }
 
 // lock takes the lock of whoever writes the index.

@@ -244,8 +244,9 @@ func (b *bench) imageRows() []row {
 	}
 	rows := []row{{name: "load, one small layer", must: noTarget, stretch: noTarget, pairs: 5, moss: load("moss"), other: load("podman")}}
 	if !b.quick {
+		rows = append(rows, b.loadRow())
 		rows = append(rows, b.pullRows()...)
 		rows = append(rows, b.pushRows()...)
 	}
-	return rows
+	return append(rows, b.nameRows()...)
 }
