@@ -192,7 +192,13 @@ func (e *Engine) still(ctx context.Context, v *volume.Volume, o SnapshotOptions,
 		if err != nil {
 			return fmt.Errorf("container %q runs with it and cannot be paused: %w", c.Spec.Name, err)
 		}
-		defer thaw()
+		wasPaused := look.Status == container.StatusPaused
+		defer func() {
+			thaw()
+			if !wasPaused && !c.Look().Monitor() { // it was killed, and lets go of nothing
+				cgroup.Thaw(look.Live.Cgroup)
+			}
+		}()
 		frozen[c.Spec.ID] = held{c, *look.Live}
 	}
 	for _, h := range frozen {
