@@ -61,7 +61,7 @@ func request(spec *container.Spec) *slirp.ConnectRequest {
 	}
 	r := &slirp.ConnectRequest{
 		Container: spec.ID, Name: spec.Name, Hostname: spec.Network.Hostname,
-		Mode: mode, Ports: spec.Network.Ports, HostAccess: spec.Network.HostAccess,
+		Mode: mode, Ports: spec.Network.Ports, HostAccess: spec.Network.HostAccess, Web: webPorts(spec),
 	}
 	for _, s := range spec.Network.DNS {
 		if a, err := netip.ParseAddr(s); err == nil {

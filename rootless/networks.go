@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/containerd/errdefs"
 
@@ -204,4 +205,29 @@ func (e *Engine) ChangeNetwork(ctx context.Context, name string, change func(*sl
 	}
 	e.noteNetwork(event.Update, name, nil)
 	return slirp.Reload(ctx, e.slirpDirs(), name)
+}
+
+// webPorts are the TCP ports that a container exposes or publishes, those that web
+// servers usually have first.
+func webPorts(spec *container.Spec) (ports []uint16) {
+	for _, p := range spec.Network.Ports {
+		if p.Proto == "tcp" {
+			ports = append(ports, p.ContainerPort)
+		}
+	}
+	for _, exposed := range spec.Network.Exposed {
+		number, proto, _ := strings.Cut(exposed, "/")
+		if n, err := strconv.ParseUint(number, 10, 16); err == nil && (proto == "tcp" || proto == "") {
+			ports = append(ports, uint16(n))
+		}
+	}
+	usual := []uint16{80, 8080, 8000, 3000, 5000}
+	rank := func(p uint16) int {
+		if i := slices.Index(usual, p); i >= 0 {
+			return i
+		}
+		return len(usual)
+	}
+	slices.SortStableFunc(ports, func(a, b uint16) int { return rank(a) - rank(b) })
+	return slices.Compact(ports)
 }

@@ -22,6 +22,9 @@ package slirp
 //	Call{dig}                 ──▶         answers a question as the container's
 //	                          ◀──         Reply{Dig} or Reply{Error}
 //
+//	Call{web}                 ──▶         listens where LoadWeb says
+//	                          ◀──         Reply{} or Reply{Error}
+//
 //	Call{info}                ──▶
 //	                          ◀──         Reply{Info}
 const (
@@ -33,6 +36,7 @@ const (
 	OpNetworks = "networks"
 	OpNetwork  = "network"
 	OpDig      = "dig"
+	OpWeb      = "web"
 )
 
 // MaxPacket is the largest packet of either side in bytes.

@@ -75,6 +75,9 @@ type ConnectRequest struct {
 	Mode        string
 	Attachments []Attachment `json:",omitempty"`
 	Ports       []Port       `json:",omitempty"`
+	// Web are the TCP ports at which it may have a web server, the likeliest first; none:
+	// unknown.
+	Web []uint16 `json:",omitempty"`
 	// HostAccess are TCP ports of the host's loopback that the container reaches at the
 	// host gateway; in the mode bridge.
 	HostAccess []uint16 `json:",omitempty"`

@@ -36,6 +36,7 @@ type Hub struct {
 	mu       sync.Mutex // guards what follows, and the networks' pools
 	networks map[string]*network
 	leases   map[string]*lease // by container
+	web      *web
 	// loopbacks are the ports of the host's loopback that some container may reach.
 	loopbacks map[uint16]*loopback
 	// left are containers that have no lease any more, and may still be there.
@@ -70,6 +71,9 @@ func Open(d slirp.Dirs, logger *log.Logger) (*Hub, error) {
 		h.Close()
 		return nil, err
 	}
+	if err := h.Web(); err != nil { // no reason to have no networks
+		h.log.Print(err)
+	}
 	return h, nil
 }
 
@@ -79,6 +83,7 @@ func (h *Hub) Close() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.closed = true
+	h.web.close()
 	for _, n := range h.networks {
 		for _, s := range n.sockets {
 			s.Close()

@@ -173,6 +173,12 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 			answer.Error = err.Error()
 		}
 		s.reply(conn, answer)
+	case call.Op == slirp.OpWeb:
+		var answer slirp.Reply
+		if err := s.hub.Web(); err != nil {
+			answer.Error = err.Error()
+		}
+		s.reply(conn, answer)
 	case call.Op == slirp.OpNetwork && call.Network != "":
 		var answer slirp.Reply
 		if err := s.hub.Reload(call.Network); err != nil {

@@ -282,6 +282,8 @@ var commands = [...]entry{
 		Help: "Change the name servers of a network", New: func() command { return new(NetworkUpdateCmd) }},
 	{Name: "network dig", Usage: "CONTAINER NAME", Group: groupOthers,
 		Help: "Show how a name is looked up for a container", New: func() command { return new(NetworkDigCmd) }},
+	{Name: "network web", Usage: "[on|off|status]", Group: groupOthers,
+		Help: "Reach every container's web server at http://NAME.localhost:PORT", New: func() command { return new(NetworkWebCmd) }},
 	{Name: "network ls", Aliases: []string{"network list"}, Group: groupOthers,
 		Help: "List networks", New: func() command { return new(NetworkLsCmd) }},
 	{Name: "network inspect", Usage: "NETWORK...", Group: groupOthers,
