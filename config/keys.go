@@ -169,7 +169,7 @@ var Keys = [...]Key{
 	{Name: "network.firewall_driver", Useless: noNetavark},
 	{Name: "network.netavark_plugin_dirs", Kind: List, Useless: noNetavark},
 	{Name: "network.network_backend", Useless: noNetavark},
-	{Name: "network.network_config_dir", Useless: noNetavark},
+	{Name: "network.network_config_dir"},
 	{Name: "network.pasta_options", Kind: List, Useless: "moss starts pasta with options of its own"},
 	{Name: "network.rootless_port_forwarder", Useless: noNetavark},
 

@@ -47,6 +47,18 @@ func (c *Config) podmanRoot() string {
 	return filepath.Join(data, "containers", "storage")
 }
 
+// PodmanNetworks is where podman of the same user keeps its networks, or "".
+func (c *Config) PodmanNetworks(uid func() int) string {
+	if dir := c.String("network.network_config_dir"); dir != "" {
+		return expand(dir, uid)
+	}
+	root := expand(c.podmanRoot(), uid)
+	if root == "" {
+		return ""
+	}
+	return filepath.Join(root, "networks")
+}
+
 // isSystem says whether a file is the default for every user.
 func isSystem(path string) bool {
 	return path != os.Getenv("CONTAINERS_STORAGE_CONF") && (path == "/etc/containers/storage.conf" || path == "/usr/share/containers/storage.conf")

@@ -376,8 +376,8 @@ func (e *Engine) check(ctx context.Context, spec *container.Spec) error {
 		if spec.Network.Mode != "bridge" || n.Name == "moss" { // which is made when it is wanted
 			continue
 		}
-		if _, err := os.Stat(filepath.Join(e.Paths.Networks(), n.Name+".json")); err != nil {
-			return fmt.Errorf("cannot use network %q: no such network", n.Name)
+		if err := e.AdoptNetwork(n.Name); err != nil {
+			return err
 		}
 	}
 	if _, err := e.joins(spec); err != nil {

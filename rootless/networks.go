@@ -46,6 +46,9 @@ func (e *Engine) ConnectNetwork(ctx context.Context, c *container.Container, a c
 	wrap := func(err error) error {
 		return fmt.Errorf("cannot connect container %q to network %q: %w", c.Spec.Name, a.Name, err)
 	}
+	if err := e.AdoptNetwork(a.Name); a.Name != slirp.DefaultName && err != nil {
+		return wrap(err)
+	}
 	err := e.change(ctx, c, func(spec *container.Spec) error {
 		if err := hasNetworks(spec); err != nil {
 			return wrap(err)

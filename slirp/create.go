@@ -43,6 +43,9 @@ func DefaultIn(d Dirs, v4 netip.Prefix) (*Network, error) {
 // ErrExists says that there is a network of that name.
 var ErrExists = errors.New("network already exists")
 
+// ErrOverlap says that a subnet is in use.
+var ErrOverlap = errors.New("choose another one")
+
 // Create makes the network that n describes, and completes n. Without a subnet it gets
 // a free IPv4 range and, with v6, a unique local IPv6 range; without a gateway a subnet
 // gets its first address; without a bridge there is a free name. It fails with
@@ -76,7 +79,7 @@ func create(d Dirs, n *Network, v6 bool) error {
 			taken = append(taken, s.Prefix)
 			for _, mine := range n.Subnets {
 				if mine.Prefix.Overlaps(s.Prefix) {
-					return fmt.Errorf("subnet %s overlaps %s of network %q", mine.Prefix, s.Prefix, o.Name)
+					return fmt.Errorf("subnet %s overlaps %s of network %q: %w", mine.Prefix, s.Prefix, o.Name, ErrOverlap)
 				}
 			}
 		}
@@ -84,7 +87,7 @@ func create(d Dirs, n *Network, v6 bool) error {
 	routes := hostRoutes("/proc/net/route")
 	for _, s := range n.Subnets {
 		if i := slices.IndexFunc(routes, s.Prefix.Overlaps); i >= 0 {
-			return fmt.Errorf("subnet %s overlaps %s, to which the host has a route", s.Prefix, routes[i])
+			return fmt.Errorf("subnet %s overlaps %s, to which the host has a route: %w", s.Prefix, routes[i], ErrOverlap)
 		}
 	}
 	if err := n.complete(append(taken, routes...), v6); err != nil {

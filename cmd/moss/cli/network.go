@@ -29,7 +29,14 @@ func (c *call) networks() ([]slirp.Network, error) {
 	if _, err := slirp.Default(c.slirpDirs()); err != nil {
 		return nil, err
 	}
-	return slirp.List(c.slirpDirs())
+	list, err := slirp.List(c.slirpDirs())
+	for _, n := range c.Engine.PodmanNetworks() {
+		if !slices.ContainsFunc(list, func(own slirp.Network) bool { return own.Name == n.Name }) {
+			list = append(list, n)
+		}
+	}
+	slices.SortFunc(list, func(a, b slirp.Network) int { return strings.Compare(a.Name, b.Name) })
+	return list, err
 }
 
 // network finds a network by name, or by the first digits of its ID.
