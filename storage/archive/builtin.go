@@ -46,7 +46,7 @@ func LoadBuiltin(store *storage.Store, progress *registry.Progress) ([]Loaded, e
 		return nil, fmt.Errorf("cannot read the built-in image: %w", err)
 	}
 	defer a.Close()
-	images, err := list(a)
+	images, _, err := list(a)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the built-in image: %w", err)
 	}

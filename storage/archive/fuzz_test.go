@@ -35,7 +35,7 @@ func FuzzList(f *testing.F) {
 			return
 		}
 		defer a.Close()
-		all, err := list(a)
+		all, _, err := list(a)
 		if err != nil {
 			return
 		}

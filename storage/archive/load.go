@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"moss/storage"
 	"moss/storage/image"
 	"moss/storage/limit"
+	"moss/storage/policy"
 	"moss/storage/registry"
 )
 
@@ -62,9 +64,12 @@ func Load(store *storage.Store, input *os.File, progress *registry.Progress) ([]
 		return nil, fmt.Errorf("cannot read archive %q: %w", input.Name(), err)
 	}
 	defer a.Close()
-	images, err := list(a)
+	images, transport, err := list(a)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read archive %q: %w", input.Name(), err)
+	}
+	if err := mayLoad(transport, input.Name()); err != nil {
+		return nil, fmt.Errorf("cannot load images from %q: %w", input.Name(), err)
 	}
 	var all []Loaded
 	for _, img := range images {
@@ -77,25 +82,40 @@ func Load(store *storage.Store, input *os.File, progress *registry.Progress) ([]
 	return all, nil
 }
 
-// list finds out what kind of archive it is, and what is in it.
-func list(a files) ([]packed, error) {
+// mayLoad asks the policy about an archive.
+func mayLoad(transport, path string) error {
+	p, err := policy.Load("")
+	if err != nil {
+		return err
+	}
+	if !filepath.IsAbs(path) || strings.HasPrefix(path, "/dev/") {
+		path = "" // standard input
+	}
+	return p.Archive(transport, path)
+}
+
+// list finds out what kind of archive it is, by containers-transports(5)'s name, and
+// what is in it.
+func list(a files) (images []packed, transport string, err error) {
 	data, err := document(a, "manifest.json")
 	switch {
 	case err == nil && strings.HasPrefix(strings.TrimSpace(string(data)), "["):
-		return listDocker(a, data)
+		images, err = listDocker(a, data)
+		return images, "docker-archive", err
 	case err == nil:
 		img, err := listDir(a, data)
-		return []packed{img}, err
+		return []packed{img}, "dir", err
 	case !errors.Is(err, os.ErrNotExist):
-		return nil, err
+		return nil, "", err
 	}
 	if _, _, err := a.open("index.json"); err == nil {
-		return listOCI(a)
+		images, err = listOCI(a)
+		return images, "oci-archive", err
 	}
 	if _, _, err := a.open("repositories"); err == nil {
-		return nil, errors.New("it was saved by a Docker older than 1.10")
+		return nil, "", errors.New("it was saved by a Docker older than 1.10")
 	}
-	return nil, errors.New("it is neither a docker archive nor an OCI layout (a root filesystem is read by import)")
+	return nil, "", errors.New("it is neither a docker archive nor an OCI layout (a root filesystem is read by import)")
 }
 
 // listDocker reads the manifest.json of docker save, old and new style.

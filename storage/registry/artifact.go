@@ -41,6 +41,9 @@ func (c *client) pullArtifact(ctx context.Context, root string, name image.Refer
 	if err != nil {
 		return "", err
 	}
+	if err := c.permit(ctx, name, &remoteImage{manifest: data}); err != nil {
+		return "", err
+	}
 	dir, err := (&storage.Store{Root: root}).Temp()
 	if err != nil {
 		return "", err
