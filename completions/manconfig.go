@@ -62,6 +62,8 @@ var keyTexts = [...]struct{ key, text string }{
 	{"moss.unpack_max_files", "How many files such an archive may have. Directories and long names count for several: for what they take in memory."},
 	{"moss.unpack_max_size", "How many bytes such an archive may have when it is unpacked. What does not fit on the disk is refused anyway."},
 	{"moss.unpack_max_window", "How many bytes of memory zstd and xz may want for decompressing it."},
+	{"storage.max_size", "In moss.conf: what images may take on the disk, as 20GB. When an image has come and they take more, those without a name that " +
+		"no container uses go, the one that was not used for longest first. Images with names never do."},
 	{"storage.graphroot", "Where podman's images are, which moss sees too. In a file of the system it is root's, and rootless_storage_path counts."},
 	{"storage.options.additionalimagestores", "Further stores whose images moss sees."},
 	{"engine.events_logger", "none keeps no record of what moss does; anything else is moss's own log."},

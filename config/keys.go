@@ -185,6 +185,7 @@ var Keys = [...]Key{
 	{Name: "storage.driver_priority", Kind: List, Useless: noLibrary},
 	{Name: "storage.graphroot"},
 	{Name: "storage.imagestore"},
+	{Name: "storage.max_size"},
 	{Name: "storage.rootless_storage_path"},
 	{Name: "storage.runroot", Useless: notOurStore},
 	{Name: "storage.transient_store", Kind: Switch, Useless: notOurStore},

@@ -43,7 +43,8 @@ func (e *Engine) leftovers() []leftover {
 		case strings.HasPrefix(name, "."):
 			add("reserved name", path, file(path))
 		default:
-			if id, err := os.ReadFile(path); err == nil && !lexists(e.Paths.Container(string(id))) {
+			id, err := os.ReadFile(path)
+			if err == nil && len(id) != 64 && e.named(name) == nil || err == nil && len(id) == 64 && !lexists(e.Paths.Container(string(id))) {
 				add("name of no container", path, file(path))
 			}
 		}

@@ -24,6 +24,8 @@ type Engine struct {
 	// Config is what the configuration files set; nil for nothing.
 	Config  *config.Config
 	Secrets *secret.Secrets
+	// MaxSize is what images may take on the disk, in bytes; 0 for any.
+	MaxSize int64
 	// Ahead is a monitor that waits for a container to start; nil for none.
 	Ahead *client.Ahead
 

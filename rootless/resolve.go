@@ -58,6 +58,9 @@ func (e *Engine) imageHelper(ctx context.Context, req image.Request, in *os.File
 		}
 		return fmt.Errorf("cannot run moss-image: %w", werr)
 	}
+	if e.MaxSize > 0 && (req.Pull != nil || req.Load != nil || req.Import != nil || req.Commit != nil) {
+		e.keepSize(ctx)
+	}
 	return err
 }
 

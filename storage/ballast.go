@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"moss/storage/image"
 )
 
 // Ballast are files in <root>/ballast that hold nothing but room: on a disk that is
@@ -19,7 +21,7 @@ const (
 )
 
 func (s *Store) ballast(n int) string {
-	return filepath.Join(s.Root, "ballast", fmt.Sprint(n))
+	return filepath.Join(image.Ballast(s.Root), fmt.Sprint(n))
 }
 
 // ballastSize is how large each file has to be: the library writes its lists anew
@@ -46,7 +48,7 @@ func (s *Store) keepBallast() {
 	}
 	for n := range ballastFiles {
 		if err := reserve(s.ballast(n), 2*size); err != nil {
-			s.dropBallast()
+			image.DropBallast(s.Root)
 			slog.Debug("no room is kept for what removes images", "err", err)
 			return
 		}
@@ -66,12 +68,6 @@ func reserve(path string, size int64) error {
 	return errors.Join(err, f.Close())
 }
 
-func (s *Store) dropBallast() {
-	for n := range ballastFiles {
-		os.Remove(s.ballast(n))
-	}
-}
-
 // makeRoom throws the ballast away if the disk has no room for what is going to be
 // written. What is written then removes something; afterwards keepBallast is called.
 func (s *Store) makeRoom() {
@@ -80,6 +76,6 @@ func (s *Store) makeRoom() {
 	os.Remove(probe)
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		slog.Debug("the disk is full: room that was kept is used")
-		s.dropBallast()
+		image.DropBallast(s.Root)
 	}
 }

@@ -125,6 +125,10 @@ func (p *pending) write(line string) error {
 		}
 	}
 	_, err = p.file.WriteString(line + "\n")
+	if err == nil && strings.HasPrefix(line, lineNew) {
+		// The library waits for the disk with the record of an image; so must this.
+		err = p.file.Sync()
+	}
 	return err
 }
 

@@ -153,6 +153,13 @@ func (v *Volumes) write(vol *Volume, fill func(data string) error) error {
 	if err := os.WriteFile(filepath.Join(tmp, "volume.json"), append(data, '\n'), 0o644); err != nil {
 		return err
 	}
+	// Its name and its options must not be lost with the power while its files are
+	// there; an anonymous one has neither, and containers that go wait for no disk.
+	if !vol.Anonymous {
+		if err := record.Sync(filepath.Join(tmp, "volume.json")); err != nil {
+			return err
+		}
+	}
 	if vol.New {
 		if err := os.WriteFile(filepath.Join(tmp, newFile), nil, 0o644); err != nil {
 			return err
@@ -200,12 +207,23 @@ func (v *Volumes) Get(name string) (*Volume, error) {
 		return nil, fmt.Errorf("cannot read volume %q: %w", name, err)
 	}
 	vol := new(Volume)
-	if err := record.Decode(data, vol); err != nil {
+	if len(data) == 0 { // the power was cut before the record was on the disk
+		vol = v.bare(name)
+	} else if err := record.Decode(data, vol); err != nil {
 		return nil, fmt.Errorf("cannot read volume %q: %w", name, err)
 	}
 	vol.Mountpoint = v.Path(name)
 	vol.New = unix.Access(filepath.Join(v.dir, name, newFile), unix.F_OK) == nil
 	return vol, nil
+}
+
+// bare is what can be told of a volume without its record.
+func (v *Volumes) bare(name string) *Volume {
+	vol := &Volume{Name: name, Driver: "local", Anonymous: len(name) == 64 && strings.Trim(name, "0123456789abcdef") == ""}
+	if fi, err := os.Stat(filepath.Join(v.dir, name)); err == nil {
+		vol.Created = fi.ModTime().UTC()
+	}
+	return vol
 }
 
 // newFile says that a volume was never used.

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"moss/cmd/moss/cli/syntax"
 	"moss/config"
 	"moss/rootless"
 	"moss/rootless/monitor/client"
@@ -170,6 +171,11 @@ func (c *call) open(ctx context.Context, g *Globals, host bool) (err error) {
 		c.Engine.Volumes = volume.In(absolute(dir), c.Dirs.Root)
 	}
 	c.Engine.Config = g.conf
+	if text := g.conf.String("storage.max_size"); text != "" {
+		if c.Engine.MaxSize, err = syntax.Size(text); err != nil {
+			return fmt.Errorf("cannot use storage.max_size %q: %w", text, err)
+		}
+	}
 	c.Engine.Images.Beside(g.conf.Stores(cgroup.HostUID))
 	if g.Root+g.Runroot == "" {
 		ahead := new(client.Ahead)
