@@ -386,15 +386,15 @@ func Unfinished(root string) bool {
 // Remove takes images out of the index, for good: what they hold in the store
 // moss-image deletes when it is asked next (Request.Sweep, or anything else).
 func (im *Images) Remove(ids []string) error {
-	err := im.doom(ids)
+	err := im.takeOut(ids)
 	if isFull(err) {
 		DropBallast(im.root)
-		err = im.doom(ids)
+		err = im.takeOut(ids)
 	}
 	return err
 }
 
-func (im *Images) doom(ids []string) error {
+func (im *Images) takeOut(ids []string) error {
 	unlock, err := im.lock()
 	if err != nil {
 		return fmt.Errorf("cannot remove images: %w", err)
