@@ -242,7 +242,9 @@ func (h *trial) run(c hostileCase, archive string, n int) (refused bool, err err
 	}
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	timer := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
+	// What waits for ever is a failure, of all processes that hold the output.
+	cmd.SysProcAttr, cmd.WaitDelay = &syscall.SysProcAttr{Setpgid: true}, 5*time.Second
+	timer := time.AfterFunc(time.Minute, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
 	defer timer.Stop()
 	err = cmd.Run()
 	var exit *exec.ExitError
