@@ -25,7 +25,7 @@ type NetworkCreateCmd struct {
 	Internal      bool     `help:"Lead nowhere: containers reach each other only."`
 	IPRange       []string `name:"ip-range" sep:"none" help:"Addresses that containers are given, within the subnet." placeholder:"RANGE"`
 	IPAMDriver    string   `name:"ipam-driver" help:"Who gives addresses: host-local is the only one." placeholder:"NAME"`
-	IPv6          *bool    `name:"ipv6" negatable:"" help:"An IPv6 range too; the default where no subnet is given."`
+	IPv6          *bool    `name:"ipv6" help:"An IPv6 range too; the default where no subnet is given."`
 	Label         []string `sep:"none" help:"Label of the network." placeholder:"KEY=VALUE"`
 	Opt           []string `short:"o" sep:"none" help:"Option: mtu, metric, no_default_route, isolate." placeholder:"KEY=VALUE"`
 	Route         []string `sep:"none" help:"Route that containers get." placeholder:"DESTINATION,GATEWAY[,METRIC]"`

@@ -253,8 +253,8 @@ func (cmd *NetworkReloadCmd) Run(ctx context.Context, c *call) error {
 // NetworkUpdateCmd is "moss network update".
 type NetworkUpdateCmd struct {
 	Globals
-	DNSAdd  []string `name:"dns-add" help:"Name servers to ask about the rest of the world." placeholder:"IP,..."`
-	DNSDrop []string `name:"dns-drop" help:"Name servers not to ask any more." placeholder:"IP,..."`
+	DNSAdd  []string `name:"dns-add" sep:"," help:"Name servers to ask about the rest of the world." placeholder:"IP,..."`
+	DNSDrop []string `name:"dns-drop" sep:"," help:"Name servers not to ask any more." placeholder:"IP,..."`
 	Network string   `arg:"" help:"Name or ID of a network."`
 
 	add, drop []netip.Addr

@@ -27,6 +27,8 @@ func specOf(t *testing.T, words ...string) (*container.Spec, error) {
 
 // badValues has for each flag of run that takes a value some that are wrong.
 var badValues = map[string][]string{
+	"host-access":    {"udp:53", "tcp:0", "tcp:x", "70000"},
+	"low-ports":      {"nonsense"},
 	"hooks-dir":      {"/no/such"},
 	"gpus":           {"a b"},
 	"cdi-spec-dir":   {"/no/such"},
