@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"moss/storage/image"
+	"moss/storage/volume"
 	"moss/userns"
 )
 
@@ -16,7 +17,7 @@ func TestInfo(t *testing.T) {
 	dir := t.TempDir()
 	e := &Engine{
 		Paths:  Paths{userns.Dirs{Root: filepath.Join(dir, "root"), Run: filepath.Join(dir, "run")}},
-		Images: image.Open(filepath.Join(dir, "root")),
+		Images: image.Open(filepath.Join(dir, "root")), Volumes: volume.Open(filepath.Join(dir, "root")),
 	}
 	t.Setenv("XDG_CONFIG_HOME", dir)
 	for _, d := range []string{e.Paths.Root, e.Paths.Run} {

@@ -62,7 +62,7 @@ func (h *helper) pullAny(ctx context.Context, ref, policy string, o registry.Pul
 	case "docker-archive", "oci-archive", "oci", "dir":
 		return h.pullArchive(rest, o)
 	case "containers-storage", "docker-daemon", "sif", "ostree":
-		return nil, fmt.Errorf("cannot pull image %q: moss pulls from registries, docker-archive:, oci-archive:, oci: and dir:", ref)
+		return nil, fmt.Errorf("cannot pull image %q: moss pulls from registries and by the transports docker-archive, oci-archive, oci and dir", ref)
 	}
 	return h.pullOne(ctx, ref, policy, o)
 }

@@ -116,7 +116,7 @@ func (h *Hub) lead(w *web, client net.Conn, secure bool) {
 	var head bytes.Buffer
 	host, err := read(bufio.NewReader(io.TeeReader(io.LimitReader(client, maxHead), &head)))
 	if err != nil {
-		refuse(client, secure, "400 Bad Request", "This is not a request that moss understands.")
+		refuse(client, secure, "400 Bad Request", "this is not a request that moss understands")
 		return
 	}
 	client.SetReadDeadline(time.Time{})
@@ -220,7 +220,7 @@ func (h *Hub) visit(ctx context.Context, host string, secure bool) (net.Conn, er
 	h.mu.Unlock()
 	if l == nil {
 		slices.Sort(names)
-		return nil, fmt.Errorf("There is no container for %q here. These run: %s.", host, strings.Join(names, ", "))
+		return nil, fmt.Errorf("there is no container for %q here; these run: %s", host, strings.Join(names, ", "))
 	}
 	ports = slices.DeleteFunc(slices.Clone(ports), func(p uint16) bool { return slices.Contains(usualPorts[true], p) != secure })
 	if len(ports) == 0 {
@@ -238,5 +238,5 @@ func (h *Hub) visit(ctx context.Context, host string, secure bool) (net.Conn, er
 			errs = append(errs, err)
 		}
 	}
-	return nil, fmt.Errorf("Container %q does not answer: %w", l.request.Name, errors.Join(errs...))
+	return nil, fmt.Errorf("container %q does not answer: %w", l.request.Name, errors.Join(errs...))
 }
