@@ -19,6 +19,7 @@ import (
 	"moss/rootless/tree"
 	"moss/slirp"
 	"moss/storage/image"
+	"moss/systemd/cgroup"
 )
 
 // CommitOptions of Commit.
@@ -39,11 +40,15 @@ type CommitOptions struct {
 // Commit makes an image of a container: its image's layers and one of what it has
 // changed, with the configuration that it runs with. It returns the image's ID.
 func (e *Engine) Commit(ctx context.Context, c *container.Container, o CommitOptions) (id string, err error) {
-	if o.Pause && c.Look().Status == container.StatusRunning {
-		if err := e.Pause(ctx, c); err != nil {
-			return "", err
+	if look := c.Look(); o.Pause && look.Status == container.StatusRunning {
+		thaw, err := freezeFor(ctx, c, look)
+		if err == nil {
+			defer thaw()
+			err = cgroup.AwaitFrozen(look.Live.Cgroup)
 		}
-		defer func() { err = errors.Join(err, e.Unpause(context.WithoutCancel(ctx), c)) }()
+		if err != nil {
+			return "", fmt.Errorf("cannot commit container %q: it cannot be paused: %w", c.Spec.Name, err)
+		}
 	}
 	id, err = e.commit(ctx, c, o)
 	var helper *HelperError

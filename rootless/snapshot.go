@@ -187,18 +187,11 @@ func (e *Engine) still(ctx context.Context, v *volume.Volume, o SnapshotOptions,
 		if look.Live == nil {
 			continue
 		}
-		// The monitor thaws it when this connection ends, however that may be.
-		thaw, err := client.Freeze(ctx, c.RunDir)
+		thaw, err := freezeFor(ctx, c, look)
 		if err != nil {
 			return fmt.Errorf("container %q runs with it and cannot be paused: %w", c.Spec.Name, err)
 		}
-		wasPaused := look.Status == container.StatusPaused
-		defer func() {
-			thaw()
-			if !wasPaused && !c.Look().Monitor() { // it was killed, and lets go of nothing
-				cgroup.Thaw(look.Live.Cgroup)
-			}
-		}()
+		defer thaw()
 		frozen[c.Spec.ID] = held{c, *look.Live}
 	}
 	for _, h := range frozen {
@@ -210,6 +203,22 @@ func (e *Engine) still(ctx context.Context, v *volume.Volume, o SnapshotOptions,
 		return err
 	}
 	return e.wereStill(v, frozen)
+}
+
+// freezeFor has a container that runs frozen until thaw is called, or this process is
+// killed: its monitor lets go of it then. It may return before every process has stopped.
+func freezeFor(ctx context.Context, c *container.Container, look container.View) (thaw func(), err error) {
+	release, err := client.Freeze(ctx, c.RunDir)
+	if err != nil {
+		return nil, err
+	}
+	wasPaused := look.Status == container.StatusPaused
+	return func() {
+		release()
+		if !wasPaused && !c.Look().Monitor() { // it was killed, and lets go of nothing
+			cgroup.Thaw(look.Live.Cgroup)
+		}
+	}, nil
 }
 
 // wereStill checks that no container could have written to a volume.
