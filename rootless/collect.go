@@ -75,7 +75,7 @@ func (e *Engine) leftovers() []leftover {
 			add("half-made volume", path, tree(path))
 		}
 	}
-	if unlock, err := e.lockStore(); err == nil { // nobody is moving it
+	if unlock, err := e.lockStore(context.Background(), 0); err == nil { // nobody is moving it
 		all = append(all, e.moved()...)
 		unlock()
 	}

@@ -48,7 +48,7 @@ type mover struct {
 }
 
 func (e *Engine) move(ctx context.Context, to string) error {
-	unlock, err := e.lockStore()
+	unlock, err := e.lockStore(ctx, storePatience)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"moss/record"
+	"moss/rootless/container"
 	"moss/storage/volume"
 	"moss/userns"
 )
@@ -19,7 +20,7 @@ import (
 // networks, and what it knows. It looks into no store and no record that could be
 // damaged, but to end what runs. The directories themselves stay.
 func (e *Engine) Reset(ctx context.Context) error {
-	unlock, err := e.lockStore()
+	unlock, err := e.lockStore(ctx, storePatience)
 	if err != nil {
 		return fmt.Errorf("cannot reset: %w", err)
 	}
@@ -78,8 +79,12 @@ func (e *Engine) endAll(ctx context.Context) error {
 // errBusy says who is in the way of what needs the store for itself.
 var errBusy = errors.New("another moss changes images just now")
 
-// lockStore keeps every moss-image out, and waits for none.
-func (e *Engine) lockStore() (unlock func(), err error) {
+// storePatience is how long move and reset wait for a moss-image: the layers of what has
+// been removed are deleted a moment later.
+const storePatience = 10 * time.Second
+
+// lockStore keeps every moss-image out, and waits that long for those that are there.
+func (e *Engine) lockStore(ctx context.Context, wait time.Duration) (unlock func(), err error) {
 	dir := filepath.Join(e.Paths.Root, "storage")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -88,12 +93,24 @@ func (e *Engine) lockStore() (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == unix.EWOULDBLOCK && wait > 0 {
+		limited, cancel := context.WithTimeout(ctx, wait)
+		defer cancel()
+		err = container.Flock(limited, f)
+	}
+	if err != nil {
 		f.Close()
-		if err == unix.EWOULDBLOCK {
+		if err == unix.EWOULDBLOCK || ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
 			err = errBusy
 		}
 		return nil, err
+	}
+	held, err1 := f.Stat()
+	now, err2 := os.Stat(dir)
+	if err := errors.Join(err1, err2); err != nil || !os.SameFile(held, now) { // it was moved meanwhile
+		f.Close()
+		return nil, errors.Join(errBusy, err)
 	}
 	return func() { f.Close() }, nil
 }

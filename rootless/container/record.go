@@ -108,7 +108,7 @@ func (c *Container) Lock(ctx context.Context) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot lock container %q: %w", c.Spec.Name, err)
 	}
-	if err := flock(ctx, f); err != nil {
+	if err := Flock(ctx, f); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("cannot lock container %q: %w", c.Spec.Name, err)
 	}
@@ -130,7 +130,7 @@ const restartName = "restart.lock"
 func (c *Container) LockRestart(ctx context.Context) (unlock func(), err error) {
 	f, err := os.OpenFile(filepath.Join(c.Dir, restartName), os.O_CREATE|os.O_RDWR, 0o600)
 	if err == nil {
-		err = flock(ctx, f)
+		err = Flock(ctx, f)
 	}
 	if err != nil {
 		f.Close()
@@ -146,7 +146,7 @@ func (c *Container) AwaitRestart(ctx context.Context) error {
 		return nil // nobody ever had, or the container has been removed
 	}
 	defer f.Close()
-	return flock(ctx, f)
+	return Flock(ctx, f)
 }
 
 func sameFile(f *os.File, path string) bool {
@@ -158,9 +158,9 @@ func sameFile(f *os.File, path string) bool {
 	return err == nil && os.SameFile(a, b)
 }
 
-// flock waits for an exclusive lock on f. A wait that ctx has ended leaves a
+// Flock waits for an exclusive lock on f. A wait that ctx has ended leaves a
 // goroutine until the lock is free: it then lets it go by closing its duplicate.
-func flock(ctx context.Context, f *os.File) error {
+func Flock(ctx context.Context, f *os.File) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
