@@ -36,7 +36,14 @@ func Cgroup(ctx context.Context, run string) *cgroup.Parent {
 	if err == nil {
 		return p
 	}
-	if err := makeScope(ctx, run); err != nil {
+	err = makeScope(ctx, run)
+	if err == nil {
+		p, err = cgroup.Find(run)
+	}
+	if err != nil { // it may have ended just now, with the last process of another run directory
+		err = makeScope(ctx, run)
+	}
+	if err != nil {
 		return cgroup.None(&cgroup.NoneError{
 			Reason: fmt.Sprintf("cannot get a scope from your service manager: %v", err),
 			Mend:   "systemctl --user stop " + cgroup.Scope,
