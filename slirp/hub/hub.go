@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"moss/slirp"
 	"moss/slirp/bridge"
@@ -42,7 +43,9 @@ type Hub struct {
 	// left are containers that have no lease any more, and may still be there.
 	left     map[string]bool
 	sweeping bool
-	closed   bool
+	// sweepDelay is that of the next sweep, if one is to come.
+	sweepDelay time.Duration
+	closed     bool
 }
 
 // network is a bridge with its resolver's sockets.

@@ -321,20 +321,32 @@ func (h *Hub) reserve(id string, i slirp.Interface) error {
 // of their kind: a sweep looks at every interface, and many may end together.
 const sweepDelay = 300 * time.Millisecond
 
+// maxSweepDelay is how long it takes at most to see that one has gone that was still
+// there: the kernel takes its time over a namespace, and a container may live on
+// without its monitor.
+const maxSweepDelay = 30 * time.Second
+
 // sweepSoon sweeps in a moment. h.mu is held.
-func (h *Hub) sweepSoon() {
-	if h.sweeping || h.closed {
+func (h *Hub) sweepSoon() { h.sweepIn(sweepDelay) }
+
+// sweepIn sweeps after a delay, and again until all have gone. h.mu is held.
+func (h *Hub) sweepIn(delay time.Duration) {
+	if h.closed || h.sweeping && delay >= h.sweepDelay {
 		return
 	}
-	h.sweeping = true
-	time.AfterFunc(sweepDelay, func() {
+	h.sweeping, h.sweepDelay = true, delay
+	time.AfterFunc(delay, func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		if h.sweeping = false; h.closed {
-			return
+		if h.closed || !h.sweeping || h.sweepDelay != delay {
+			return // another one is nearer
 		}
+		h.sweeping = false
 		if err := h.sweep(); err != nil {
 			h.log.Printf("cannot sweep: %v", err)
+		}
+		if len(h.left) > 0 {
+			h.sweepIn(min(2*delay, maxSweepDelay))
 		}
 	})
 }
