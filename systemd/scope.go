@@ -38,7 +38,7 @@ func Cgroup(ctx context.Context, run string) *cgroup.Parent {
 	}
 	err = makeScope(ctx, run)
 	if err == nil {
-		p, err = cgroup.Find(run)
+		_, err = cgroup.Find(run)
 	}
 	if err != nil { // it may have ended just now, with the last process of another run directory
 		err = makeScope(ctx, run)
