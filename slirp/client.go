@@ -156,7 +156,12 @@ func Info(ctx context.Context, d Dirs) (*Information, error) {
 // its status. Those that are published already stay open; where one cannot be opened,
 // nothing has changed.
 func SetPorts(ctx context.Context, d Dirs, r PortsRequest) (*Status, error) {
-	lease, reply, err := converse(ctx, d, Call{Op: OpPorts, Ports: &r}, -1, false)
+	return changed(ctx, d, Call{Op: OpPorts, Ports: &r}, -1)
+}
+
+// changed makes a call that changes a connected container, and returns its status.
+func changed(ctx context.Context, d Dirs, call Call, fd int) (*Status, error) {
+	lease, reply, err := converse(ctx, d, call, fd, false)
 	if err != nil {
 		return nil, err
 	}
@@ -171,15 +176,7 @@ func SetPorts(ctx context.Context, d Dirs, r PortsRequest) (*Status, error) {
 // exactly these networks, and returns its status. If one cannot be joined, nothing has
 // changed.
 func SetNetworks(ctx context.Context, d Dirs, r NetworksRequest, netns *os.File) (*Status, error) {
-	lease, reply, err := converse(ctx, d, Call{Op: OpNetworks, Networks: &r}, int(netns.Fd()), false)
-	if err != nil {
-		return nil, err
-	}
-	lease.Close()
-	if reply.Status == nil {
-		return nil, errors.New("moss-net sent no status")
-	}
-	return reply.Status, nil
+	return changed(ctx, d, Call{Op: OpNetworks, Networks: &r}, int(netns.Fd()))
 }
 
 // Ask has a question answered as a connected container's.

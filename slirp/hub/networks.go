@@ -1,7 +1,6 @@
 package hub
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -84,7 +83,7 @@ func (h *Hub) dropBridges() error {
 // these networks, and answers with its status. What it has stays as it is, but the
 // default routes and the published ports go by the first network that leads out, with
 // the same host ports. If a network cannot be joined, nothing has changed.
-func (h *Hub) SetNetworks(_ context.Context, r *slirp.NetworksRequest, netns *os.File) (*slirp.Status, error) {
+func (h *Hub) SetNetworks(r *slirp.NetworksRequest, netns *os.File) (*slirp.Status, error) {
 	if err := checkAttachments(r.Attachments); err != nil {
 		return nil, err
 	}

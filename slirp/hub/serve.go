@@ -161,7 +161,7 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 		}
 		s.reply(conn, slirp.Reply{Status: status})
 	case call.Op == slirp.OpNetworks && call.Networks != nil && netns != nil:
-		status, err := s.hub.SetNetworks(ctx, call.Networks, netns)
+		status, err := s.hub.SetNetworks(call.Networks, netns)
 		if err != nil {
 			s.reply(conn, slirp.Reply{Error: err.Error()})
 			return
