@@ -201,6 +201,9 @@ func tidy(env []string, home, run string) {
 			continue
 		}
 		fields := strings.Fields(string(text))
+		if len(fields) == 0 {
+			continue // a script may have damaged it
+		}
 		if pid, err := strconv.Atoi(fields[min(1, len(fields)-1)]); err == nil && pid > 1 {
 			end(pid)
 		}

@@ -124,7 +124,11 @@ func (c *call) run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	time.AfterFunc(seldom, func() { cancelOnSignal(cancel) })
+	if e, ok := cmd.(interface{ endless() bool }); ok && e.endless() {
+		cancelOnSignal(cancel) // an interrupt is how it ends, however soon
+	} else {
+		time.AfterFunc(seldom, func() { cancelOnSignal(cancel) })
+	}
 	return cmd.Run(ctx, c)
 }
 
