@@ -27,15 +27,13 @@ const (
 // asks from the host's network namespace, where a resolver on 127.0.0.53 and
 // one behind a VPN are reached as they are by the host's own programs.
 func (s *Server) forward(r *request) []byte {
-	servers := s.Host.Servers()
-	if len(r.member.Upstream) > 0 {
-		servers = r.member.Upstream
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), attemptTimeout*time.Duration(rounds*len(servers)))
-	defer cancel()
-
+	ctx := context.Background()
 	var refusal []byte // what to say when nobody says better
 	for range rounds {
+		servers := s.Host.Servers() // others than in the last round, maybe
+		if len(r.member.Upstream) > 0 {
+			servers = r.member.Upstream
+		}
 		for _, server := range servers {
 			asked := time.Now()
 			answer, err := exchange(ctx, r, netip.AddrPortFrom(server, 53))

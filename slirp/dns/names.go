@@ -46,6 +46,13 @@ type Names struct {
 	names map[string]map[string][]netip.Addr
 }
 
+// SetHostAddrs changes the addresses of the machine itself.
+func (n *Names) SetHostAddrs(addrs []netip.Addr) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.HostAddrs = addrs
+}
+
 // NewNames makes an empty table in which the machine has the names given.
 func NewNames(host []string, addrs []netip.Addr) *Names {
 	return &Names{Host: host, HostAddrs: addrs, byAddr: map[netip.Addr]*Member{},
@@ -179,11 +186,11 @@ func (n *Names) answer(m *Member, q dns.Question) (records []dns.RR, rcode int, 
 
 // lookup collects the addresses of a name on the member's networks.
 func (n *Names) lookup(m *Member, name string) []netip.Addr {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
 	if slices.Contains(n.Host, name) {
 		return n.HostAddrs
 	}
-	n.mu.RLock()
-	defer n.mu.RUnlock()
 	var addrs []netip.Addr
 	for _, in := range m.Networks {
 		addrs = append(addrs, n.names[in.Network][name]...)

@@ -33,6 +33,7 @@ type Hub struct {
 	names    *dns.Names
 	resolver *dns.Server
 	out      *shared
+	unfollow context.CancelFunc // the host's network is followed until then
 
 	mu       sync.Mutex // guards what follows, and the networks' pools
 	networks map[string]*network
@@ -66,6 +67,11 @@ func Open(d slirp.Dirs, logger *log.Logger) (*Hub, error) {
 	h.names = dns.NewNames(hostNames, uplink.HostGateways())
 	h.resolver = dns.NewServer(h.names, h.host)
 	h.out = newShared(space, logger)
+	var follow context.Context
+	follow, h.unfollow = context.WithCancel(context.Background())
+	if err := uplink.Follow(follow, h.hostChanged); err != nil {
+		h.log.Print(err) // a host that does not move needs it not
+	}
 	err = h.recall()
 	if err == nil && !space.Made {
 		err = h.dropBridges()
@@ -80,12 +86,30 @@ func Open(d slirp.Dirs, logger *log.Logger) (*Hub, error) {
 	return h, nil
 }
 
+// hostChanged has everything follow the host's network that has to.
+func (h *Hub) hostChanged() {
+	h.names.SetHostAddrs(uplink.HostGateways())
+	h.out.hostChanged()
+	h.mu.Lock()
+	var stacks []*uplink.Stack
+	for _, l := range h.leases {
+		if l.done && l.private != nil && l.private.Stack != nil {
+			stacks = append(stacks, l.private.Stack)
+		}
+	}
+	h.mu.Unlock()
+	for _, s := range stacks {
+		s.HostChanged()
+	}
+}
+
 // Close ends uplinks and resolvers. Namespace, bridges and the containers'
 // interfaces stay for the next moss-net; when no container is left, they go.
 func (h *Hub) Close() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.closed = true
+	h.unfollow()
 	h.web.close()
 	for _, n := range h.networks {
 		for _, s := range n.sockets {

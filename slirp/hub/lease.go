@@ -18,6 +18,7 @@ import (
 	"moss/slirp"
 	"moss/slirp/bridge"
 	"moss/slirp/dns"
+	"moss/slirp/uplink"
 )
 
 // lease is one container's connection, and how to undo it.
@@ -30,6 +31,7 @@ type lease struct {
 	ended   chan struct{} // closed when all is undone
 	// networks are those of the request's attachments; the hub's mu guards them.
 	networks []*network
+	private  *uplink.Link // of the mode private
 
 	mu     sync.Mutex // guards what follows
 	outlet *outlet    // nil: nothing can be published

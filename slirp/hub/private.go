@@ -38,6 +38,7 @@ func (l *lease) connectPrivate(ctx context.Context, driver string, netns *os.Fil
 		return err
 	}
 	l.undo = append(l.undo, link.Close)
+	l.private = link
 	l.status.Uplink, l.status.DNS = link.Kind, link.DNS
 	if link.Kind == uplink.Slirp4netns {
 		l.status.HostGateway = nil // it has no way to the host but to its loopback

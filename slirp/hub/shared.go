@@ -7,8 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
-
-	"github.com/vishvananda/netlink"
+	"time"
 
 	"moss/slirp"
 	"moss/slirp/bridge"
@@ -40,10 +39,11 @@ type shared struct {
 	translated bool
 	exempt     []uplink.Exempt // from translation; mu guards it
 	again      chan chan error // the keeper translates again, and answers
+	changed    chan struct{}   // the host's network has changed
 }
 
 func newShared(space *bridge.Space, logger *log.Logger) *shared {
-	s := &shared{space: space, log: logger, translated: !space.Made, again: make(chan chan error)}
+	s := &shared{space: space, log: logger, translated: !space.Made, again: make(chan chan error), changed: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -87,25 +87,45 @@ func (s *shared) kind() (kind, why string) {
 	return s.link.Kind, s.link.Why
 }
 
+// retryDelay and maxRetryDelay bound how long after a failure an uplink that some
+// container had is tried again.
+const (
+	retryDelay    = 200 * time.Millisecond
+	maxRetryDelay = 30 * time.Second
+)
+
 // keep keeps an uplink until close.
 func (s *shared) keep() {
 	defer close(s.ended)
+	delay := time.Duration(0)
 	for {
 		link, err := s.start()
 		s.mu.Lock()
 		s.link, s.err = link, err
-		s.started = err == nil
+		s.started = err == nil || delay > 0
 		close(s.ready)
 		s.mu.Unlock()
-		if err != nil {
-			return
+		switch {
+		case err == nil:
+			delay = retryDelay
+			s.log.Printf("uplink: %s", link.Kind)
+			s.tend(link)
+			if s.ctx.Err() == nil {
+				s.log.Printf("uplink %s has ended; starting another", link.Kind)
+			}
+		case delay == 0:
+			return // nobody has had one
+		default:
+			s.log.Print(err)
+			select {
+			case <-time.After(delay):
+			case <-s.ctx.Done():
+			}
+			delay = min(2*delay, maxRetryDelay)
 		}
-		s.log.Printf("uplink: %s", link.Kind)
-		s.tend(link)
 		if s.ctx.Err() != nil {
 			return
 		}
-		s.log.Printf("uplink %s has ended; starting another", link.Kind)
 		s.mu.Lock()
 		s.ready = make(chan struct{})
 		s.mu.Unlock()
@@ -186,25 +206,18 @@ func hostAddresses(link *uplink.Link) (addrs []netip.Addr) {
 	return addrs
 }
 
+// hostChanged tells the uplink that the host's network has changed.
+func (s *shared) hostChanged() {
+	select {
+	case s.changed <- struct{}{}:
+	default: // it is going to look anyhow
+	}
+}
+
 // tend waits for the uplink's end, and follows the host's addresses meanwhile.
 func (s *shared) tend(link *uplink.Link) {
 	defer link.Close()
-	var changes chan netlink.AddrUpdate
-	if link.Kind == uplink.Slirp4netns {
-		stop := make(chan struct{})
-		changes = make(chan netlink.AddrUpdate)
-		if err := netlink.AddrSubscribe(changes, stop); err != nil {
-			s.log.Printf("cannot follow the host's addresses: %v", err)
-			changes = nil
-		} else {
-			defer func(c chan netlink.AddrUpdate) {
-				close(stop)
-				for range c { // the library may still be sending one
-				}
-			}(changes)
-		}
-	}
-	known := hostAddresses(link)
+	known, source := hostAddresses(link), uplink.Addresses()
 	for {
 		select {
 		case <-s.ctx.Done():
@@ -213,10 +226,13 @@ func (s *shared) tend(link *uplink.Link) {
 			return
 		case answer := <-s.again:
 			answer <- s.translate(link)
-		case _, ok := <-changes:
-			if !ok {
-				changes = nil
+		case <-s.changed:
+			if link.Stack != nil {
+				link.Stack.HostChanged()
 				continue
+			}
+			if outdated(link.Kind, source) {
+				return
 			}
 			now := hostAddresses(link)
 			if slices.Equal(now, known) {
@@ -228,6 +244,13 @@ func (s *shared) tend(link *uplink.Link) {
 			}
 		}
 	}
+}
+
+// outdated says whether a program that began when the host had these addresses must be
+// started again: it would keep connections that lead nowhere any more, where a new one
+// resets them; and pasta looks at the host when it starts only.
+func outdated(kind string, source []netip.Addr) bool {
+	return uplink.Replaced(source) || kind == uplink.Pasta && len(uplink.Addresses()) > len(source)
 }
 
 // close ends the uplink.

@@ -145,6 +145,31 @@ func withDatagram(c *net.UDPConn, use func([]byte)) error {
 	return errors.Join(err, result)
 }
 
+// hostChanged ends the flows that would come from another address of the host's now.
+// Their next datagrams begin new ones.
+func (f *flows) hostChanged() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for key, known := range f.out {
+		if stale(known.conn) {
+			known.conn.Close()
+			delete(f.out, key)
+		}
+	}
+}
+
+// stale says whether a socket would have another address of the host's if it were made now.
+// While there is no way to its peer, it may get its old one back.
+func stale(conn *net.UDPConn) bool {
+	peer, ok := conn.RemoteAddr().(*net.UDPAddr)
+	if !ok {
+		return false
+	}
+	now := sourceTo(peer.AddrPort())
+	local := conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
+	return now.IsValid() && now != local.WithZone("")
+}
+
 func (f *flows) close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()

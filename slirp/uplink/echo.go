@@ -140,7 +140,9 @@ func (p *pings) answer(key pingKey, conn *net.UDPConn) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		conn.Close()
-		delete(p.by, key)
+		if p.by[key] == conn {
+			delete(p.by, key)
+		}
 	}()
 	buffer := make([]byte, maxPacket)
 	for {
@@ -163,6 +165,18 @@ func (p *pings) reply(key pingKey, message []byte) {
 	message[1], message[2], message[3] = 0, 0, 0
 	binary.BigEndian.PutUint16(message[4:], key.id)
 	p.s.link.writeICMP(key.outside, key.inside, message)
+}
+
+// hostChanged is flows.hostChanged for pings.
+func (p *pings) hostChanged() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, conn := range p.by {
+		if stale(conn) {
+			conn.Close()
+			delete(p.by, key)
+		}
+	}
 }
 
 func (p *pings) close() {

@@ -33,11 +33,12 @@ const nic = 1
 // reach: TCP by a reset, the rest by ICMP. That is what the container would
 // have got without it.
 type Stack struct {
-	link  *tun
-	stack *stack.Stack
-	way   Way
-	flows flows
-	pings pings
+	link      *tun
+	stack     *stack.Stack
+	way       Way
+	flows     flows
+	pings     pings
+	crossings crossings
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -56,6 +57,7 @@ func NewStack(file *os.File, mtu int, way Way) (*Stack, error) {
 	s.link = link
 	s.flows.init(s)
 	s.pings.init(s)
+	s.crossings.init(s.ctx)
 	s.stack = stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol},
@@ -148,19 +150,32 @@ func (s *Stack) forwardTCP(r *tcp.ForwarderRequest) {
 		outside.Close()
 		return
 	}
-	relay.Both(s.ctx, inside, outside)
+	ctx, reset := context.WithCancel(s.ctx)
+	defer reset()
+	local := outside.LocalAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
+	defer s.crossings.add(&crossing{local.WithZone(""), reset})()
+	relay.Both(ctx, inside, outside)
 }
 
+// dial connects to where a container wants to go. When the host's network changes
+// meanwhile, it begins anew: an attempt stays with the address that it began with.
 func (s *Stack) dial(to netip.AddrPort) (net.Conn, error) {
-	target, err := s.way.Target(to)
-	if err != nil {
-		return nil, err
+	until := time.Now().Add(dialTimeout)
+	for {
+		network := s.crossings.now()
+		target, err := s.way.Target(to)
+		if err != nil {
+			return nil, err
+		}
+		ctx, cancel := context.WithDeadline(network, until)
+		var dialer net.Dialer
+		dialer.SetMultipathTCP(false)
+		conn, err := dialer.DialContext(ctx, "tcp", target.String())
+		cancel()
+		if err == nil || network.Err() == nil || s.ctx.Err() != nil || time.Now().After(until) {
+			return conn, err
+		}
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, dialTimeout)
-	defer cancel()
-	var dialer net.Dialer
-	dialer.SetMultipathTCP(false)
-	return dialer.DialContext(ctx, "tcp", target.String())
 }
 
 // accept finishes the handshake with the container; nil when it has gone.

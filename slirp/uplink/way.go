@@ -19,10 +19,11 @@ var HostGateway = []netip.Addr{
 }
 
 // HostGateways are those of HostGateway behind which there is a host now: one
-// without an IPv6 address cannot be reached by IPv6.
+// without an IPv6 address cannot be reached by IPv6. IPv4's is always one of them: files
+// that it is written to now are read when the host has got its address, too.
 func HostGateways() []netip.Addr {
-	var out []netip.Addr
-	for _, a := range HostGateway {
+	out := []netip.Addr{HostGateway[0]}
+	for _, a := range HostGateway[1:] {
 		// slirp4netns takes fd00::/64 for its own network: a host with an address
 		// there would not be reached through it.
 		if host, err := Primary(a.Is6()); err == nil && !netip.MustParsePrefix("fd00::/64").Contains(host) {
@@ -74,9 +75,20 @@ func loopback(as netip.Addr) netip.Addr {
 // sourceAddress is where packets to the world would come from; invalid if none can
 // be sent. It is asked with every connection, hence by plain system calls.
 func sourceAddress(v6 bool) netip.Addr {
-	family, far := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: 9, Addr: [4]byte{192, 0, 2, 1}}) // nothing is sent there: RFC 5737
 	if v6 {
-		family, far = unix.AF_INET6, &unix.SockaddrInet6{Port: 9, Addr: [16]byte{0x20, 1, 0xd, 0xb8, 15: 1}} // RFC 3849
+		return sourceTo(netip.AddrPortFrom(netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 15: 1}), 9)) // RFC 3849
+	}
+	return sourceTo(netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, 1}), 9)) // nothing is sent there: RFC 5737
+}
+
+// sourceTo is where packets to an address would come from; invalid if none can be sent.
+func sourceTo(to netip.AddrPort) netip.Addr {
+	addr := to.Addr().Unmap()
+	family, far := unix.AF_INET, unix.Sockaddr(nil)
+	if addr.Is4() {
+		far = &unix.SockaddrInet4{Port: int(to.Port()), Addr: addr.As4()}
+	} else {
+		family, far = unix.AF_INET6, &unix.SockaddrInet6{Port: int(to.Port()), Addr: addr.As16()}
 	}
 	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

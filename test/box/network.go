@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -10,12 +11,15 @@ import (
 	"os"
 	"sort"
 	"strings"
+	"syscall"
 	"time"
 )
 
 var networkPrograms = []program{
 	{"serve", "[HOST:]PORT [TEXT]: answer HTTP with the client's address", serve},
 	{"get", "URL: print the answer's body", get},
+	{"keep", "PORT: accept connections, and say nothing", keep},
+	{"hold", "HOST:PORT: connect, and tell how that ends: closed, reset", hold},
 	{"udpserve", "PORT: answer datagrams with the client's address", udpServe},
 	{"udp", "HOST:PORT TEXT: send a datagram, print the answer", udp},
 	{"resolve", "NAME: its addresses, sorted", resolve},
@@ -98,6 +102,38 @@ func get(args []string) int {
 		return fail("get: %q", head)
 	}
 	fmt.Print(body)
+	return 0
+}
+
+func keep(args []string) int {
+	l, err := net.Listen("tcp", ":"+arg(args, 0, "8080"))
+	if err != nil {
+		return fail("%v", err)
+	}
+	fmt.Println("serving", l.Addr().(*net.TCPAddr).Port)
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return fail("%v", err)
+		}
+		go io.Copy(io.Discard, conn)
+	}
+}
+
+func hold(args []string) int {
+	conn, err := net.DialTimeout("tcp", arg(args, 0, ""), patience)
+	if err != nil {
+		return fail("%v", err)
+	}
+	fmt.Println("connected")
+	switch _, err := io.Copy(io.Discard, conn); {
+	case errors.Is(err, syscall.ECONNRESET):
+		fmt.Println("reset")
+	case err != nil:
+		return fail("%v", err)
+	default:
+		fmt.Println("closed")
+	}
 	return 0
 }
 
