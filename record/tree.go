@@ -77,7 +77,7 @@ func emptyDir(parent int, name string) error {
 		for entries := buffer[:n]; len(entries) > 0; {
 			var name string
 			var kind byte
-			name, kind, entries = nextEntry(entries)
+			name, kind, entries = NextEntry(entries)
 			if name == "." || name == ".." {
 				continue
 			}
@@ -101,8 +101,8 @@ func emptyDir(parent int, name string) error {
 	}
 }
 
-// nextEntry takes one struct linux_dirent64 off; see getdents(2).
-func nextEntry(b []byte) (name string, kind byte, rest []byte) {
+// NextEntry takes one struct linux_dirent64 off what getdents(2) has filled.
+func NextEntry(b []byte) (name string, kind byte, rest []byte) {
 	const reclen, dtype, start = 16, 18, 19
 	size := int(binary.NativeEndian.Uint16(b[reclen:]))
 	end := start

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	goruntime "runtime"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -233,9 +234,16 @@ func (e *Engine) storeInfo(s *StoreInfo) error {
 	case driver.Fuse:
 		s.GraphOptions["overlay.mount_program"] = d.Program
 	}
-	s.GraphStatus["Native Overlay Diff"] = fmt.Sprint(d.Name == driver.Native)
+	s.GraphStatus["Native Overlay Diff"] = strconv.FormatBool(d.Name == driver.Native)
 	if d.Why != "" {
 		s.GraphStatus["Why"] = d.Why
+	}
+	s.GraphStatus["Backing Filesystem"] = d.FileSystem.Name
+	for name, has := range map[string]bool{
+		"Supports d_type": d.FileSystem.DType, "Supports xattr": d.FileSystem.XAttr,
+		"Supports reflink": d.FileSystem.Reflink, "Supports owners": d.FileSystem.Owners,
+	} {
+		s.GraphStatus[name] = strconv.FormatBool(has)
 	}
 	owners, err := e.shift()
 	if err != nil {
@@ -247,24 +255,10 @@ func (e *Engine) storeInfo(s *StoreInfo) error {
 	}
 	var fs unix.Statfs_t
 	if err := unix.Statfs(e.Paths.Root, &fs); err == nil {
-		s.GraphStatus["Backing Filesystem"] = fileSystem(int64(fs.Type))
 		s.GraphRootAllocated = fs.Blocks * uint64(fs.Bsize)
 		s.GraphRootUsed = (fs.Blocks - fs.Bfree) * uint64(fs.Bsize)
 	}
 	return nil
-}
-
-// fileSystem names the file systems that people have; see statfs(2).
-func fileSystem(magic int64) string {
-	names := map[int64]string{
-		unix.EXT4_SUPER_MAGIC: "extfs", unix.XFS_SUPER_MAGIC: "xfs", unix.BTRFS_SUPER_MAGIC: "btrfs",
-		unix.TMPFS_MAGIC: "tmpfs", unix.OVERLAYFS_SUPER_MAGIC: "overlayfs", unix.NFS_SUPER_MAGIC: "nfs",
-		unix.F2FS_SUPER_MAGIC: "f2fs", unix.FUSE_SUPER_MAGIC: "fuse", 0x2fc12fc1: "zfs", 0xca451a4e: "bcachefs",
-	}
-	if name, ok := names[magic]; ok {
-		return name
-	}
-	return fmt.Sprintf("%#x", magic)
 }
 
 // mappedIDs reads one of the kept namespace's maps.

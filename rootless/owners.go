@@ -39,8 +39,9 @@ type shift struct {
 	Name string
 	// Why says what the better ways lack.
 	Why string `json:",omitempty"`
-	// Kernel, and the program, for which this was found out.
+	// Kernel, file system and program for which this was found out.
 	Kernel  string
+	Place   string
 	Program string `json:",omitempty"`
 }
 
@@ -49,7 +50,7 @@ func (e *Engine) shift() (shift, error) {
 	path := filepath.Join(e.Paths.Root, "owner-shift.json")
 	program, _ := exec.LookPath("fuse-overlayfs")
 	var s shift
-	if found, err := record.Read(path, &s); found && err == nil && s.Kernel == kernelRelease() && s.Program == program {
+	if found, err := record.Read(path, &s); found && err == nil && s.Kernel == kernelRelease() && s.Program == program && s.Place == driver.Place(e.Paths.Root) {
 		return s, nil
 	}
 	s, err := e.tryShifts(program)
@@ -61,7 +62,7 @@ func (e *Engine) shift() (shift, error) {
 }
 
 func (e *Engine) tryShifts(program string) (shift, error) {
-	s := shift{Kernel: kernelRelease(), Program: program, Name: shiftCopy}
+	s := shift{Kernel: kernelRelease(), Program: program, Place: driver.Place(e.Paths.Root), Name: shiftCopy}
 	d, err := driver.Cached(e.Paths.Root)
 	if err != nil {
 		return s, err

@@ -46,8 +46,8 @@ func Init() bool {
 type Store struct {
 	Root   string // <root>; the store is <root>/storage
 	Driver driver.Driver
-	// SingleID is set when the namespace maps one ID only: files of other
-	// owners then belong to that one.
+	// SingleID is set when the namespace maps one ID only, or the file system lets files
+	// belong to one only: files of other owners then belong to that one.
 	SingleID bool
 	// Verb and Source are what the log of names says of images that are named; see
 	// image.LogEntry.
@@ -89,7 +89,7 @@ func Open(root, run string, others []string) (*Store, error) {
 		os.Setenv("XDG_RUNTIME_DIR", os.TempDir())
 	}
 
-	s := &Store{Root: root, Driver: drv, SingleID: count == 1, others: others}
+	s := &Store{Root: root, Driver: drv, SingleID: count == 1 || !drv.FileSystem.Owners, others: others}
 	if s.held, err = holdStore(root); err != nil {
 		return nil, fmt.Errorf("cannot open image store: %w", err)
 	}

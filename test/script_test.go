@@ -128,7 +128,7 @@ func setup(env *testscript.Env) error {
 	env.Setenv("LANG", "C.UTF-8")
 	env.Setenv("TERM", "dumb")
 	env.Setenv("box", "localhost/box")
-	for _, name := range []string{"USER", "LOGNAME", "DBUS_SESSION_BUS_ADDRESS", "MOSS_LIBEXEC", "MOSS_LOG", "MOSS_DEBIAN"} {
+	for _, name := range []string{"USER", "LOGNAME", "DBUS_SESSION_BUS_ADDRESS", "MOSS_LIBEXEC", "MOSS_LOG", "MOSS_DEBIAN", "MOSS_STORES"} {
 		if value, ok := os.LookupEnv(name); ok {
 			env.Setenv(name, value)
 		}

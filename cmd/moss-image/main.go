@@ -17,7 +17,6 @@ import (
 	"moss/rootless/event"
 	"moss/storage"
 	"moss/storage/archive"
-	"moss/storage/driver"
 	"moss/storage/image"
 	"moss/storage/limit"
 	"moss/systemd/cgroup"
@@ -30,6 +29,16 @@ func main() {
 	// What is unpacked and compressed passes through: there is little to collect, and
 	// much to collect it from. How large it may become is said in storage.Init.
 	debug.SetGCPercent(400)
+	// moss's, whose stderr this is, has no time either.
+	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{
+		Level: slog.LevelWarn,
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		},
+	})))
 	err := run(os.Args[1:])
 	if err == nil {
 		return
@@ -124,9 +133,6 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 	}
 	defer store.Close()
 	store.Limits = limits
-	if d := store.Driver; d.Name == driver.VFS && req.Index == nil {
-		fmt.Fprintf(os.Stderr, "Warning: images are stored as full copies of every layer (vfs), slow and large: %s\n", d.Why)
-	}
 	images := image.Open(req.Root)
 	images.Beside(conf.Stores(cgroup.HostUID))
 	h := &helper{store: store, images: images, events: event.Log(req.Events), run: req.Run, realms: realms}

@@ -173,7 +173,7 @@ func (h *helper) pullOne(ctx context.Context, ref, policy string, o registry.Pul
 	if err != nil {
 		h.events.Write(&event.Event{Type: event.Image, Status: event.PullError, Name: name, Error: err.Error()})
 	}
-	if err == nil && h.store.SingleID {
+	if err == nil && h.store.SingleID && h.store.Driver.FileSystem.Owners {
 		o.Progress.After("Note: you have no subordinate IDs; files of other owners in the image belong to root")
 	}
 	return ids, err

@@ -3,8 +3,11 @@
 package driver
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,44 +26,93 @@ const (
 // Driver is the outcome of Probe.
 type Driver struct {
 	Name string // Native, Fuse or VFS
-	// Program is the path of fuse-overlayfs when Name is Fuse.
+	// Program is the path of fuse-overlayfs, if it is there and Name is not Native.
 	Program string `json:",omitempty"`
 	// Why says what the better ways lack; empty with Native.
 	Why string `json:",omitempty"`
-	// Kernel is the release for which this was found out.
-	Kernel string
+	// FileSystem is what the store lies on.
+	FileSystem FileSystem
+	// Kernel is the release, and Place the file system, for which this was found out.
+	Kernel, Place string
+	// Kept is set when there is a better way than VFS, and images that only VFS has.
+	Kept bool `json:",omitempty"`
 }
 
 func file(root string) string { return filepath.Join(root, "storage-driver.json") }
 
 // Read returns the outcome that Probe or Cached recorded below root, if it was
-// for the kernel that runs now.
+// for the kernel and the file system that are there now.
 func Read(root string) (Driver, bool) {
-	data, err := record.ReadFile(file(root))
-	if err != nil {
-		return Driver{}, false
-	}
-	var d Driver
-	if record.Decode(data, &d) != nil || d.Name == "" || d.Kernel != kernel() {
+	d := last(root)
+	if d.Name == "" || d.Kernel != kernel() || d.Place != Place(root) {
 		return Driver{}, false
 	}
 	return d, true
 }
 
-// Cached is Read, or else Probe and a record of its outcome. What is worse than
-// native is tried again when fuse-overlayfs has come or gone.
+// last is what was found out last, on whatever kernel.
+func last(root string) (d Driver) {
+	data, err := record.ReadFile(file(root))
+	if err != nil || record.Decode(data, &d) != nil {
+		return Driver{}
+	}
+	return d
+}
+
+// Cached is Read, or else Probe and a record of its outcome, of which the user is told
+// if it is news. What is worse than native is tried again when fuse-overlayfs has come
+// or gone.
 func Cached(root string) (Driver, error) {
 	if d, ok := Read(root); ok {
-		program, _ := exec.LookPath("fuse-overlayfs")
-		if d.Name == Native || (d.Name == Fuse && program == d.Program) || (d.Name == VFS && program == "") {
+		program := ""
+		if d.Name != Native {
+			program, _ = exec.LookPath("fuse-overlayfs")
+		}
+		switch {
+		case d.Kept:
+			if copies(root) {
+				return d, nil
+			}
+		case d.Name == Native || program == d.Program:
 			return d, nil
 		}
 	}
+	before := last(root)
 	d, err := Probe(root)
 	if err != nil {
 		return d, err
 	}
-	return d, d.write(root)
+	if d.Name != VFS && before.Name == VFS && copies(root) {
+		// The library would look for the images elsewhere, and the user would miss them.
+		d.Name, d.Program, d.Kept = VFS, "", true
+		d.Why = "the store has images that are kept so; when they are removed, layers are shared"
+	}
+	if err := d.write(root); err != nil {
+		return d, err
+	}
+	if d.Name != before.Name || d.Why != before.Why || d.FileSystem.Owners != before.FileSystem.Owners {
+		d.tell()
+	}
+	return d, nil
+}
+
+// tell says what is worse here than elsewhere.
+func (d Driver) tell() {
+	switch d.Name {
+	case Fuse:
+		slog.Warn("images and containers use fuse-overlayfs here, which is slower: " + d.Why)
+	case VFS:
+		slog.Warn("images are stored as full copies of every layer (vfs), slow and large: " + d.Why)
+	}
+	if !d.FileSystem.Owners {
+		slog.Warn("files of images all belong to root: " + d.FileSystem.Name + " does not let you give files to your subordinate IDs")
+	}
+}
+
+// copies says whether the store has images that are full copies.
+func copies(root string) bool {
+	info, err := os.Stat(filepath.Join(root, "storage", "vfs-images", "images.json"))
+	return err == nil && info.Size() > int64(len("[]\n"))
 }
 
 func (d Driver) write(root string) error {
@@ -87,12 +139,23 @@ func Probe(dir string) (Driver, error) {
 	}
 	defer os.RemoveAll(scratch)
 
+	if err := os.Mkdir(filepath.Join(scratch, "look"), 0o755); err != nil {
+		return d, fmt.Errorf("cannot probe storage: %w", err)
+	}
+	if d.FileSystem, err = look(filepath.Join(scratch, "look")); err != nil {
+		return d, fmt.Errorf("cannot probe storage: %w", err)
+	}
+	d.Place = Place(dir)
 	native := try(filepath.Join(scratch, "native"), mountNative)
 	if native == nil {
 		d.Name = Native
 		return d, nil
 	}
-	d.Why = fmt.Sprintf("no native overlay: %v", native)
+	if lacks := d.FileSystem.lacks(); lacks != "" {
+		d.Why = "no native overlay, because " + lacks
+	} else {
+		d.Why = fmt.Sprintf("no native overlay on %s: %v", d.FileSystem.Name, bare(native))
+	}
 	program, err := exec.LookPath("fuse-overlayfs")
 	if err == nil {
 		err = try(filepath.Join(scratch, "fuse"), func(lower, upper, work, merged string) error {
@@ -103,9 +166,19 @@ func Probe(dir string) (Driver, error) {
 		d.Name, d.Program = Fuse, program
 		return d, nil
 	}
-	d.Name = VFS
-	d.Why += fmt.Sprintf("; no fuse-overlayfs: %v", err)
+	// Program says that it was tried: it is again when there is another.
+	d.Name, d.Program = VFS, program
+	d.Why += fmt.Sprintf("; no fuse-overlayfs: %v", bare(err))
 	return d, nil
+}
+
+// bare leaves out the paths of the trial, which are gone.
+func bare(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return fmt.Errorf("%s: %w", path.Op, path.Err)
+	}
+	return err
 }
 
 // try mounts an overlay below dir and uses it: reading through, removing what a
@@ -137,6 +210,9 @@ func try(dir string, mount func(lower, upper, work, merged string) error) error 
 	}
 	if err := os.Remove(filepath.Join(merged, "f")); err != nil {
 		return err
+	}
+	if entries, err := os.ReadDir(merged); err != nil || len(entries) != 1 {
+		return cmp.Or(err, errors.New("a removed file is still listed"))
 	}
 	if err := os.RemoveAll(filepath.Join(merged, "d")); err != nil {
 		return err
