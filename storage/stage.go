@@ -137,16 +137,21 @@ func (st *Staged) unpack(blob io.Reader) error {
 	judged.NoSparse = errOdd
 	split := bufio.NewWriterSize(st.out.TarSplit, 64<<10)
 	notes := newNotes(tarsplit.NewJSONPacker(split))
+	early := newWriteback(st.out.Target)
+	defer early.Close()
+	notes.passed = early.pass
 	content := &measure{hash: sha256.New()}
 	files, done, err := asm.NewInputTarStreamWithDone(io.TeeReader(judged, content), notes, tarsplit.NewDiscardFilePutter())
 	if err != nil {
 		return err
 	}
-	err = unpackIn(st.out.Target, files, st.store.tarOptions())
+	members := newAhead(files)
+	err = unpackIn(st.out.Target, members, st.store.tarOptions())
 	if err == nil {
 		// Zeros may follow the archive, which belong to its content.
-		_, err = io.Copy(io.Discard, files)
+		_, err = io.Copy(io.Discard, members)
 	}
+	members.Close()
 	files.Close()
 	if derr := <-done; err == nil || errors.Is(derr, tarsplit.ErrDuplicatePath) {
 		err = derr

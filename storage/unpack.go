@@ -95,6 +95,7 @@ type notes struct {
 	header     []byte // the bytes before the next entry
 	rooted     bool
 	uids, gids map[uint32]bool
+	passed     func(name string, size int64) // is told of each file, if it is set
 }
 
 func newNotes(p tarsplit.Packer) *notes {
@@ -115,6 +116,9 @@ func (n *notes) AddEntry(e tarsplit.Entry) (int, error) {
 	n.header = n.header[:0]
 	if err == nil {
 		n.see(h)
+	}
+	if n.passed != nil && e.Type == tarsplit.FileType {
+		n.passed(e.GetName(), e.Size)
 	}
 	return n.Packer.AddEntry(e)
 }
