@@ -11,7 +11,8 @@ const aheadSize = 1 << 20
 // ahead reads a stream before it is wanted. Who writes into a pipe waits for who reads
 // from it, at each of the small pieces of an archive; when one of them has a thread of
 // its own the kernel switches threads for each, which costs more than the piece. Here
-// either is woken only when a quarter of the buffer is there for it.
+// either is woken only when a quarter of the buffer is there for it, or the end: it is
+// for streams that end, not for those in which somebody waits for an answer.
 type ahead struct {
 	mu   sync.Mutex
 	more sync.Cond // there is something to read
