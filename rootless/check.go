@@ -2,9 +2,7 @@ package rootless
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -22,17 +20,16 @@ type CheckOptions struct {
 // Check looks for damage in everything that survives a reboot.
 func (e *Engine) Check(ctx context.Context, o CheckOptions) ([]image.Damage, error) {
 	found := append(e.checkContainers(ctx, o), e.checkVolumes()...)
-	if o.Repair {
-		// Copies of what the store says, made anew: no damage in them lasts.
-		if err := os.Remove(filepath.Join(e.Paths.Root, "images", "index")); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return found, err
-		}
-	}
 	using, err := e.Using()
 	if err != nil {
 		return found, err
 	}
+	var lists []image.Damage
 	if o.Repair && o.Force {
+		// Only when the store can be opened is it known what is damaged in it.
+		if err := e.askImages(ctx, image.Request{Check: &image.CheckRequest{Lists: true, Repair: true}}, &lists); err != nil {
+			return found, err
+		}
 		if err := e.freeDamaged(ctx, o, using); err != nil {
 			return found, err
 		}
@@ -43,7 +40,7 @@ func (e *Engine) Check(ctx context.Context, o CheckOptions) ([]image.Damage, err
 	}
 	var images []image.Damage
 	err = e.askImages(ctx, image.Request{Check: req}, &images)
-	return append(found, images...), err
+	return append(append(found, lists...), images...), err
 }
 
 // checkContainers finds records that cannot be read. What is left of such a container

@@ -55,12 +55,15 @@ func changedOnDisk(want, got digest.Digest) error {
 // parts opens what is kept of the stream beside the files, and their directory;
 // fs.ErrNotExist if the layer is not kept that way.
 func (s *Store) parts(layer *cs.Layer) (io.ReadCloser, int, error) {
-	path := filepath.Join(s.lib.GraphRoot(), "overlay-layers", layer.ID+".tar-split.gz")
+	return openParts(filepath.Join(s.lib.GraphRoot(), "overlay-layers", layer.ID+".tar-split.gz"),
+		filepath.Join(s.lib.GraphRoot(), "overlay", layer.ID, "diff"))
+}
+
+func openParts(path, dir string) (io.ReadCloser, int, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, -1, err
 	}
-	dir := filepath.Join(s.lib.GraphRoot(), "overlay", layer.ID, "diff")
 	root, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		f.Close()
@@ -76,6 +79,24 @@ func (s *Store) parts(layer *cs.Layer) (io.ReadCloser, int, error) {
 		io.Reader
 		io.Closer
 	}{z, f}, root, nil
+}
+
+// sizeOf adds up the parts and the files between them.
+func sizeOf(parts io.Reader) (n int64, err error) {
+	entries := storage.NewJSONUnpacker(parts)
+	for {
+		e, err := entries.Next()
+		switch {
+		case err == io.EOF:
+			return n, nil
+		case err != nil:
+			return 0, err
+		case e.Type == storage.SegmentType:
+			n += int64(len(e.Payload))
+		default:
+			n += e.Size
+		}
+	}
 }
 
 // assemble writes the parts and, between them, the files below root.

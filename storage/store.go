@@ -95,8 +95,13 @@ func Open(root, run string, others []string) (*Store, error) {
 	}
 	options := s.options(filepath.Join(root, "storage"), filepath.Join(run, "storage"))
 	dropDamaged(filepath.Join(options.RunRoot, options.GraphDriverName+"-layers", "mountpoints.json"))
-	if s.lib, err = cs.GetStore(options); err != nil {
+	// The library takes a list that is lost for one that is empty, and would delete what
+	// it does not know.
+	if err := listsLost(options.GraphRoot, options.GraphDriverName); err != nil {
 		return nil, fmt.Errorf("cannot open image store %q: %w", options.GraphRoot, err)
+	}
+	if s.lib, err = cs.GetStore(options); err != nil {
+		return nil, fmt.Errorf("cannot open image store %q: %w (%s)", options.GraphRoot, err, howToRepair)
 	}
 	for _, path := range others {
 		if drv.Name != driver.VFS && path != options.GraphRoot && isStore(path) {

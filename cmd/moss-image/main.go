@@ -127,6 +127,13 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 	if req.Artifact != nil {
 		return (&helper{realms: realms}).artifacts(ctx, req.Root, req.Artifact)
 	}
+	var lists []image.Damage
+	if req.Check != nil {
+		lists, err = storage.Rebuild(req.Root, req.Run, conf.Stores(cgroup.HostUID), req.Check.Repair)
+		if err != nil || req.Check.Lists || len(lists) > 0 && !req.Check.Repair {
+			return errors.Join(err, json.NewEncoder(os.Stdout).Encode(lists))
+		}
+	}
 	store, err := storage.Open(req.Root, req.Run, conf.Stores(cgroup.HostUID))
 	if err != nil {
 		return err
@@ -178,7 +185,7 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 	case req.Collect != nil:
 		return h.collect(req.Collect)
 	case req.Check != nil:
-		return h.check(ctx, req.Check)
+		return h.check(ctx, req.Check, lists)
 	case req.Adopt != nil:
 		return h.adopt(req.Adopt)
 	}

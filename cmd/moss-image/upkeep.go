@@ -21,9 +21,10 @@ func (h *helper) collect(req *image.CollectRequest) error {
 	return json.NewEncoder(os.Stdout).Encode(found)
 }
 
-// check answers a CheckRequest.
-func (h *helper) check(ctx context.Context, req *image.CheckRequest) error {
+// check answers a CheckRequest. The lists of the store have been looked at.
+func (h *helper) check(ctx context.Context, req *image.CheckRequest, lists []image.Damage) error {
 	found, err := h.store.Check(ctx, req)
+	found = append(lists, found...)
 	for _, d := range found {
 		if d.Kind == "image" && d.Repaired {
 			h.note(event.Remove, d.ID, strings.Join(d.Names, " "))

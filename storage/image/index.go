@@ -339,3 +339,15 @@ func WriteJSON(path string, v any) error {
 func writeFile(path string, data []byte) error {
 	return record.Replace(path, data, 0o644, false)
 }
+
+// Recorded are the images of our own store that there are readable records of, be they in
+// the index or not: what was known when the store could last be read.
+func (im *Images) Recorded() (all []*Image) {
+	paths, _ := filepath.Glob(filepath.Join(im.dir, "*.json"))
+	for _, path := range paths {
+		if i, err := im.readOnce(strings.TrimSuffix(filepath.Base(path), ".json")); err == nil && !i.ReadOnly {
+			all = append(all, i)
+		}
+	}
+	return all
+}

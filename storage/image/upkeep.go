@@ -20,6 +20,7 @@ type Garbage struct {
 // Damage.
 type CheckRequest struct {
 	Quick  bool          `json:",omitempty"` // do not read the content of layers
+	Lists  bool          `json:",omitempty"` // look at the lists of the store only
 	Repair bool          `json:",omitempty"` // remove what is damaged
 	Max    time.Duration `json:",omitempty"` // how old a layer without an image may be; 0: a day
 	InUse  []string      `json:",omitempty"` // IDs of images that containers use: they are not removed
@@ -33,6 +34,7 @@ type Damage struct {
 	Errors []string
 	// Repaired says that it was removed, or made again; Kept why it was not.
 	Repaired bool   `json:",omitempty"`
+	Made     bool   `json:",omitempty"` // it was made again
 	Kept     string `json:",omitempty"`
 }
 

@@ -52,6 +52,8 @@ func (cmd *SystemCheckCmd) Run(ctx context.Context, c *call) error {
 	for _, d := range found {
 		row := damageRow{d.Kind, format.ShortID(d.ID), strings.Join(d.Names, ","), "damaged", d.Errors[0]}
 		switch {
+		case d.Made:
+			row.Result = "repaired"
 		case d.Repaired:
 			row.Result = "removed"
 		case d.Kept != "":

@@ -1,0 +1,128 @@
+package storage
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	digest "github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"moss/storage/image"
+)
+
+// What the overlay driver keeps beside a layer's files: its own short name, which a
+// link in overlay/l has, and those of the layers below it, uppermost first.
+const (
+	linkFile   = "link"
+	lowerLinks = "lower"
+	lowerIDs   = "lower-layers"
+)
+
+var isLink = regexp.MustCompile(`^[A-Z0-9]{26}$`).MatchString
+
+// links finds layers whose short name is lost, or who have lost what they stand on, and
+// with repair gives them another.
+func (r *rebuilder) links(repair bool) {
+	parents, names := map[string]string{}, map[string]string{}
+	for _, l := range r.layers {
+		parents[l.ID] = l.Parent
+	}
+	for _, l := range r.layers {
+		dir := filepath.Join(r.graph, "overlay", l.ID)
+		if _, err := os.Stat(r.files(l.ID)); err != nil {
+			continue // Check tells of that
+		}
+		name, err := r.link(l.ID)
+		if err == nil {
+			names[l.ID] = name
+			continue
+		}
+		d := image.Damage{Kind: "layer", ID: l.ID, Errors: []string{err.Error()}}
+		if repair {
+			name = strings.TrimRight(base32.StdEncoding.EncodeToString(random(16)), "=")
+			err := os.MkdirAll(filepath.Join(r.graph, "overlay", "l"), 0o700)
+			if err == nil {
+				err = os.Symlink(filepath.Join("..", l.ID, "diff"), filepath.Join(r.graph, "overlay", "l", name))
+			}
+			if err == nil {
+				err = os.WriteFile(filepath.Join(dir, linkFile), []byte(name), 0o644)
+			}
+			r.made(&d, err)
+			names[l.ID] = name
+		}
+		r.tell(d)
+	}
+	for _, l := range r.layers {
+		var links, ids []string
+		for id := l.Parent; id != "" && names[id] != "" && len(ids) < len(r.layers); id = parents[id] {
+			links, ids = append(links, "l/"+names[id]), append(ids, id)
+		}
+		if l.Parent == "" || names[l.ID] == "" || len(ids) == 0 {
+			continue
+		}
+		for file, want := range map[string]string{lowerLinks: strings.Join(links, ":"), lowerIDs: strings.Join(ids, ":")} {
+			path := filepath.Join(r.graph, "overlay", l.ID, file)
+			have, err := os.ReadFile(path)
+			if string(have) == want || file == lowerIDs && os.IsNotExist(err) { // older podmans write none
+				continue
+			}
+			d := image.Damage{Kind: "layer", ID: l.ID, Errors: []string{fmt.Sprintf("its file %q does not say what is below it", file)}}
+			if repair {
+				r.made(&d, os.WriteFile(path, []byte(want), 0o644))
+			}
+			r.tell(d)
+		}
+	}
+}
+
+func (r *rebuilder) made(d *image.Damage, err error) {
+	if err != nil {
+		d.Kept = err.Error()
+		return
+	}
+	d.Repaired, d.Made = true, true
+}
+
+// link reads the short name of a layer that leads to it.
+func (r *rebuilder) link(id string) (string, error) {
+	data, err := os.ReadFile(filepath.Join(r.graph, "overlay", id, linkFile))
+	if err != nil || !isLink(string(data)) {
+		return "", fmt.Errorf("its short name is lost")
+	}
+	to, err := os.Readlink(filepath.Join(r.graph, "overlay", "l", string(data)))
+	if err != nil || to != filepath.Join("..", id, "diff") {
+		return "", fmt.Errorf("its short name %q does not lead to it", data)
+	}
+	return string(data), nil
+}
+
+func random(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b) // it does not fail
+	return b
+}
+
+// measure tells the size of a layer's archive, and with read its digest.
+func (r *rebuilder) measure(id string, read bool) (digest.Digest, int64, error) {
+	parts, root, err := openParts(filepath.Join(r.dir("layers"), id+".tar-split.gz"), r.files(id))
+	if err != nil {
+		return "", 0, err
+	}
+	defer parts.Close()
+	defer unix.Close(root)
+	if !read {
+		size, err := sizeOf(parts)
+		return "", size, err
+	}
+	m := &measure{hash: sha256.New()}
+	if err := assemble(parts, root, m); err != nil {
+		return "", 0, err
+	}
+	return digest.NewDigest(digest.SHA256, m.hash), m.size, nil
+}
