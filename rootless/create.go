@@ -106,6 +106,9 @@ func (e *Engine) decide(ctx context.Context, spec *container.Spec, img *image.Im
 	if spec.ID == "" {
 		spec.ID = newID()
 	}
+	if err := labelled(spec); err != nil {
+		return err
+	}
 	if err := e.completeMounts(ctx, spec); err != nil {
 		return err
 	}

@@ -44,7 +44,7 @@ func (l *launch) config() {
 	if native(&c.Spec) && (len(c.Spec.HooksDirs) > 0 || len(c.Spec.Security.CDI) > 0) {
 		l.cfg.Hooks = filepath.Join(c.RunDir, "hooks.json")
 	}
-	if request := request(&c.Spec); request != nil {
+	if request := asked(c); request != nil {
 		l.cfg.Network = &monitor.Network{Dirs: l.e.slirpDirs(), Request: *request}
 	}
 }
@@ -62,6 +62,7 @@ func request(spec *container.Spec) *slirp.ConnectRequest {
 	r := &slirp.ConnectRequest{
 		Container: spec.ID, Name: spec.Name, Hostname: spec.Network.Hostname,
 		Mode: mode, Ports: spec.Network.Ports, HostAccess: spec.Network.HostAccess, Web: webPorts(spec),
+		Allow: spec.Network.AllowOut,
 	}
 	for _, s := range spec.Network.DNS {
 		if a, err := netip.ParseAddr(s); err == nil {

@@ -65,6 +65,11 @@ func (e *Engine) change(ctx context.Context, c *container.Container, change func
 		return err
 	}
 	connected, err := e.updatePorts(ctx, now, &was, &undo)
+	if allowed, failure := e.updateAllow(ctx, now, &was, &undo); err == nil {
+		if err = failure; allowed != nil {
+			connected = allowed
+		}
+	}
 	if err == nil && !reflect.DeepEqual(now.Spec.Network.Networks, was.Network.Networks) {
 		connected, err = e.updateNetworks(ctx, now, &was, &undo)
 	}
@@ -162,7 +167,7 @@ func (e *Engine) tell(ctx context.Context, c *container.Container, connected *sl
 	cfg.Restart, cfg.RestartMax = c.Spec.Lifecycle.Restart, c.Spec.Lifecycle.RestartMax
 	cfg.Health = e.healthPlan(c.Spec.Health)
 	if cfg.Connected = connected; cfg.Network != nil {
-		if asked := request(&c.Spec); asked != nil {
+		if asked := asked(c); asked != nil {
 			cfg.Network.Request = *asked
 		}
 	}

@@ -179,6 +179,11 @@ func SetNetworks(ctx context.Context, d Dirs, r NetworksRequest, netns *os.File)
 	return changed(ctx, d, Call{Op: OpNetworks, Networks: &r}, int(netns.Fd()))
 }
 
+// SetAllow holds a connected container to another allow-list, and returns its status.
+func SetAllow(ctx context.Context, d Dirs, r AllowRequest) (*Status, error) {
+	return changed(ctx, d, Call{Op: OpAllow, Allow: &r}, -1)
+}
+
 // Ask has a question answered as a connected container's.
 func Ask(ctx context.Context, d Dirs, r DigRequest) (*Dig, error) {
 	lease, reply, err := converse(ctx, d, Call{Op: OpDig, Dig: &r}, -1, false)

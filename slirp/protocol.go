@@ -16,6 +16,9 @@ package slirp
 //	Call{networks} + netns fd ──▶         joins a container with a lease to networks, and
 //	                          ◀──         Reply{Status} or Reply{Error}         takes it off others
 //
+//	Call{allow}               ──▶         holds a container with a lease to an allow-list
+//	                          ◀──         Reply{Status} or Reply{Error}
+//
 //	Call{network}             ──▶         reads the record of a network again, or forgets it
 //	                          ◀──         Reply{} or Reply{Error}
 //
@@ -35,6 +38,7 @@ const (
 	// one has changed.
 	OpNetworks = "networks"
 	OpNetwork  = "network"
+	OpAllow    = "allow"
 	OpDig      = "dig"
 	OpWeb      = "web"
 )
@@ -49,6 +53,7 @@ type Call struct {
 	Connect  *ConnectRequest  `json:",omitempty"`
 	Ports    *PortsRequest    `json:",omitempty"`
 	Networks *NetworksRequest `json:",omitempty"`
+	Allow    *AllowRequest    `json:",omitempty"`
 	Network  string           `json:",omitempty"` // name
 	Dig      *DigRequest      `json:",omitempty"`
 }

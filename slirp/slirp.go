@@ -83,7 +83,22 @@ type ConnectRequest struct {
 	HostAccess []uint16 `json:",omitempty"`
 	// DNS are the container's own upstream servers; none: the host's.
 	DNS []netip.Addr `json:",omitempty"`
+	// Allow is the allow-list, as ParseAllowList reads it; none: the container may reach
+	// everything.
+	Allow []string `json:",omitempty"`
+	// Denied is the file in which is written what the allow-list refuses.
+	Denied string `json:",omitempty"`
 }
+
+// AllowRequest asks moss-net to hold a connected container to another allow-list.
+type AllowRequest struct {
+	Container string   // full ID
+	Allow     []string `json:",omitempty"` // as in ConnectRequest
+	Denied    string   `json:",omitempty"`
+}
+
+// PortPrefix begins the names of a container's interfaces in the shared namespace.
+func PortPrefix(id string) string { return "m" + id[:min(len(id), 10)] }
 
 // PortsRequest asks moss-net to publish exactly these ports of a connected container.
 type PortsRequest struct {

@@ -214,6 +214,8 @@ type Network struct {
 	HostIP string `json:",omitempty"`
 	// HostAccess are TCP ports of the host's loopback that it reaches at the host's name.
 	HostAccess []uint16 `json:",omitempty"`
+	// AllowOut is what it may reach outside, as slirp.ParseAllowList reads it; none: everything.
+	AllowOut []string `json:",omitempty"`
 }
 
 // NetworkAttachment is one --network NAME[:ip=…,mac=…,alias=…].

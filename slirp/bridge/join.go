@@ -139,7 +139,7 @@ func (g *Guest) equip(b *Bridge, want slirp.Interface, first bool, outside, insi
 // called. A few random characters follow: a container that is started again
 // meets its old interface while the kernel still takes the old namespace down,
 // and nobody waits for that.
-func vethPrefix(id string) string { return "m" + id[:min(len(id), 10)] }
+func vethPrefix(id string) string { return slirp.PortPrefix(id) }
 
 // veth makes a pair of interfaces by one netlink message: this end a port of
 // the bridge and up, that end in the container's namespace. That one cannot come

@@ -52,7 +52,7 @@ func (s *Server) Dig(m *Member, name, kind string) (*slirp.Dig, error) {
 	answer := s.local(r)
 	s.digNetworks(m, name, answer != nil, step)
 	if answer == nil {
-		answer = s.forward(r)
+		answer = s.world(r)
 	}
 	out.Took = time.Since(began)
 	var got dns.Msg
@@ -90,6 +90,8 @@ func (s *Server) digNetworks(m *Member, name string, answered bool, step func(ti
 	case !answered:
 	case len(bearers) == 0 && !m.Forward:
 		step(0, "moss", "not passed on: the container is on internal networks only")
+	case len(bearers) == 0 && !isReverse && m.Gate != nil:
+		step(0, "moss", "not passed on: the container's allow-list does not have it")
 	}
 }
 

@@ -20,6 +20,18 @@ type Member struct {
 	Upstream []netip.Addr
 	// Forward says that questions about the rest of the world are passed on.
 	Forward bool
+	// Gate holds it to the names that it may ask about; nil: all.
+	Gate Gate
+}
+
+// Gate says which names of the world a container may ask about, and what they open.
+type Gate interface {
+	// Asks says whether a question may be passed on. address is what a reverse question
+	// is about, else invalid.
+	Asks(name string, address netip.Addr) bool
+	// Answered is told of each answer before the container gets it. An error means that
+	// the container must not have it.
+	Answered(name string, answer *dns.Msg) error
 }
 
 // Membership is a container's place in one network.

@@ -66,7 +66,7 @@ func (s *Server) goForward(r *request, reply func([]byte)) {
 	case s.forwards <- struct{}{}:
 		go func() {
 			defer func() { <-s.forwards }()
-			reply(s.forward(r))
+			reply(s.world(r))
 		}()
 	default:
 		reply(r.failure(dns.RcodeServerFailure))
@@ -89,13 +89,13 @@ func (s *Server) ServeTCP(l net.Listener) {
 			continue
 		}
 		client := conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()
-		go s.ServeConn(conn, s.Names.client(client))
+		go s.ServeConn(conn, func() *Member { return s.Names.client(client) })
 	}
 }
 
 // ServeConn answers the questions of one connection, one after the other, until
-// the client closes it.
-func (s *Server) ServeConn(conn net.Conn, member *Member) {
+// the client closes it. member is who asks now.
+func (s *Server) ServeConn(conn net.Conn, member func() *Member) {
 	defer conn.Close()
 	for {
 		conn.SetDeadline(time.Now().Add(tcpIdle))
@@ -103,13 +103,13 @@ func (s *Server) ServeConn(conn net.Conn, member *Member) {
 		if err != nil {
 			return
 		}
-		request := newRequest(message, member, "tcp")
+		request := newRequest(message, member(), "tcp")
 		if request == nil {
 			return
 		}
 		answer := s.local(request)
 		if answer == nil {
-			answer = s.forward(request)
+			answer = s.world(request)
 		}
 		if writeTCP(conn, answer) != nil {
 			return
@@ -171,14 +171,14 @@ func (s *Server) local(r *request) []byte {
 	if !r.member.Forward {
 		return r.failure(dns.RcodeNameError)
 	}
-	return nil
+	return s.gated(r)
 }
 
 // failure is an answer without records.
 func (r *request) failure(rcode int) []byte { return r.reply(rcode, nil) }
 
 // reply packs an answer of our own.
-func (r *request) reply(rcode int, records []dns.RR) []byte {
+func (r *request) reply(rcode int, records []dns.RR, options ...dns.EDNS0) []byte {
 	var m dns.Msg
 	m.SetRcode(&r.msg, rcode)
 	m.RecursionAvailable = true
@@ -188,6 +188,7 @@ func (r *request) reply(rcode int, records []dns.RR) []byte {
 	if opt := r.msg.IsEdns0(); opt != nil {
 		size = int(max(opt.UDPSize(), dns.MinMsgSize))
 		m.SetEdns0(maxUDP, false)
+		m.IsEdns0().Option = options
 	}
 	if r.network == "udp" {
 		m.Truncate(size)

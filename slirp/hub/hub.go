@@ -18,6 +18,7 @@ import (
 	"moss/slirp"
 	"moss/slirp/bridge"
 	"moss/slirp/dns"
+	"moss/slirp/gate"
 	"moss/slirp/uplink"
 )
 
@@ -32,6 +33,7 @@ type Hub struct {
 	host     *dns.Conf
 	names    *dns.Names
 	resolver *dns.Server
+	guard    *gate.Guard
 	out      *shared
 	unfollow context.CancelFunc // the host's network is followed until then
 
@@ -66,13 +68,22 @@ func Open(d slirp.Dirs, logger *log.Logger) (*Hub, error) {
 		networks: map[string]*network{}, leases: map[string]*lease{}, left: map[string]bool{}, loopbacks: map[uint16]*loopback{}}
 	h.names = dns.NewNames(hostNames, uplink.HostGateways())
 	h.resolver = dns.NewServer(h.names, h.host)
-	h.out = newShared(space, logger)
+	h.out = newShared(space, os.Getenv(kindVariable), logger)
 	var follow context.Context
 	follow, h.unfollow = context.WithCancel(context.Background())
 	if err := uplink.Follow(follow, h.hostChanged); err != nil {
 		h.log.Print(err) // a host that does not move needs it not
 	}
-	err = h.recall()
+	h.guard, err = gate.NewGuard(space.Thread.Do, upInterface, space.Made, logger)
+	if err == nil {
+		err = h.recall()
+	}
+	if err == nil {
+		err = h.forgetOthers()
+	}
+	if err == nil {
+		err = h.dropOwn()
+	}
 	if err == nil && !space.Made {
 		err = h.dropBridges()
 	}
@@ -92,7 +103,11 @@ func (h *Hub) hostChanged() {
 	h.out.hostChanged()
 	h.mu.Lock()
 	var stacks []*uplink.Stack
+	var owns []*own
 	for _, l := range h.leases {
+		if l.done && l.own != nil {
+			owns = append(owns, l.own)
+		}
 		if l.done && l.private != nil && l.private.Stack != nil {
 			stacks = append(stacks, l.private.Stack)
 		}
@@ -100,6 +115,10 @@ func (h *Hub) hostChanged() {
 	h.mu.Unlock()
 	for _, s := range stacks {
 		s.HostChanged()
+	}
+	for _, o := range owns {
+		o.names.SetHostAddrs(uplink.HostGateways())
+		o.out.hostChanged()
 	}
 }
 
@@ -117,6 +136,9 @@ func (h *Hub) Close() error {
 		}
 	}
 	err := h.out.close()
+	if h.guard != nil {
+		h.guard.Close()
+	}
 	guests, listErr := h.space.Guests()
 	h.space.Close()
 	if err = errors.Join(err, listErr); err == nil && len(guests) == 0 {
@@ -217,7 +239,7 @@ func (h *Hub) network(name string) (*network, error) {
 	}
 	n := &network{Bridge: b}
 	if record.DNS {
-		if err := h.listen(n); err != nil {
+		if err := n.listen(h.space, h.resolver); err != nil {
 			return nil, err
 		}
 	}
@@ -227,12 +249,12 @@ func (h *Hub) network(name string) (*network, error) {
 
 // listen opens the resolver's sockets on a network's gateway addresses. The
 // goroutines end with the sockets.
-func (h *Hub) listen(n *network) error {
+func (n *network) listen(space *bridge.Space, resolver *dns.Server) error {
 	for _, subnet := range n.Network.Subnets {
 		at := net.JoinHostPort(subnet.Gateway.String(), "53")
 		var packets net.PacketConn
 		var listener net.Listener
-		err := h.space.Thread.Do(func() (err error) {
+		err := space.Thread.Do(func() (err error) {
 			var config net.ListenConfig
 			config.SetMultipathTCP(false)
 			if packets, err = config.ListenPacket(context.Background(), "udp", at); err != nil {
@@ -248,8 +270,8 @@ func (h *Hub) listen(n *network) error {
 		if err != nil {
 			return fmt.Errorf("cannot answer names on network %q: %w", n.Network.Name, err)
 		}
-		go h.resolver.ServeUDP(packets.(*net.UDPConn))
-		go h.resolver.ServeTCP(listener)
+		go resolver.ServeUDP(packets.(*net.UDPConn))
+		go resolver.ServeTCP(listener)
 	}
 	return nil
 }

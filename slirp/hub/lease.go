@@ -18,6 +18,7 @@ import (
 	"moss/slirp"
 	"moss/slirp/bridge"
 	"moss/slirp/dns"
+	"moss/slirp/gate"
 	"moss/slirp/uplink"
 )
 
@@ -29,9 +30,12 @@ type lease struct {
 	done    bool // it stands: Info may tell of it
 	undo    []func() error
 	ended   chan struct{} // closed when all is undone
-	// networks are those of the request's attachments; the hub's mu guards them.
+	// networks are those of the request's attachments; the hub's mu guards them, and gate,
+	// which is nil where there is no allow-list.
 	networks []*network
 	private  *uplink.Link // of the mode private
+	gate     *gate.Gate
+	own      *own // of a private network with an allow-list
 
 	mu     sync.Mutex // guards what follows
 	outlet *outlet    // nil: nothing can be published
@@ -51,6 +55,9 @@ type remembered struct {
 // Close undoes the connection, last step first.
 func (l *lease) Close() error {
 	var errs []error
+	if l.gate != nil {
+		l.gate.Denied.Flush()
+	}
 	for _, undo := range slices.Backward(l.undo) {
 		errs = append(errs, undo())
 	}
@@ -105,6 +112,9 @@ func (l *lease) connectBridges(ctx context.Context, netns *os.File) error {
 
 	networks, err := l.allocate(guest)
 	if err != nil {
+		return err
+	}
+	if err := l.hold(h.guard, l.status.Interfaces); err != nil {
 		return err
 	}
 	// The disk is slow, where the run directory is on one; the kernel is, too.
@@ -367,6 +377,9 @@ func (h *Hub) sweep() error {
 		if !gone(id) {
 			continue
 		}
+		if err := h.guard.Forget(id); err != nil {
+			return err
+		}
 		delete(h.left, id)
 		for _, n := range h.networks {
 			n.Pool.Sweep(func(owner string) bool { return owner == id })
@@ -382,6 +395,9 @@ func (h *Hub) sweep() error {
 func (l *lease) name() {
 	r := l.request
 	m := dns.Member{Container: r.Container, Upstream: r.DNS}
+	if l.gate != nil {
+		m.Gate = l.gate
+	}
 	for i, n := range l.networks {
 		in := dns.Membership{Network: n.Network.Name}
 		for _, s := range n.Network.Subnets {

@@ -155,6 +155,9 @@ func (l *lease) setNetworks(r *slirp.NetworksRequest, netns *os.File) (err error
 		}
 		fresh.add(a, n, iface)
 		now.add(a, n, iface)
+		if err := l.holdMore(slices.Concat(was.interfaces, fresh.interfaces)); err != nil {
+			return err
+		}
 		if err := guest.Join(n.Bridge, iface, false); err != nil {
 			return err
 		}
@@ -168,7 +171,11 @@ func (l *lease) setNetworks(r *slirp.NetworksRequest, netns *os.File) (err error
 			stale.add(a, was.networks[i], was.interfaces[i])
 		}
 	}
-	return errors.Join(l.leave(guest, stale), l.remember())
+	err = l.leave(guest, stale)
+	if err == nil && len(stale.networks) > 0 {
+		err = l.holdMore(now.interfaces)
+	}
+	return errors.Join(err, l.remember())
 }
 
 // leave takes the container off networks.

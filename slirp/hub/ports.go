@@ -39,7 +39,7 @@ func (l *lease) outletOf(networks []*network, interfaces []slirp.Interface) *out
 		return nil
 	}
 	iface := interfaces[at]
-	target := port.Target{Dial: l.hub.space.Thread.Dial, Gateways: iface.Gateway}
+	target := port.Target{Dial: l.space().Thread.Dial, Gateways: iface.Gateway}
 	for _, p := range iface.IPs {
 		target.Addrs = append(target.Addrs, p.Addr())
 		target.Subnets = append(target.Subnets, p.Masked())
@@ -211,7 +211,7 @@ func (l *lease) openOne(p slirp.Port) (o opened, err error) {
 		o.answers = append(o.answers, l.answers(a, proto, p))
 	}
 	for _, a := range o.answers {
-		if _, err := l.hub.space.AddAnswers(a); err != nil {
+		if _, err := l.space().AddAnswers(a); err != nil {
 			l.close([]opened{o})
 			return opened{}, err
 		}
@@ -233,7 +233,7 @@ func (l *lease) close(ports []opened) error {
 			if slices.ContainsFunc(l.ports, func(other opened) bool { return slices.Contains(other.answers, a) }) {
 				continue
 			}
-			errs = append(errs, l.hub.space.RemoveAnswers(a))
+			errs = append(errs, l.space().RemoveAnswers(a))
 		}
 	}
 	err := errors.Join(errs...)

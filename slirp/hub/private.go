@@ -26,6 +26,9 @@ func (l *lease) connectPrivate(ctx context.Context, driver string, netns *os.Fil
 	if len(l.request.Attachments) > 0 {
 		return errors.New("a private network has no other networks")
 	}
+	if len(l.request.Allow) > 0 {
+		return l.connectOwn(ctx, driver, netns)
+	}
 	// The namespace is kept by this descriptor until the lease ends.
 	fd, err := unix.FcntlInt(netns.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
@@ -93,7 +96,7 @@ func (l *lease) privateWay() uplink.Way {
 	resolver := l.hub.resolver
 	return uplink.Way{
 		Serve:    func(to netip.AddrPort) bool { return to == uplink.Resolver() },
-		ServeTCP: func(c net.Conn) { resolver.ServeConn(c, me) },
+		ServeTCP: func(c net.Conn) { resolver.ServeConn(c, func() *dns.Member { return me }) },
 		ServeUDP: func(query []byte, reply func([]byte)) { resolver.Answer(query, me, reply) },
 	}
 }

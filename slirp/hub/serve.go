@@ -167,6 +167,13 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 			return
 		}
 		s.reply(conn, slirp.Reply{Status: status})
+	case call.Op == slirp.OpAllow && call.Allow != nil:
+		status, err := s.hub.SetAllow(call.Allow)
+		if err != nil {
+			s.reply(conn, slirp.Reply{Error: err.Error()})
+			return
+		}
+		s.reply(conn, slirp.Reply{Status: status})
 	case call.Op == slirp.OpDig && call.Dig != nil:
 		var answer slirp.Reply
 		if answer.Dig, err = s.hub.Dig(call.Dig); err != nil {

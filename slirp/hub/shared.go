@@ -4,7 +4,6 @@ import (
 	"context"
 	"log"
 	"net/netip"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -23,8 +22,9 @@ const kindVariable = "MOSS_UPLINK"
 // shared is the uplink of the shared namespace: started with the first bridged
 // container, and again whenever it ends by itself.
 type shared struct {
-	space *bridge.Space
-	log   *log.Logger
+	space  *bridge.Space
+	wanted string // the kind that is forced; "": the best
+	log    *log.Logger
 
 	mu      sync.Mutex
 	ctx     context.Context
@@ -42,8 +42,8 @@ type shared struct {
 	changed    chan struct{}   // the host's network has changed
 }
 
-func newShared(space *bridge.Space, logger *log.Logger) *shared {
-	s := &shared{space: space, log: logger, translated: !space.Made, again: make(chan chan error), changed: make(chan struct{}, 1)}
+func newShared(space *bridge.Space, kind string, logger *log.Logger) *shared {
+	s := &shared{space: space, wanted: kind, log: logger, translated: !space.Made, again: make(chan chan error), changed: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -136,7 +136,7 @@ func (s *shared) keep() {
 func (s *shared) start() (*uplink.Link, error) {
 	options := uplink.Options{
 		Netns: s.space.Thread.File, Do: s.space.Thread.Do, Handle: s.space.Handle,
-		Interface: upInterface, MTU: slirp.DefaultMTU, Kind: os.Getenv(kindVariable), Routed: true, Log: s.log,
+		Interface: upInterface, MTU: slirp.DefaultMTU, Kind: s.wanted, Routed: true, Log: s.log,
 	}
 	// Interfaces of the shared namespace have no IPv6 unless they are given it.
 	options.Prepare = s.space.WithIPv6

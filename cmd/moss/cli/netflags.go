@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"moss/rootless"
 	"moss/slirp"
 )
 
@@ -14,6 +15,7 @@ import (
 // nothing of the kind.
 type NetworkFlags struct {
 	HostAccess []string `sep:"none" help:"Let the container reach a TCP port of the host's loopback, at host.containers.internal." placeholder:"[tcp:]PORT" group:"Network"`
+	AllowOut   []string `sep:"none" help:"Let the container reach nothing outside but this: a name, *.NAME, an address or a range of them, with ports, /tcp or /udp; or none. Several with commas." placeholder:"NAME[:PORT],..." group:"Network"`
 	LowPorts   string   `words:"refuse shift" help:"Published ports that only root may have: refuse them (the default), or shift them by 8000." placeholder:"HOW" group:"Network"`
 }
 
@@ -35,6 +37,18 @@ func (r *specReader) reach() {
 		return nil
 	})
 	r.check(len(n.HostAccess) > 0 && n.Mode != "bridge", "--host-access needs a network with a name, not --network %s", n.Mode)
+	r.each("allow-out", f.AllowOut, func(v string) error {
+		_, err := rootless.AllowList([]string{v})
+		return err
+	})
+	if r.err == nil && len(f.AllowOut) > 0 {
+		list, err := rootless.AllowList(f.AllowOut)
+		r.check(err != nil, "--allow-out: %v", err)
+		n.AllowOut = list
+		if err := rootless.CheckAllow(n.Mode); len(list) > 0 {
+			r.check(err != nil, "--allow-out with --network %s: %v", n.Mode, err)
+		}
+	}
 	r.one("low-ports", f.LowPorts, oneOf("refuse", "shift"))
 	if f.LowPorts == "shift" && r.err == nil {
 		shiftPorts(n.Ports)

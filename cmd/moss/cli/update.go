@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"moss/cmd/moss/cli/syntax"
+	"moss/rootless"
 	"moss/rootless/container"
 	"moss/slirp"
 )
@@ -25,6 +26,7 @@ type UpdateCmd struct {
 	Ulimit    []string `sep:"none" help:"Limit of setrlimit(2), from the next start on." placeholder:"NAME=SOFT[:HARD]" group:"Process"`
 	Publish   []string `short:"p" sep:"none" help:"Publish a port, or a range, on the host." placeholder:"[[IP:]HOSTPORT:]PORT[/PROTO]" group:"Network"`
 	Unpublish []string `sep:"none" help:"Publish a port no more." placeholder:"[[IP:]HOSTPORT:]PORT[/PROTO]" group:"Network"`
+	AllowOut  []string `sep:"none" help:"Let the container reach nothing outside but this, instead of what it was allowed; none, or any." placeholder:"NAME[:PORT],..." group:"Network"`
 	Latest    bool     `short:"l" help:"The container that was created last."`
 	Container string   `arg:"" optional:"" help:"Name, ID, or the first digits of an ID."`
 
@@ -32,20 +34,21 @@ type UpdateCmd struct {
 	rlimits []container.Rlimit
 	// publish and unpublish are ports to add and to take away.
 	publish, unpublish []slirp.Port
+	allowed            []string
 }
 
 const textUpdate = `Limits, the restart policy and the health check change at once, also of a container that runs, and for every later
 start; what a flag does not name stays as it is.
 
 So do published ports: those that stay keep their connections. --unpublish takes the port of the container, or more of
-what --publish was given.`
+what --publish was given. And so does the allow-list, where connections to what is not allowed any more end.`
 
 func (cmd *UpdateCmd) prepare() error {
 	v := &flagValues{grammar: reflect.TypeFor[UpdateCmd]()}
 	v.check(cmd.Container == "" && !cmd.Latest, "the name or ID of a container is missing")
 	v.check(cmd.Container != "" && cmd.Latest, "--latest cannot be combined with the name of a container")
 	none := reflect.DeepEqual(cmd.LimitFlags, LimitFlags{}) && !cmd.HealthFlags.given()
-	v.check(none && cmd.Restart == "" && len(cmd.Env)+len(cmd.UnsetEnv)+len(cmd.Ulimit)+len(cmd.Publish)+len(cmd.Unpublish) == 0, "nothing to update: no flag says what")
+	v.check(none && cmd.Restart == "" && len(cmd.Env)+len(cmd.UnsetEnv)+len(cmd.Ulimit)+len(cmd.Publish)+len(cmd.Unpublish)+len(cmd.AllowOut) == 0, "nothing to update: no flag says what")
 	environ := os.Environ()
 	v.each("env", cmd.Env, func(s string) error {
 		kv, err := syntax.Environment(s, environ)
@@ -72,6 +75,10 @@ func (cmd *UpdateCmd) prepare() error {
 	}
 	v.each("publish", cmd.Publish, ports(&cmd.publish))
 	v.each("unpublish", cmd.Unpublish, ports(&cmd.unpublish))
+	v.each("allow-out", cmd.AllowOut, func(string) (err error) {
+		cmd.allowed, err = rootless.AllowList(cmd.AllowOut)
+		return err
+	})
 	v.one("restart", cmd.Restart, func(s string) error {
 		_, _, err := syntax.RestartPolicy(s)
 		return err
@@ -88,7 +95,11 @@ func (cmd *UpdateCmd) Run(ctx context.Context, c *call) error {
 		return err
 	}
 	if err := c.Engine.Update(ctx, ctr, func(s *container.Spec) error {
-		if err := cmd.change(s); err != nil || len(cmd.publish)+len(cmd.unpublish) == 0 {
+		err := cmd.change(s)
+		if err == nil && len(cmd.AllowOut) > 0 {
+			err = c.Engine.ChangeAllow(s, cmd.allowed)
+		}
+		if err != nil || len(cmd.publish)+len(cmd.unpublish) == 0 {
 			return err
 		}
 		if err := c.Engine.ChangePorts(ctr, s, cmd.publish, cmd.unpublish); err != nil {
