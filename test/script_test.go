@@ -37,7 +37,7 @@ func TestScripts(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(binaries(), "moss")); err != nil && !againstPodman() {
 		t.Skip("moss is not built: run make build first")
 	}
-	files, err := filepath.Glob(filepath.Join(first(os.Getenv("MOSS_SCRIPTS"), "script"), "*.txtar"))
+	files, err := filepath.Glob(filepath.Join(scripts(), "*.txtar"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no scripts: %v", err)
 	}
@@ -95,6 +95,15 @@ func (t terse) Run(name string, f func(testscript.T)) {
 // program is what the word moss stands for in a script.
 func program() string { return first(os.Getenv("MOSS_PROGRAM"), "moss") }
 
+// scripts is where the scripts are; beside the directory is world, the host of a network of its own.
+func scripts() string {
+	dir, err := filepath.Abs(first(os.Getenv("MOSS_SCRIPTS"), "script"))
+	if err != nil {
+		return "script"
+	}
+	return dir
+}
+
 func againstPodman() bool { return program() == "podman" }
 
 func first(a, b string) string {
@@ -135,6 +144,9 @@ func setup(env *testscript.Env) error {
 	}
 	if bus := filepath.Join(base, "bus"); exists(bus) {
 		env.Setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path="+bus)
+	}
+	if err := os.Symlink(filepath.Join(scripts(), "..", "world"), filepath.Join(env.WorkDir, "world")); err != nil {
+		return err
 	}
 	env.Setenv("hostip", hostAddress())
 	env.Values[bad{}] = new(*badregistry.Registry)

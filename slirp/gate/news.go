@@ -67,7 +67,7 @@ func subscribe(fd int) error {
 	} {
 		request := nl.NewNetlinkRequest(nfulnlConfig, unix.NLM_F_ACK)
 		request.Seq = uint32(i + 1)
-		request.AddRawData([]byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, logGroup >> 8, logGroup & 0xff})
+		request.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_UNSPEC, Version: nl.NFNETLINK_V0, ResId: nl.Swap16(logGroup)})
 		request.AddData(attr)
 		if err := unix.Sendto(fd, request.Serialize(), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 			return err

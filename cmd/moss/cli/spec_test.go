@@ -27,6 +27,7 @@ func specOf(t *testing.T, words ...string) (*container.Spec, error) {
 
 // badValues has for each flag of run that takes a value some that are wrong.
 var badValues = map[string][]string{
+	"allow-out":      {"x:0", "x:70000", "a b", "10.0.0.0/33", "none,x", "any,x", "http://x", ","},
 	"host-access":    {"udp:53", "tcp:0", "tcp:x", "70000"},
 	"low-ports":      {"nonsense"},
 	"hooks-dir":      {"/no/such"},
