@@ -68,7 +68,7 @@ func Open(d slirp.Dirs, logger *log.Logger) (*Hub, error) {
 		networks: map[string]*network{}, leases: map[string]*lease{}, left: map[string]bool{}, loopbacks: map[uint16]*loopback{}}
 	h.names = dns.NewNames(hostNames, uplink.HostGateways())
 	h.resolver = dns.NewServer(h.names, h.host)
-	h.out = newShared(space, os.Getenv(kindVariable), logger)
+	h.out = newShared(space, os.Getenv(kindVariable), logger, h.dirs.Run)
 	var follow context.Context
 	follow, h.unfollow = context.WithCancel(context.Background())
 	if err := uplink.Follow(follow, h.hostChanged); err != nil {

@@ -62,7 +62,7 @@ func (l *lease) connectOwn(ctx context.Context, driver string, netns *os.File) e
 		space.Close()
 		return bridge.Remove(path)
 	})
-	l.own = &own{space: space, out: newShared(space, cmp.Or(driver, os.Getenv(kindVariable), uplink.Embedded), h.log)}
+	l.own = &own{space: space, out: newShared(space, cmp.Or(driver, os.Getenv(kindVariable), uplink.Embedded), h.log, h.dirs.Run)}
 	l.own.out.begin()
 	l.undo = append(l.undo, l.own.out.close)
 	if l.own.guard, err = gate.NewGuard(space.Thread.Do, upInterface, space.Made, h.log); err != nil {

@@ -75,7 +75,7 @@ func (l *lease) startPrivate(ctx context.Context, driver string, netns *os.File)
 		driver = cmp.Or(os.Getenv(kindVariable), "embedded")
 	}
 	options := uplink.Options{Netns: netns, Do: do, Handle: handle, Interface: privateInterface,
-		MTU: slirp.DefaultMTU, Kind: driver, Way: l.privateWay(), Log: h.log}
+		MTU: slirp.DefaultMTU, Kind: driver, Way: l.privateWay(), Log: h.log, Dir: h.dirs.Run}
 	if err := handle.LinkSetUp(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: 1}}); err != nil {
 		return nil, fmt.Errorf("cannot bring up the container's loopback interface: %w", err)
 	}

@@ -24,6 +24,7 @@ const kindVariable = "MOSS_UPLINK"
 type shared struct {
 	space  *bridge.Space
 	wanted string // the kind that is forced; "": the best
+	dir    string // see uplink.Options.Dir
 	log    *log.Logger
 
 	mu      sync.Mutex
@@ -42,8 +43,8 @@ type shared struct {
 	changed    chan struct{}   // the host's network has changed
 }
 
-func newShared(space *bridge.Space, kind string, logger *log.Logger) *shared {
-	s := &shared{space: space, wanted: kind, log: logger, translated: !space.Made, again: make(chan chan error), changed: make(chan struct{}, 1)}
+func newShared(space *bridge.Space, kind string, logger *log.Logger, dir string) *shared {
+	s := &shared{space: space, wanted: kind, dir: dir, log: logger, translated: !space.Made, again: make(chan chan error), changed: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -136,7 +137,7 @@ func (s *shared) keep() {
 func (s *shared) start() (*uplink.Link, error) {
 	options := uplink.Options{
 		Netns: s.space.Thread.File, Do: s.space.Thread.Do, Handle: s.space.Handle,
-		Interface: upInterface, MTU: slirp.DefaultMTU, Kind: s.wanted, Routed: true, Log: s.log,
+		Interface: upInterface, MTU: slirp.DefaultMTU, Kind: s.wanted, Routed: true, Log: s.log, Dir: s.dir,
 	}
 	// Interfaces of the shared namespace have no IPv6 unless they are given it.
 	options.Prepare = s.space.WithIPv6

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"moss/userns/slack"
 )
 
@@ -150,13 +152,18 @@ func (o *Options) startPasta(ctx context.Context) (*Link, error) {
 	if err := checkPasta(ctx, path); err != nil {
 		return nil, err
 	}
+	netns, unname, err := o.nameNetns()
+	if err != nil {
+		return nil, err
+	}
+	defer unname()
 	p, err := run(path, []string{"--foreground", "--quiet", "--ns-ifname", o.Interface, "--mtu", fmt.Sprint(o.MTU),
 		"--address", linkAddrs[0].Addr().String(), "--netmask", "24", "--gateway", gateways[0].String(),
 		"--address", linkAddrs[1].Addr().String(), "--gateway", gateways[1].String(),
 		"--no-map-gw", "--map-guest-addr", HostGateway[0].String(), "--map-guest-addr", HostGateway[1].String(),
 		"--dns-forward", resolver.String(), "--no-dhcp", "--no-dhcpv6", "--no-ra",
 		"--tcp-ports", "none", "--udp-ports", "none", "--tcp-ns", "none", "--udp-ns", "none",
-		"--netns-only", "--netns", netnsFD}, o.Netns)
+		"--netns-only", "--no-netns-quit", "--netns", netns})
 	if err != nil {
 		return nil, err
 	}
@@ -166,12 +173,35 @@ func (o *Options) startPasta(ctx context.Context) (*Link, error) {
 	return &Link{done: p.done, close: p.close, DNS: []netip.Addr{resolver}, Addrs: linkAddrs, Gateways: gateways}, nil
 }
 
+// nameNetns gives the namespace a name among the files, until it is told otherwise:
+// pasta closes every descriptor that it does not know.
+func (o *Options) nameNetns() (path string, unname func(), err error) {
+	f, err := os.CreateTemp(o.Dir, ".netns")
+	if err != nil {
+		return "", nil, err
+	}
+	f.Close()
+	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", o.Netns.Fd()), f.Name(), "", unix.MS_BIND, ""); err != nil {
+		os.Remove(f.Name())
+		return "", nil, fmt.Errorf("cannot name the network namespace: %w", err)
+	}
+	return f.Name(), func() {
+		unix.Unmount(f.Name(), unix.MNT_DETACH)
+		os.Remove(f.Name())
+	}, nil
+}
+
 // checkPasta reads the date in pasta's version: "pasta 0.0~git20240326.4988e2b",
 // "pasta 2024_09_06.6b38f07".
 func checkPasta(ctx context.Context, path string) error {
 	said, err := exec.CommandContext(ctx, path, "--version").Output()
 	if err != nil {
 		return fmt.Errorf("its version cannot be told: %w", err)
+	}
+	if len(said) == 0 {
+		// Since 2025 it ends without writing what is still in its buffer, which is
+		// all of it when it prints into a pipe.
+		return nil
 	}
 	first, _, _ := strings.Cut(string(said), "\n")
 	date := pastaDate.FindStringSubmatch(strings.ReplaceAll(first, "git", " "))
