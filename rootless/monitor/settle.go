@@ -155,6 +155,8 @@ func (m *monitor) save() (string, []int) {
 	w.number(int64(m.restarts))
 	w.number(int64(m.pause))
 	w.flag(m.stopped)
+	w.flag(m.wakes)
+	w.flag(m.idle)
 	w.flag(m.renew)
 	w.flag(m.timedOut)
 	w.moment(m.killAt)
@@ -182,6 +184,7 @@ func (m *monitor) save() (string, []int) {
 // restore takes the state over.
 func (m *monitor) restore(state string) error {
 	r := stateReader{rest: state}
+	m.early = false // whatever the arguments still say
 	m.terminal = r.flag()
 	m.runDir = r.text()
 	m.log = restoreLog(&r)
@@ -206,6 +209,8 @@ func (m *monitor) restore(state string) error {
 	m.restarts = int(r.number())
 	m.pause = time.Duration(r.number())
 	m.stopped = r.flag()
+	m.wakes = r.flag()
+	m.idle = r.flag()
 	m.renew = r.flag()
 	m.timedOut = r.flag()
 	m.killAt = r.moment()
