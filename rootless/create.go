@@ -232,6 +232,9 @@ func (e *Engine) complete(spec *container.Spec, img *image.Image, opts CreateOpt
 			return err
 		}
 	}
+	if err := checkWake(spec); err != nil {
+		return err
+	}
 	imageVolumes(spec, config)
 	if err := e.completeNetwork(spec); err != nil {
 		return err

@@ -64,6 +64,9 @@ func request(spec *container.Spec) *slirp.ConnectRequest {
 		Mode: mode, Ports: spec.Network.Ports, HostAccess: spec.Network.HostAccess, Web: webPorts(spec),
 		Allow: spec.Network.AllowOut,
 	}
+	if len(spec.Network.Wake) > 0 {
+		r.Wake = &slirp.Wake{Ports: spec.Network.Wake, Idle: spec.Network.Idle}
+	}
 	for _, s := range spec.Network.DNS {
 		if a, err := netip.ParseAddr(s); err == nil {
 			r.DNS = append(r.DNS, a)

@@ -68,6 +68,7 @@ func (e *Engine) discard(c *container.Container) error {
 		return err
 	}
 	e.killStray(c)
+	e.closeParked(c)
 	unmountBelow(c.RunDir)
 	e.releaseVolumes(c)
 	e.dropMount(c.Spec.ID)
@@ -123,6 +124,7 @@ func (e *Engine) afterCrash(c *container.Container) {
 	if v.Live != nil {
 		return
 	}
+	e.closeParked(c)
 	if live != nil && live.Cgroup != "" {
 		cgroup.Kill(live.Cgroup)
 		cgroup.Remove(live.Cgroup)

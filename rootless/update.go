@@ -54,6 +54,12 @@ func (e *Engine) change(ctx context.Context, c *container.Container, change func
 			return wrap(err)
 		}
 	}
+	if err := checkWake(&now.Spec); err != nil {
+		return wrap(err)
+	}
+	if wake := now.Spec.Network; (wake.Idle != was.Network.Idle || !slices.Equal(wake.Wake, was.Network.Wake)) && now.Look().Live != nil {
+		return wrap(fmt.Errorf("it is %s; what a client wakes can be changed when it is stopped: %w", now.Look().Status, errdefs.ErrFailedPrecondition))
+	}
 	policy := now.Spec.Lifecycle.Restart
 	if now.Spec.Lifecycle.AutoRemove && policy != "" && policy != "no" {
 		return wrap(fmt.Errorf("it is removed when it exits: a restart policy would have no effect: %w", errdefs.ErrInvalidArgument))

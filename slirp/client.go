@@ -51,7 +51,8 @@ type Lease struct {
 }
 
 // Fd is the lease's descriptor, to be polled: it becomes readable (EOF) when
-// moss-net has died. Nothing is ever to be read from it or written to it. It
+// moss-net has died. Nothing is ever to be read from it or written to it, but by who holds
+// a container that waits for clients (ConnectRequest.Wake). It
 // stays the lease's and is closed by Close. The container's network still
 // stands then, without uplink, names and ports; Connect with the same request
 // brings them back at the same addresses.
@@ -201,6 +202,19 @@ func Ask(ctx context.Context, d Dirs, r DigRequest) (*Dig, error) {
 // does not run need not know.
 func Reload(ctx context.Context, d Dirs, network string) error {
 	lease, _, err := converse(ctx, d, Call{Op: OpNetwork, Network: network}, -1, false)
+	if errors.Is(err, errGone) {
+		return nil
+	}
+	if err == nil {
+		lease.Close()
+	}
+	return err
+}
+
+// Unpark has the ports closed that a container without a lease has left open for its next
+// one. A moss-net that does not run has none.
+func Unpark(ctx context.Context, d Dirs, container string) error {
+	lease, _, err := converse(ctx, d, Call{Op: OpUnpark, Unpark: container}, -1, false)
 	if errors.Is(err, errGone) {
 		return nil
 	}

@@ -10,6 +10,17 @@ package slirp
 //	close                     ──▶         undoes all of it
 //	                          ◀──         EOF: moss-net has died; Connect again
 //
+//	A container that waits for clients (ConnectRequest.Wake) has more to say, a byte a packet:
+//
+//	                          ◀──         WakeClient: somebody wants to connect
+//	WakeRunning               ──▶         the program runs; the clients are led there
+//	   or WakeFailed          ──▶         it cannot: they are reset, and those that come before the next lease
+//	                          ◀──         WakeIdle: nobody has been there for a while; from now on clients are held
+//	WakeStay                  ──▶         it goes on all the same; or the lease ends, with the program
+//	WakeEnd                   ──▶         when the lease ends now, the ports are to be closed
+//	close                     ──▶         without WakeEnd they stay open for a moment, for the next lease:
+//	                                      clients are held
+//
 //	Call{ports}               ──▶         opens and closes ports of a container with a lease
 //	                          ◀──         Reply{Status} or Reply{Error}
 //
@@ -21,6 +32,9 @@ package slirp
 //
 //	Call{network}             ──▶         reads the record of a network again, or forgets it
 //	                          ◀──         Reply{} or Reply{Error}
+//
+//	Call{unpark}              ──▶         closes what waits for the next lease of a container
+//	                          ◀──         Reply{}
 //
 //	Call{dig}                 ──▶         answers a question as the container's
 //	                          ◀──         Reply{Dig} or Reply{Error}
@@ -41,6 +55,17 @@ const (
 	OpAllow    = "allow"
 	OpDig      = "dig"
 	OpWeb      = "web"
+	OpUnpark   = "unpark"
+)
+
+// What is said on the lease of a container that waits for clients.
+const (
+	WakeClient  = 'c'
+	WakeIdle    = 'i'
+	WakeRunning = 'r'
+	WakeFailed  = 'f'
+	WakeStay    = 's'
+	WakeEnd     = 'e'
 )
 
 // MaxPacket is the largest packet of either side in bytes.
@@ -56,6 +81,7 @@ type Call struct {
 	Allow    *AllowRequest    `json:",omitempty"`
 	Network  string           `json:",omitempty"` // name
 	Dig      *DigRequest      `json:",omitempty"`
+	Unpark   string           `json:",omitempty"` // a container's full ID
 }
 
 // Reply is what moss-net answers. Error is "" when the call was done.

@@ -88,6 +88,16 @@ type ConnectRequest struct {
 	Allow []string `json:",omitempty"`
 	// Denied is the file in which is written what the allow-list refuses.
 	Denied string `json:",omitempty"`
+	// Wake is set for a container that waits for clients.
+	Wake *Wake `json:",omitempty"`
+}
+
+// Wake is how a container waits for clients: they are held until its program runs, which
+// the holder of the lease is told of. See protocol.go.
+type Wake struct {
+	Ports []uint16      // TCP ports of the host, of those that are published
+	Idle  time.Duration `json:",omitempty"` // without a client until the holder is told; 0: never
+	Awake bool          `json:",omitempty"` // the program runs already
 }
 
 // AllowRequest asks moss-net to hold a connected container to another allow-list.

@@ -45,6 +45,8 @@ type Live struct {
 	Restarting bool `json:",omitempty"`
 	// Initialized is set while everything is made, but the program not executed.
 	Initialized bool `json:",omitempty"`
+	// Waiting is set beside Initialized for one that a client will wake.
+	Waiting bool `json:",omitempty"`
 }
 
 // Last is how the container last ran: <root>/containers/<id>/last.json, written

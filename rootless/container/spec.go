@@ -216,6 +216,10 @@ type Network struct {
 	HostAccess []uint16 `json:",omitempty"`
 	// AllowOut is what it may reach outside, as slirp.ParseAllowList reads it; none: everything.
 	AllowOut []string `json:",omitempty"`
+	// Wake are TCP ports of the host, of those that are published: the program is started
+	// when a client comes to one of them, and stopped when there has been none for Idle; 0: never.
+	Wake []uint16      `json:",omitempty"`
+	Idle time.Duration `json:",omitempty"`
 }
 
 // NetworkAttachment is one --network NAME[:ip=…,mac=…,alias=…].

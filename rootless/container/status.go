@@ -173,6 +173,9 @@ func (l *Last) unfinished(runDir, boot string) {
 	l.ExitCode = ExitUnknown
 }
 
+// Waiting says whether the container waits for a client.
+func (v View) Waiting() bool { return v.Status == StatusInitialized && v.Live != nil && v.Live.Waiting }
+
 // MarkRemoving makes the container be seen as being removed from now on. The
 // caller holds the lock and goes on to rename Dir away.
 func (c *Container) MarkRemoving() error {

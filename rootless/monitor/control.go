@@ -219,7 +219,7 @@ func (m *monitor) control(r ControlRequest, files []*os.File) error {
 		if err != nil {
 			return err
 		}
-		live.Started = m.started
+		live.Started, live.Initialized, live.Waiting = m.started, m.held, m.held && m.wakes
 		return container.WriteLive(m.runDir, live)
 	case "stop":
 		m.stopped = true

@@ -93,7 +93,7 @@ func (m *monitor) endRun() {
 	m.noteEnd(exit)
 	renew := m.renew
 	m.renew, m.timedOut = false, false
-	if !m.stopped && (renew || m.policy.wants(exit.Code, m.restarts)) {
+	if !m.stopped && (m.wakes || renew || m.policy.wants(exit.Code, m.restarts)) {
 		m.waitToRestart(exit)
 		return
 	}
@@ -127,7 +127,11 @@ func (m *monitor) exit() Exit {
 // waitToRestart reports the end of this run and sets the time of the next.
 func (m *monitor) waitToRestart(exit Exit) {
 	m.group.remove() // the next run gets a new one: see prepare
-	m.pause = backOff(m.pause, exit.At.Sub(m.started))
+	if m.wakes {
+		m.pause = m.wakePause(exit.At.Sub(m.started))
+	} else {
+		m.pause = backOff(m.pause, exit.At.Sub(m.started))
+	}
 	m.last = exit
 	exit.Restarting = true
 	m.writeLast(exit)
@@ -145,12 +149,23 @@ func (m *monitor) restart() {
 		m.finish(m.last, nil)
 		return
 	}
-	m.restarts++
+	if !m.wakes {
+		m.restarts++
+	}
 	err := m.again()
+	if err == nil && m.wakes {
+		m.held = true
+		m.keepHeld()
+		return
+	}
 	if err == nil {
 		m.started = time.Now()
 		m.note(nil, event.Restart, event.Init, event.Start)
 		m.running()
+		return
+	}
+	if m.goesOn() {
+		m.notWoken(err)
 		return
 	}
 	m.discardRun()
@@ -173,6 +188,9 @@ func (m *monitor) again() error {
 	if err := m.prepare(func() error { return nil }); err != nil {
 		return err
 	}
+	if m.wakes {
+		return nil
+	}
 	if err := m.program.start(); err != nil {
 		return err
 	}
@@ -185,6 +203,7 @@ func (m *monitor) again() error {
 // The layer is deleted after that.
 func (m *monitor) finish(exit Exit, errs []error) {
 	m.ended, m.finished = true, true
+	m.closeParked()
 	m.settleAt = time.Time{}
 	if err := m.group.remove(); err != nil {
 		errs = append(errs, err)

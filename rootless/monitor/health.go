@@ -86,7 +86,7 @@ func (m *monitor) watchHealth() {
 // known of the container stays known.
 func (m *monitor) changeHealth(plan *Health) {
 	switch {
-	case m.pidfd < 0:
+	case m.pidfd < 0 || m.held:
 	case plan == nil:
 		m.forgetHealth()
 		unix.Unlink(filepath.Join(m.runDir, container.HealthFile))

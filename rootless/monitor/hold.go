@@ -8,21 +8,31 @@ import (
 
 	"moss/rootless/container"
 	"moss/rootless/event"
+	"moss/slirp"
 )
 
 // hold keeps a container whose program has not been executed: everything else is
 // done. The moss that has made it leaves, and another one may attach, let the
 // program go, or end it all.
 func (m *monitor) hold() {
-	m.stopped = true // if it is killed now, that is the end
-	m.updateLive(func(live *container.Live) { live.Initialized = true })
 	m.note(nil, event.Init)
+	m.keepHeld()
 	starter := m.addClient(startFD, nil)
 	starter.send([]byte{Started})
 	m.sweepClients()
+}
+
+// keepHeld is the rest of hold, also for one that waits for clients again.
+func (m *monitor) keepHeld() {
+	m.stopped = true // if it is killed now, that is the end
+	m.updateLive(func(live *container.Live) { live.Initialized, live.Waiting = true, m.wakes })
 	m.loop.watch(m.pidfd, unix.EPOLLIN, (*process)(m))
 	m.lease.watch()
 	m.throttle()
+	if m.wakes {
+		m.forget = true // it may be for long
+		m.notStopped()
+	}
 }
 
 // letGo executes the program of a container that was held. If it cannot be
@@ -37,7 +47,10 @@ func (m *monitor) letGo() error {
 	m.held, m.stopped = false, false
 	m.loop.watch(m.pidfd, 0, nil) // start waits for its end itself, should it fail
 	m.started = time.Now()
-	if err := m.program.start(); err != nil {
+	if err := m.program.start(); err != nil && m.wakes {
+		m.notWoken(err)
+		return err
+	} else if err != nil {
 		m.discardRun()
 		m.ended = true
 		m.finish(Exit{Code: failure(err).Code, At: time.Now(), Error: err.Error()}, nil)
@@ -45,7 +58,8 @@ func (m *monitor) letGo() error {
 	}
 	m.hooks("start")
 	m.note(nil, event.Start)
-	m.updateLive(func(live *container.Live) { live.Initialized, live.Started = false, m.started })
+	m.updateLive(func(live *container.Live) { live.Initialized, live.Waiting, live.Started = false, false, m.started })
+	m.lease.say(slirp.WakeRunning)
 	m.running()
 	return nil
 }

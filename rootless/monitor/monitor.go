@@ -47,6 +47,8 @@ type monitor struct {
 	pause     time.Duration // before the last restart
 	stopped   bool          // a stop was asked for
 	held      bool          // the program is not to run before it is asked for
+	wakes     bool          // it waits for clients: see wake.go
+	idle      bool          // it was asked to end for want of clients
 	renew     bool          // to be started again whatever the policy: see health.act
 	killAt    time.Time     // when to kill a container that was asked to end
 	timeoutAt time.Time     // the end of --timeout
@@ -250,6 +252,9 @@ func (m *monitor) converse() error {
 		var packet [256]byte
 		n, err := retry(func() (int, error) { return unix.Read(startFD, packet[:]) })
 		switch {
+		case err == nil && n > 0 && packet[0] == Start && m.wakes:
+			m.held = true
+			return nil
 		case err == nil && n > 0 && packet[0] == Start:
 			return m.program.start()
 		case err == nil && n > 0 && packet[0] == Hold:
@@ -288,6 +293,7 @@ func (m *monitor) load() error {
 	}
 	m.runDir, m.terminal = c.RunDir, c.TTY
 	m.group = group(c.Cgroup)
+	m.wakes = c.Network != nil && c.Network.Request.Wake != nil
 	m.external, m.preserved = c.Runtime != nil, c.Birth.PreserveFDs
 	m.policy = policy{name: c.Restart, max: c.RestartMax}
 	return m.policy.check()

@@ -90,7 +90,11 @@ func (l *lease) status() *slirp.Status {
 // watch notices the death of moss-net.
 func (l *lease) watch() {
 	if l != nil && l.fd >= 0 {
-		l.m.loop.watch(l.fd, unix.EPOLLRDHUP, l)
+		events := uint32(unix.EPOLLRDHUP)
+		if l.m.wakes {
+			events |= unix.EPOLLIN
+		}
+		l.m.loop.watch(l.fd, events, l)
 	}
 }
 
@@ -104,10 +108,18 @@ func (l *lease) release() {
 		return
 	}
 	l.m.loop.watch(l.fd, 0, nil)
+	if !l.m.goesOn() {
+		l.say(slirp.WakeEnd)
+	}
 	unix.Shutdown(l.fd, unix.SHUT_WR)
 	until := time.Now().Add(releaseLimit)
 	for time.Now().Before(until) {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLIN}}, timeout(until))
+		if n > 0 && l.m.wakes { // what it has said before that
+			if n, _, err := unix.Recvfrom(l.fd, make([]byte, 1), unix.MSG_DONTWAIT); n > 0 && err == nil {
+				continue
+			}
+		}
 		if n > 0 || err != nil && err != unix.EINTR {
 			break
 		}
@@ -130,6 +142,9 @@ func (l *lease) busy() bool { return l != nil && l.again != nil }
 // ready: moss-net has died, or the goroutine of relink has an answer.
 func (l *lease) ready(uint32) {
 	if l.again == nil {
+		if l.m.wakes && l.hear() {
+			return
+		}
 		l.m.loop.close(l.fd)
 		l.fd = -1
 		l.m.relink()
@@ -181,11 +196,17 @@ func (m *monitor) relink() {
 	l.again = make(chan relinked, 1)
 	l.m.loop.watch(l.event, unix.EPOLLIN, l)
 	event, again := l.event, l.again
+	request := c.Network.Request
+	if request.Wake != nil {
+		now := *request.Wake
+		now.Awake = !m.held
+		request.Wake = &now
+	}
 	go func() { // ends with its answer, which ready takes
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		defer netns.Close()
-		lease, st, err := slirp.Connect(ctx, c.Network.Dirs, c.Network.Request, netns)
+		lease, st, err := slirp.Connect(ctx, c.Network.Dirs, request, netns)
 		got := relinked{fd: -1, st: st, err: err}
 		if err == nil {
 			got.fd = lease.Fd()

@@ -177,7 +177,7 @@ func (m *monitor) describe() (*container.Live, error) {
 
 // watchStarter ends a start that hangs when moss has gone meanwhile.
 func (m *monitor) watchStarter(ctx context.Context, cancel func(), pid int) {
-	if m.restarts > 0 {
+	if m.restarts > 0 || !m.last.At.IsZero() {
 		return // a restart has nobody who waits
 	}
 	for ctx.Err() == nil {
@@ -192,6 +192,7 @@ func (m *monitor) watchStarter(ctx context.Context, cancel func(), pid int) {
 
 // undo takes back what setUp and prepare did, for a start that failed.
 func (m *monitor) undo() {
+	m.stopped = true // there is no next run
 	m.dropBorn()
 	m.discardRun()
 	if m.cfg == nil {

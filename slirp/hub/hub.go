@@ -41,6 +41,7 @@ type Hub struct {
 	networks map[string]*network
 	leases   map[string]*lease // by container
 	web      *web
+	parked   map[string]*parkedPorts // of containers between two leases
 	// loopbacks are the ports of the host's loopback that some container may reach.
 	loopbacks map[uint16]*loopback
 	// left are containers that have no lease any more, and may still be there.
@@ -65,7 +66,7 @@ func Open(d slirp.Dirs, logger *log.Logger) (*Hub, error) {
 		return nil, err
 	}
 	h := &Hub{dirs: d, log: logger, space: space, host: &dns.Conf{Path: "/etc/resolv.conf"},
-		networks: map[string]*network{}, leases: map[string]*lease{}, left: map[string]bool{}, loopbacks: map[uint16]*loopback{}}
+		networks: map[string]*network{}, leases: map[string]*lease{}, parked: map[string]*parkedPorts{}, left: map[string]bool{}, loopbacks: map[uint16]*loopback{}}
 	h.names = dns.NewNames(hostNames, uplink.HostGateways())
 	h.resolver = dns.NewServer(h.names, h.host)
 	h.out = newShared(space, os.Getenv(kindVariable), logger, h.dirs.Run)
@@ -130,6 +131,10 @@ func (h *Hub) Close() error {
 	h.closed = true
 	h.unfollow()
 	h.web.close()
+	for _, p := range h.parked {
+		p.timer.Stop()
+		p.close()
+	}
 	for _, n := range h.networks {
 		for _, s := range n.sockets {
 			s.Close()

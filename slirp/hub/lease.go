@@ -43,6 +43,11 @@ type lease struct {
 	access []bridge.Access
 	wanted []slirp.Port // what is to be published while there is an outlet
 	closed bool
+	// door holds the clients of one that waits for them; spare are the open ports of its last
+	// lease. The ports are to be closed with this one when that was said.
+	door    *door
+	spare   []opened
+	forGood bool
 }
 
 // remembered is the file of a lease: what the container keeps when moss-net is

@@ -49,8 +49,13 @@ func (l *lease) outletOf(networks []*network, interfaces []slirp.Interface) *out
 
 // open opens the ports of the request.
 func (l *lease) open() error {
+	l.openDoor()
 	l.undo = append(l.undo, l.closePorts)
-	return l.setPorts(l.request.Ports)
+	if err := l.setPorts(l.request.Ports); err != nil {
+		return err
+	}
+	l.dropSpare()
+	return nil
 }
 
 // SetPorts publishes exactly these ports of a container that is connected, and
@@ -191,13 +196,41 @@ func (l *lease) closePorts() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
-	return l.close(l.ports)
+	if l.door == nil {
+		return l.close(l.ports)
+	}
+	l.door.end()
+	if l.forGood {
+		l.dropSpare()
+		return l.close(l.ports)
+	}
+	var errs []error
+	for _, o := range l.ports {
+		for _, a := range o.answers {
+			errs = append(errs, l.hub.space.RemoveAnswers(a))
+		}
+		o.answers = nil
+		o.Lead(port.Target{})
+		l.spare = append(l.spare, o)
+	}
+	l.ports = nil
+	l.hub.park(l.request.Container, l.door, l.spare)
+	return errors.Join(errs...)
 }
 
 // openOne opens one port, and adds the rules that bring answers to its clients home.
 func (l *lease) openOne(p slirp.Port) (o opened, err error) {
 	o.asked = p
-	if o.Published, err = port.Publish([]slirp.Port{p}, l.outlet.target); err != nil || l.outlet.bridge == "" {
+	var gate port.Gate
+	if l.door != nil {
+		gate = l.door
+	}
+	if before := l.adopt(p); before != nil {
+		o = *before
+	} else {
+		o.Published, err = port.Publish([]slirp.Port{p}, l.outlet.target, gate)
+	}
+	if err != nil || l.outlet.bridge == "" {
 		if used := (*port.InUseError)(nil); errors.As(err, &used) {
 			used.Holder = l.hub.publisher(used)
 		}

@@ -186,6 +186,11 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 			answer.Error = err.Error()
 		}
 		s.reply(conn, answer)
+	case call.Op == slirp.OpUnpark && call.Unpark != "":
+		if p := s.hub.unpark(call.Unpark); p != nil {
+			p.close()
+		}
+		s.reply(conn, slirp.Reply{})
 	case call.Op == slirp.OpNetwork && call.Network != "":
 		var answer slirp.Reply
 		if err := s.hub.Reload(call.Network); err != nil {
@@ -210,9 +215,23 @@ func (s *Server) connect(ctx context.Context, conn *net.UnixConn, r *slirp.Conne
 			s.hub.log.Printf("container %s: %v", r.Name, err)
 		}
 	}()
-	if s.reply(conn, slirp.Reply{Status: l.status}) {
-		var nothing [1]byte
-		conn.Read(nothing[:]) // until the lease ends
+	if !s.reply(conn, slirp.Reply{Status: l.status}) {
+		return
+	}
+	if l.door != nil {
+		l.door.begin(*r.Wake, func(what byte) { conn.Write([]byte{what}) })
+	}
+	var said [1]byte
+	for { // until the lease ends
+		n, err := conn.Read(said[:])
+		switch {
+		case n == 0 || err != nil || l.door == nil:
+			return
+		case said[0] == slirp.WakeEnd:
+			l.endForGood()
+		default:
+			l.door.hear(said[0])
+		}
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"moss/slirp"
@@ -40,16 +41,19 @@ type Target struct {
 type Published struct {
 	// Ports are the ports as asked for, with the host ports chosen.
 	Ports   []slirp.Port
-	target  Target
+	place   atomic.Pointer[place]
+	gate    Gate // nil: the container is there
 	ctx     context.Context
 	cancel  context.CancelFunc
 	sockets []io.Closer
 }
 
-// Publish opens ports. All are open afterwards, or none.
-func Publish(ports []slirp.Port, target Target) (_ *Published, err error) {
-	p := &Published{target: target}
+// Publish opens ports. All are open afterwards, or none. Without a gate the clients are led
+// to the container at once.
+func Publish(ports []slirp.Port, target Target, gate Gate) (_ *Published, err error) {
+	p := &Published{gate: gate}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.Lead(target)
 	defer func() {
 		if err != nil {
 			p.Close()
@@ -280,14 +284,15 @@ func (Target) sameFamily(of []netip.Addr, as netip.Addr) netip.Addr {
 // dial connects a client to the container's port number, under its own address
 // if that can be had.
 func (p *Published) dial(network string, client netip.AddrPort, number uint16) (net.Conn, error) {
-	src, dst, err := p.target.Destination(client, number)
+	to := p.place.Load()
+	src, dst, err := to.Destination(client, number)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := p.target.Dial(p.ctx, network, src, dst)
+	conn, err := to.Dial(to.ctx, network, src, dst)
 	if err == nil || !errors.Is(err, syscall.EADDRINUSE) && !errors.Is(err, syscall.EADDRNOTAVAIL) {
 		return conn, err
 	}
-	gateway := netip.AddrPortFrom(p.target.sameFamily(p.target.Gateways, dst.Addr()), 0)
-	return p.target.Dial(p.ctx, network, gateway, dst)
+	gateway := netip.AddrPortFrom(to.sameFamily(to.Gateways, dst.Addr()), 0)
+	return to.Dial(to.ctx, network, gateway, dst)
 }

@@ -33,10 +33,23 @@ func (p *Published) serveTCP(l *net.TCPListener, number uint16) {
 
 // serveClient connects one client with the container until both have said all.
 func (p *Published) serveClient(client *net.TCPConn, number uint16) {
-	container, err := p.dial("tcp", client.RemoteAddr().(*net.TCPAddr).AddrPort(), number)
+	dial := func() (net.Conn, error) {
+		return p.dial("tcp", client.RemoteAddr().(*net.TCPAddr).AddrPort(), number)
+	}
+	var container net.Conn
+	var err error
+	if p.gate == nil {
+		container, err = dial()
+	} else {
+		var left func()
+		container, left, err = p.gate.Lead(p.ctx, uint16(client.LocalAddr().(*net.TCPAddr).Port), dial)
+		if err == nil {
+			defer left()
+		}
+	}
 	if err != nil {
 		relay.Abort(client) // refused, as the container would have done
 		return
 	}
-	relay.Both(p.ctx, client, container)
+	relay.Both(p.place.Load().ctx, client, container)
 }

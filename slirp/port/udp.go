@@ -65,6 +65,9 @@ func (p *Published) serveUDP(socket *net.UDPConn, number uint16) {
 		if err != nil {
 			continue // an ICMP error about an earlier answer
 		}
+		if p.gate != nil {
+			p.gate.Active()
+		}
 		key := sessionKey{client, destination(control[:controlled])}
 		s := all.get(key)
 		if s == nil {

@@ -34,7 +34,7 @@ var commands = [...]entry{
 		Help: "Create a container, start it and stay with it", New: func() command { return new(RunCmd) }, Text: textRun,
 		Example: "moss run --rm -it docker.io/library/debian\nmoss run -d --name web -p 8080:80 docker.io/library/nginx\nmoss run --rm -v .:/src -w /src docker.io/library/golang go test ./..."},
 	{Name: "create", Aliases: []string{"container create"}, Usage: "IMAGE [COMMAND [ARG...]]", Group: groupContainers,
-		Help: "Create a container without starting it", New: func() command { return new(CreateCmd) }, Text: textFlagsFirst,
+		Help: "Create a container without starting it", New: func() command { return new(CreateCmd) }, Text: textFlagsFirst + textWake,
 		Example: "moss create --name db -v data:/var/lib/postgresql docker.io/library/postgres\nmoss start db"},
 	{Name: "start", Aliases: []string{"container start"}, Usage: "CONTAINER...", Group: groupContainers, Streams: true,
 		Help: "Start containers", New: func() command { return new(StartCmd) }},

@@ -87,6 +87,7 @@ type ContainerFlags struct {
 
 	AccountFlags
 	NetworkFlags
+	WakeFlags
 	InitFlags
 	PullFlags
 	LimitFlags

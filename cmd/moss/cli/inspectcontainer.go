@@ -89,6 +89,8 @@ type stateView struct {
 	CheckpointPath string `json:",omitempty"`
 	RestoreLog     string `json:",omitempty"`
 	StoppedByUser  bool   `json:",omitempty"`
+	// Waiting is set for one that a client will start.
+	Waiting bool `json:",omitempty"`
 }
 
 // Healthcheck is what Health was called once.
@@ -256,7 +258,7 @@ func (r psRow) stateView() stateView {
 	v := stateView{
 		OciVersion: "1.3.0", Status: r.State(), Restarting: r.view.Status == container.StatusRestarting,
 		Running: r.view.Status == container.StatusRunning, Paused: r.view.Status == container.StatusPaused,
-		Pid: r.Pid(), ExitCode: r.ExitCode(), StartedAt: r.started(),
+		Pid: r.Pid(), ExitCode: r.ExitCode(), StartedAt: r.started(), Waiting: r.view.Waiting(),
 	}
 	v.Health, _ = rootless.Health(r.container, r.view)
 	if live := r.view.Live; live != nil {

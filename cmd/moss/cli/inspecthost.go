@@ -58,6 +58,9 @@ type hostConfig struct {
 	Ulimits      []ulimitView
 	Init         bool              `json:",omitempty"`
 	Sysctls      map[string]string `json:",omitempty"`
+	// Wake and Idle are as the flags take them.
+	Wake []string `json:",omitempty"`
+	Idle string   `json:",omitempty"`
 }
 
 type logConfig struct {
@@ -99,6 +102,9 @@ func (r psRow) hostConfig() hostConfig {
 		Links: []string{}, VolumesFrom: list(s.Rootfs.VolumesFrom), Devices: deviceViews(s.Security.Devices), Ulimits: []ulimitView{},
 		LogConfig: logConfig{Type: or(s.Log.Driver, "k8s-file"), Config: s.Log.Options, Path: r.container.Dir + "/ctr.log",
 			Tag: s.Log.Options["tag"], Size: or(s.Log.Options["max-size"], "0B")},
+	}
+	if h.Wake = showWake(&s.Network); s.Network.Idle > 0 {
+		h.Idle = s.Network.Idle.String()
 	}
 	if h.ShmSize == 0 {
 		h.ShmSize = 64 << 20

@@ -164,7 +164,7 @@ func (cmd *PsCmd) choose(rows []*row) []*row {
 		return rows
 	}
 	return slices.DeleteFunc(rows, func(r *row) bool {
-		return r.view.Status != container.StatusRunning && r.view.Status != container.StatusPaused && r.view.Status != container.StatusRestarting
+		return r.view.Status != container.StatusRunning && r.view.Status != container.StatusPaused && r.view.Status != container.StatusRestarting && !r.view.Waiting()
 	})
 }
 
@@ -346,6 +346,9 @@ func (r psRow) Status() string {
 			return fmt.Sprintf("Exited (%d)", r.view.Last.ExitCode)
 		}
 		return fmt.Sprintf("Exited (%d) %s", r.view.Last.ExitCode, format.Ago(r.view.Last.Finished))
+	}
+	if r.view.Waiting() {
+		return "Waiting for a connection"
 	}
 	word := string(r.view.Status)
 	return strings.ToUpper(word[:1]) + word[1:]

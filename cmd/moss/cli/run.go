@@ -66,6 +66,7 @@ func (cmd *RunCmd) prepare() (err error) {
 	v := &flagValues{grammar: reflect.TypeFor[RunCmd]()}
 	v.check(cmd.RMI && cmd.Detach, "--rmi cannot be combined with --detach: nobody is there to remove the image")
 	v.check(cmd.RMI && cmd.Rootfs, "--rmi cannot be combined with --rootfs: there is no image")
+	v.check(len(cmd.Wake) > 0 && !cmd.Detach, "--wake needs --detach: the container waits for a client first")
 	cmd.detachKeys = cmd.keys(v)
 	cmd.preserved = cmd.preserve(v)
 	cmd.which = which{in: cmd.Interactive, out: true, err: true}

@@ -42,6 +42,7 @@ func (f *ContainerFlags) Spec(args []string) (*container.Spec, error) {
 	r.network()
 	r.ports()
 	r.reach()
+	f.WakeFlags.read(&r.flagValues, &r.spec.Network)
 	r.namespaces()
 	r.security()
 	r.accounts()
@@ -266,6 +267,9 @@ func (r *specReader) life() {
 		life.Restart, life.RestartMax, err = syntax.RestartPolicy(v)
 		return err
 	})
+	if len(r.spec.Network.Wake) > 0 && life.Restart == "" && !f.Rm {
+		life.Restart = "unless-stopped" // after a reboot it waits again
+	}
 	r.check(f.Rm && life.Restart != "" && life.Restart != "no", "--rm cannot be combined with --restart %s", f.Restart)
 	r.one("stop-signal", f.StopSignal, func(v string) error {
 		_, err := syntax.Signal(v)

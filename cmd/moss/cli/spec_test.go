@@ -29,6 +29,8 @@ func specOf(t *testing.T, words ...string) (*container.Spec, error) {
 var badValues = map[string][]string{
 	"allow-out":      {"x:0", "x:70000", "a b", "10.0.0.0/33", "none,x", "any,x", "http://x", ","},
 	"host-access":    {"udp:53", "tcp:0", "tcp:x", "70000"},
+	"wake":           {"udp:53", "tcp:0", "tcp:x", "70000"},
+	"idle":           {"x", "-1s"},
 	"low-ports":      {"nonsense"},
 	"hooks-dir":      {"/no/such"},
 	"gpus":           {"a b"},

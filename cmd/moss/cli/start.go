@@ -46,7 +46,7 @@ func (cmd *StartCmd) selection() *Selection {
 // Run starts one container after the other, in the order given: the first may
 // be what the second needs.
 func (cmd *StartCmd) Run(ctx context.Context, c *call) error {
-	list, err := cmd.selection().containers(c, func(v container.View) bool { return v.Status.CanStart() })
+	list, err := cmd.selection().containers(c, func(v container.View) bool { return v.Status.CanStart() && !v.Waiting() })
 	list = cmd.leave(list)
 	if cmd.attached() {
 		if err != nil {

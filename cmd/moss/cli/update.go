@@ -19,6 +19,7 @@ type UpdateCmd struct {
 	Globals
 	LimitFlags
 	HealthFlags
+	WakeFlags
 
 	Restart   string   `words:"no on-failure always unless-stopped" help:"Restart policy: no, on-failure[:N], always or unless-stopped." placeholder:"POLICY" group:"Life"`
 	Env       []string `short:"e" sep:"none" help:"Environment variable, from the next start on." placeholder:"NAME[=VALUE]" group:"Process"`
@@ -40,6 +41,8 @@ type UpdateCmd struct {
 const textUpdate = `Limits, the restart policy and the health check change at once, also of a container that runs, and for every later
 start; what a flag does not name stays as it is.
 
+What a client wakes is changed while the container neither runs nor waits: stop it first. --wake none has it start at once.
+
 So do published ports: those that stay keep their connections. --unpublish takes the port of the container, or more of
 what --publish was given. And so does the allow-list, where connections to what is not allowed any more end.`
 
@@ -48,7 +51,7 @@ func (cmd *UpdateCmd) prepare() error {
 	v.check(cmd.Container == "" && !cmd.Latest, "the name or ID of a container is missing")
 	v.check(cmd.Container != "" && cmd.Latest, "--latest cannot be combined with the name of a container")
 	none := reflect.DeepEqual(cmd.LimitFlags, LimitFlags{}) && !cmd.HealthFlags.given()
-	v.check(none && cmd.Restart == "" && len(cmd.Env)+len(cmd.UnsetEnv)+len(cmd.Ulimit)+len(cmd.Publish)+len(cmd.Unpublish)+len(cmd.AllowOut) == 0, "nothing to update: no flag says what")
+	v.check(none && !cmd.WakeFlags.given() && cmd.Restart == "" && len(cmd.Env)+len(cmd.UnsetEnv)+len(cmd.Ulimit)+len(cmd.Publish)+len(cmd.Unpublish)+len(cmd.AllowOut) == 0, "nothing to update: no flag says what")
 	environ := os.Environ()
 	v.each("env", cmd.Env, func(s string) error {
 		kv, err := syntax.Environment(s, environ)
@@ -84,6 +87,7 @@ func (cmd *UpdateCmd) prepare() error {
 		return err
 	})
 	// With nothing before them most values can be read already.
+	cmd.WakeFlags.read(v, &container.Network{})
 	cmd.HealthFlags.read(v, &container.Health{Startup: &container.StartupCheck{Test: []string{"CMD"}}})
 	return v.err
 }
@@ -121,6 +125,7 @@ func (cmd *UpdateCmd) change(s *container.Spec) error {
 	v := &flagValues{grammar: reflect.TypeFor[UpdateCmd]()}
 	cmd.LimitFlags.read(v, &s.Resources)
 	s.Health = cmd.HealthFlags.read(v, s.Health)
+	cmd.WakeFlags.read(v, &s.Network)
 	v.one("restart", cmd.Restart, func(p string) (err error) {
 		s.Lifecycle.Restart, s.Lifecycle.RestartMax, err = syntax.RestartPolicy(p)
 		return err
