@@ -35,6 +35,7 @@ type hostileCase struct {
 	files func(dir string) (string, error)
 	pull  hostile.Files
 	same  bool // its layer is that of others
+	says  bool // want is said, and it is let in all the same
 }
 
 // entrance is a verb that unpacks what it is given.
@@ -49,6 +50,7 @@ type entrance struct {
 var entrances = map[string]entrance{
 	"load":       {cases: loadCases, verb: "load -q -i {}", after: forget},
 	"pull":       {cases: pullCases, verb: "pull -q {}", after: forget},
+	"chunked":    {cases: chunkedCases, verb: "pull {}", after: forget},
 	"import":     {cases: rootCases("import", "layer"), verb: "import -q {}", after: forget},
 	"volume":     {cases: rootCases("volume"), before: "for n in $(seq 160); do moss volume create v$n; done", verb: "volume import vN {}", after: "moss volume rm $(moss volume ls -q | grep ^v)"},
 	"cp-running": {cases: rootCases("cp-running", "cp"), before: "moss run -d --name c $box do mkdir $(seq -f /in%g 160) , sleep 1000 && sleep 0.3", verb: "cp - c:/inN", after: "moss rm -ft 0 c"},
@@ -272,6 +274,9 @@ func (h *trial) run(c hostileCase, archive string, n int) (refused bool, err err
 	case len(text) > 4000 || strings.ContainsAny(text, "\x1b\x07\x00"):
 		return code != 0, fmt.Errorf("it says what nobody can read: %.2000q", text)
 	case c.want == hostile.Any:
+	case c.says && code != 0:
+		return code != 0, fmt.Errorf("it is refused: %s", text)
+	case c.says && regexp.MustCompile("(?s)"+c.want).MatchString(text):
 	case c.want == "" && code != 0:
 		return code != 0, fmt.Errorf("it is refused: %s", text)
 	case c.want != "" && code == 0:
@@ -330,7 +335,7 @@ func harmless(entrance string) hostileCase {
 	switch entrance {
 	case "load":
 		c.files = written(hostile.Docker(layer, layer).Tar())
-	case "pull":
+	case "pull", "chunked":
 		c.pull = hostile.Layer(layer, layer)
 	}
 	return c
@@ -382,6 +387,15 @@ func pullCases(canary string) (all []hostileCase) {
 	}
 	for _, i := range hostile.OCIImages() {
 		all = append(all, hostileCase{name: i.Name, same: true, want: wanted(i.Error, i.Instead, "pull"), pull: i.Files(canary)})
+	}
+	return all
+}
+
+// chunkedCases are pulled one after the other into a store that keeps them: what is in it
+// is not fetched again. One whose content is another is refused.
+func chunkedCases(canary string) (all []hostileCase) {
+	for _, i := range hostile.ChunkedImages() {
+		all = append(all, hostileCase{name: i.Name, want: i.Error, says: !strings.HasSuffix(i.Name, "-content-other"), pull: i.Files(canary)})
 	}
 	return all
 }

@@ -48,7 +48,7 @@ type partial struct {
 	desc     imagespec.Descriptor
 	contents *storage.Contents
 	list     []byte // of the files, compressed
-	split    []byte // the archive without its files
+	split    []byte // the archive without its files, compressed
 	files    map[string]*wanted
 	missing  []*wanted // by offset
 	fetched  *os.File
@@ -93,6 +93,9 @@ func tocOf(d imagespec.Descriptor, blob io.ReaderAt) []byte {
 	if _, err := blob.ReadAt(data, toc.from); err != nil || digest.FromBytes(data).String() != d.Annotations[chunkedDigest] {
 		return nil
 	}
+	if _, err := storage.ParseTOC(data); err != nil { // it would only cost each later pull time and memory
+		return nil
+	}
 	return data
 }
 
@@ -126,11 +129,7 @@ func (c *client) partial(ctx context.Context, dir string, store *storage.Store, 
 	if need += toc.length + split.length; need > d.Size-d.Size/4 {
 		return nil, errWhole
 	}
-	data, err := c.part(ctx, d, split)
-	if err != nil {
-		return nil, err
-	}
-	if p.split, err = storage.Unzstd(data, 2*storage.MaxTOC); err != nil {
+	if p.split, err = c.part(ctx, d, split); err != nil {
 		return nil, err
 	}
 	fd, err := unix.Open(dir, unix.O_RDWR|unix.O_CLOEXEC|unix.O_TMPFILE, 0o600)
@@ -278,7 +277,60 @@ func (zeros) Read(p []byte) (int, error) {
 
 // archive is the layer as a tar stream.
 func (p *partial) archive() io.ReadCloser {
-	return asm.NewOutputTarStream(p, tarsplit.NewJSONUnpacker(bytes.NewReader(p.split)))
+	lines, err := zstd.NewReader(bytes.NewReader(p.split), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(8<<20))
+	if err != nil {
+		return failing{err}
+	}
+	stream := asm.NewOutputTarStream(p, tarsplit.NewJSONUnpacker(&shortLines{in: lines}))
+	return struct {
+		io.Reader
+		io.Closer
+	}{stream, closers{stream, lines.IOReadCloser()}}
+}
+
+type failing struct{ error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.error }
+func (failing) Close() error               { return nil }
+
+type closers []io.Closer
+
+func (c closers) Close() (err error) {
+	for _, one := range c {
+		err = errors.Join(err, one.Close())
+	}
+	return err
+}
+
+const (
+	longestLine = 1 << 20   // each is held in memory; a header of a tar archive is much smaller
+	mostLines   = 512 << 20 // lines need not be of any archive
+)
+
+// shortLines reads objects, each of which ends a line, and of which none is too long, and
+// not without end.
+type shortLines struct {
+	in          io.Reader
+	line, total int
+	last        byte
+}
+
+func (s *shortLines) Read(p []byte) (int, error) {
+	n, err := s.in.Read(p[:min(len(p), 64<<10)])
+	if s.total += n; s.total > mostLines {
+		return 0, fmt.Errorf("what is between its files is more than %d MiB", mostLines>>20)
+	}
+	s.line += n
+	for i, c := range p[:n] {
+		if c == '\n' && s.last == '}' {
+			s.line = n - i - 1
+		}
+		s.last = c
+	}
+	if s.line > longestLine {
+		return 0, fmt.Errorf("a line of what is between its files is more than %d MiB", longestLine>>20)
+	}
+	return n, err
 }
 
 // Get opens a file of the layer; tar-split asks for it.

@@ -27,7 +27,7 @@ func TestCorpus(t *testing.T) {
 			t.Errorf("%s: %d bytes", a.Name, len(data))
 		}
 	}
-	for _, images := range [][]Image{DockerImages(), OCIImages()} {
+	for _, images := range [][]Image{DockerImages(), OCIImages(), ChunkedImages()} {
 		for _, i := range images {
 			once(i.Name, i.Error)
 			if len(i.Files("/canary")) == 0 {
