@@ -29,6 +29,7 @@ func (e *Engine) ImageHelper(ctx context.Context, req image.Request, out io.Writ
 
 func (e *Engine) imageHelper(ctx context.Context, req image.Request, in *os.File, out io.Writer) error {
 	e.configure(&req)
+	req.Held = true
 	doc, err := record.Encode(req)
 	if err != nil {
 		return err
@@ -45,12 +46,11 @@ func (e *Engine) imageHelper(ctx context.Context, req image.Request, in *os.File
 		cmd.Stdout = out
 	}
 	cmd.ExtraFiles = []*os.File{r}
+	defer w.Close() // the kernel does it when moss is killed, and then moss-image ends too
 	if err := slack.Exactly(cmd.Start); err != nil {
-		w.Close()
 		return fmt.Errorf("cannot run moss-image: %w", err)
 	}
 	_, err = w.Write(doc)
-	err = errors.Join(err, w.Close())
 	if werr := cmd.Wait(); werr != nil {
 		var exit *exec.ExitError
 		if errors.As(werr, &exit) {

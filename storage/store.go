@@ -247,6 +247,16 @@ func idMap(path string) (host string, count uint64, err error) {
 	return host, count, lines.Err()
 }
 
+// HostID is the ID outside this namespace of its ID 0; path is one of the files of
+// user_namespaces(7).
+func HostID(path string) (int, error) {
+	host, _, err := idMap(path)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(host)
+}
+
 // ChainID is the ID that podman gives a layer: of its own diffID, and of what is
 // below it (image-spec config.md has the same idea with other separators).
 func ChainID(parent string, diffID digest.Digest) string {

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"runtime/debug"
@@ -19,6 +20,7 @@ import (
 	"moss/storage/archive"
 	"moss/storage/image"
 	"moss/storage/limit"
+	"moss/storage/registry"
 	"moss/systemd/cgroup"
 )
 
@@ -68,6 +70,9 @@ func run(args []string) error {
 	if len(args) == 2 && args[0] == "config" {
 		return readConfig(args[1])
 	}
+	if len(args) == 1 && args[0] == registry.HelperCommand {
+		return registry.Answer(os.Stdin, os.Stdout)
+	}
 	if len(args) != 0 {
 		return errors.New("moss-image is started by moss, without arguments")
 	}
@@ -76,11 +81,22 @@ func run(args []string) error {
 	if err := json.NewDecoder(in).Decode(&req); err != nil {
 		return fmt.Errorf("cannot read request on descriptor 3: %w", err)
 	}
-	in.Close()
+	if req.Held {
+		go endWith(in)
+	} else {
+		in.Close()
+	}
 	if req.Root == "" || req.Run == "" {
 		return errors.New("cannot serve request: Root and Run are needed")
 	}
 	return serve(context.Background(), &req)
+}
+
+// endWith ends this program when nobody has the other end of the pipe any more. What is
+// half done is put right by the next, as after any other death.
+func endWith(pipe *os.File) {
+	io.Copy(io.Discard, pipe)
+	os.Exit(137)
 }
 
 // helper is one run of this program.

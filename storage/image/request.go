@@ -34,6 +34,9 @@ type Request struct {
 	// are shifted by a mapping, and prints its directory.
 	Mapped *MappedRequest `json:",omitempty"`
 	CDI    *CDIRequest    `json:",omitempty"`
+	// Held says that descriptor 3 stays open for as long as somebody waits for the
+	// answer. When it is closed before, he was killed, and moss-image ends as well.
+	Held bool `json:",omitempty"`
 	// The upkeep of the store; see upkeep.go.
 	Collect *CollectRequest `json:",omitempty"`
 	Check   *CheckRequest   `json:",omitempty"`

@@ -28,7 +28,7 @@ const keepPartial = 7 * 24 * time.Hour
 // process that downloads the same blob: when it says true the blob is no longer
 // needed, and the file is nil. bar follows the bytes that come.
 func (c *client) blob(ctx context.Context, dir string, desc imagespec.Descriptor, have func() bool, bar *Bar) (*os.File, error) {
-	f, err := claim(filepath.Join(dir, strings.Replace(desc.Digest.String(), ":", "-", 1)), have)
+	f, err := claim(ctx, filepath.Join(dir, strings.Replace(desc.Digest.String(), ":", "-", 1)), have)
 	if f == nil || err != nil {
 		return nil, err
 	}
@@ -49,16 +49,39 @@ func (c *client) blob(ctx context.Context, dir string, desc imagespec.Descriptor
 	return f, err
 }
 
+// wait takes a lock, for as long as the context lets it wait. When it does not, the file is
+// closed, and else on an error.
+func wait(ctx context.Context, f *os.File) error {
+	if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+		return nil
+	}
+	locked := make(chan error, 1)
+	go func() { locked <- syscall.Flock(int(f.Fd()), syscall.LOCK_EX) }() // nothing ends it but the lock
+	select {
+	case err := <-locked:
+		if err != nil {
+			f.Close()
+			err = fmt.Errorf("cannot lock %q: %w", f.Name(), err)
+		}
+		return err
+	case <-ctx.Done():
+		go func() {
+			<-locked
+			f.Close()
+		}()
+		return context.Cause(ctx)
+	}
+}
+
 // claim opens a blob's file under its lock.
-func claim(path string, have func() bool) (*os.File, error) {
+func claim(ctx context.Context, path string, have func() bool) (*os.File, error) {
 	for {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 		if err != nil {
 			return nil, err
 		}
-		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
-			f.Close()
-			return nil, fmt.Errorf("cannot lock %q: %w", path, err)
+		if err := wait(ctx, f); err != nil {
+			return nil, err
 		}
 		opened, err := f.Stat()
 		if err != nil {

@@ -112,7 +112,7 @@ func connect(ctx context.Context, sys *types.SystemContext, src source, access A
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("cannot reach registry %q: %w", src.ref.Registry, watch.explain(err))
+		return nil, fmt.Errorf("cannot reach registry %q: %w", src.ref.Registry, watch.explain(withoutPlain(err)))
 	}
 	return c, nil
 }
@@ -152,13 +152,36 @@ func newTransport(src source, access Access) (http.RoundTripper, error) {
 	return httpsOnly{t}, nil
 }
 
+// plainRefused is why httpsOnly does not try.
+const plainRefused = "plain HTTP is not allowed with this registry (allow it with --tls-verify=false, or insecure = true in registries.conf)"
+
+// withoutPlain leaves out of an error of HTTPS that plain HTTP was not tried then, unless
+// that is what the registry speaks.
+func withoutPlain(err error) error {
+	text := err.Error()
+	https, _, ok := strings.Cut(text, "; Get \"http://")
+	if !ok || !strings.HasSuffix(text, plainRefused) || strings.Contains(https, "server gave HTTP response") {
+		return err
+	}
+	return shorter{err, https}
+}
+
+// shorter is an error that says less.
+type shorter struct {
+	error
+	text string
+}
+
+func (s shorter) Error() string { return s.text }
+func (s shorter) Unwrap() error { return s.error }
+
 // httpsOnly refuses what go-containerregistry would try on its own: plain HTTP
 // with registries on loopback and in private networks.
 type httpsOnly struct{ http.RoundTripper }
 
 func (h httpsOnly) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL.Scheme != "https" {
-		return nil, errors.New("plain HTTP is not allowed with this registry (allow it with --tls-verify=false, or insecure = true in registries.conf)")
+		return nil, errors.New(plainRefused)
 	}
 	return h.RoundTripper.RoundTrip(req)
 }

@@ -223,10 +223,10 @@ func greet(ctx context.Context, sys *types.SystemContext, registry string, acces
 	if err != nil {
 		return nil, "", err
 	}
-	watch := &guard{RoundTripper: base, host: hostOf(reg.RegistryStr()), stall: access.stall(), own: func(string) (string, string) { return "", "" }}
+	watch := &guard{RoundTripper: base, host: hostOf(reg.RegistryStr()), realms: access.Realms, stall: access.stall(), own: func(string) (string, string) { return "", "" }}
 	rt, err := transport.NewWithContext(ctx, reg, auth, watch, scopes)
 	if err != nil {
-		return nil, "", watch.explain(refusal(err))
+		return nil, "", watch.explain(refusal(withoutPlain(err)))
 	}
 	c := &client{ref: src.ref, guard: watch, say: func(string, ...any) {}, http: &http.Client{Transport: rt, CheckRedirect: redirects}}
 	return c, reg.RegistryStr(), nil
@@ -242,9 +242,8 @@ func refusal(err error) error {
 	return err
 }
 
-// find returns the credentials for a key, of the most specific key that there is;
-// the zero value if there are none.
-func find(sys *types.SystemContext, key string) (types.DockerAuthConfig, error) {
+// findHere is find in this process.
+func findHere(sys *types.SystemContext, key string) (types.DockerAuthConfig, error) {
 	found, err := config.GetCredentials(sys, key)
 	if err != nil || found != (types.DockerAuthConfig{}) {
 		return found, err
