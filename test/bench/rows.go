@@ -23,6 +23,7 @@ func (b *bench) rows() []row {
 	rows = append(rows, b.verbRows()...)
 	rows = append(rows, b.listRows()...)
 	rows = append(rows, b.memoryRows()...)
+	rows = append(rows, b.networkRows()...)
 	return append(rows, b.imageRows()...)
 }
 
