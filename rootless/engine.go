@@ -28,6 +28,8 @@ type Engine struct {
 	MaxSize int64
 	// Ahead is a monitor that waits for a container to start; nil for none.
 	Ahead *client.Ahead
+	// Sockets are listening sockets of a service manager, for the containers that are started.
+	Sockets []Socket
 
 	parentOnce  sync.Once
 	parentFound *cgroup.Parent

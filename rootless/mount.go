@@ -70,6 +70,7 @@ func (l *launch) document(ctx context.Context) (*runtime.Document, error) {
 		return nil, err
 	}
 	l.notifyEnv(doc)
+	l.socketsEnv(doc)
 	var more *specs.Hooks
 	if edits != nil {
 		if more, err = cdiProcess(edits, doc); err != nil {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -97,6 +98,8 @@ type launch struct {
 	filled []string
 
 	preserve []*os.File // what the container inherits from 3 on
+	sockets  []*os.File // that listen at its ports already
+	passed   []Socket   // those of preserve that a service manager has passed
 }
 
 // start is everything but the lock.
@@ -170,6 +173,9 @@ func (l *launch) begin(ctx context.Context, s *Streams) error {
 	}
 	l.undo.add(func() error { return record.RemoveTree(l.c.RunDir) })
 	l.config()
+	if err := l.takeSockets(); err != nil {
+		return err
+	}
 	l.in = oci.Input{
 		Root:       filepath.Join(l.c.RunDir, "rootfs"),
 		Hostname:   spec.Network.Hostname,
@@ -239,11 +245,11 @@ func (l *launch) spawn(ctx context.Context, s *Streams, early bool) error {
 	if err != nil {
 		return err
 	}
-	if len(l.preserve) > 0 {
+	if len(l.preserve)+len(l.sockets) > 0 {
 		if stdio == nil {
 			stdio = make([]*os.File, 3)
 		}
-		stdio = append(stdio, l.preserve...)
+		stdio = slices.Concat(stdio, l.preserve, l.sockets)
 	}
 	if early && stdio == nil {
 		l.conn = l.e.Ahead.Take(l.cfg)

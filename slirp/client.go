@@ -69,8 +69,8 @@ func (l *Lease) Close() error {
 // Connect connects the network namespace netns as r says. It starts moss-net
 // when that is not running. Connecting a container again after its lease was
 // lost gives it the addresses that it had.
-func Connect(ctx context.Context, d Dirs, r ConnectRequest, netns *os.File) (*Lease, *Status, error) {
-	return Begin(d, r, netns).Wait(ctx)
+func Connect(ctx context.Context, d Dirs, r ConnectRequest, netns *os.File, sockets ...int) (*Lease, *Status, error) {
+	return Begin(d, r, netns, sockets...).Wait(ctx)
 }
 
 // Connection is a Connect under way.
@@ -78,14 +78,16 @@ type Connection struct {
 	d     Dirs
 	r     ConnectRequest
 	netns *os.File
-	sock  int // the request has been sent here; -1: it has not
+	fds   []int // what travels with the request
+	sock  int   // the request has been sent here; -1: it has not
 }
 
 // Begin asks moss-net without waiting for it, if it is there to be asked: it then
 // works while the caller does something else. Wait must follow; netns stays the
-// caller's until then.
-func Begin(d Dirs, r ConnectRequest, netns *os.File) *Connection {
-	c := &Connection{d: d, r: r, netns: netns, sock: -1}
+// caller's until then, and so do sockets: listening ones, MaxSockets at most, that are used for the
+// ports that Port.Takes tells.
+func Begin(d Dirs, r ConnectRequest, netns *os.File, sockets ...int) *Connection {
+	c := &Connection{d: d, r: r, netns: netns, fds: append([]int{int(netns.Fd())}, sockets...), sock: -1}
 	packet, err := record.Encode(Call{Op: OpConnect, Connect: &r})
 	if err != nil || len(packet) > MaxPacket {
 		return c // Wait says so
@@ -94,7 +96,7 @@ func Begin(d Dirs, r ConnectRequest, netns *os.File) *Connection {
 	if err != nil {
 		return c
 	}
-	if err := unix.Sendmsg(sock, packet, unix.UnixRights(int(netns.Fd())), nil, unix.MSG_NOSIGNAL); err != nil {
+	if err := unix.Sendmsg(sock, packet, unix.UnixRights(c.fds...), nil, unix.MSG_NOSIGNAL); err != nil {
 		unix.Close(sock)
 		return c
 	}
@@ -124,7 +126,7 @@ func (c *Connection) Wait(ctx context.Context) (*Lease, *Status, error) {
 		lease, reply, err = c.answer(ctx)
 	}
 	if errors.Is(err, errGone) { // it was not there, or is about to end
-		lease, reply, err = converse(ctx, c.d, Call{Op: OpConnect, Connect: &r}, int(c.netns.Fd()), true)
+		lease, reply, err = converse(ctx, c.d, Call{Op: OpConnect, Connect: &r}, c.fds, true)
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot connect container %q: %w", r.Name, err)
@@ -139,7 +141,7 @@ func (c *Connection) Wait(ctx context.Context) (*Lease, *Status, error) {
 // Info asks moss-net about itself. The error is fs.ErrNotExist when it is not
 // running; Info does not start it.
 func Info(ctx context.Context, d Dirs) (*Information, error) {
-	lease, reply, err := converse(ctx, d, Call{Op: OpInfo}, -1, false)
+	lease, reply, err := converse(ctx, d, Call{Op: OpInfo}, nil, false)
 	if errors.Is(err, errGone) {
 		err = fmt.Errorf("%w: %w", err, os.ErrNotExist)
 	}
@@ -157,12 +159,12 @@ func Info(ctx context.Context, d Dirs) (*Information, error) {
 // its status. Those that are published already stay open; where one cannot be opened,
 // nothing has changed.
 func SetPorts(ctx context.Context, d Dirs, r PortsRequest) (*Status, error) {
-	return changed(ctx, d, Call{Op: OpPorts, Ports: &r}, -1)
+	return changed(ctx, d, Call{Op: OpPorts, Ports: &r}, nil)
 }
 
 // changed makes a call that changes a connected container, and returns its status.
-func changed(ctx context.Context, d Dirs, call Call, fd int) (*Status, error) {
-	lease, reply, err := converse(ctx, d, call, fd, false)
+func changed(ctx context.Context, d Dirs, call Call, fds []int) (*Status, error) {
+	lease, reply, err := converse(ctx, d, call, fds, false)
 	if err != nil {
 		return nil, err
 	}
@@ -177,17 +179,17 @@ func changed(ctx context.Context, d Dirs, call Call, fd int) (*Status, error) {
 // exactly these networks, and returns its status. If one cannot be joined, nothing has
 // changed.
 func SetNetworks(ctx context.Context, d Dirs, r NetworksRequest, netns *os.File) (*Status, error) {
-	return changed(ctx, d, Call{Op: OpNetworks, Networks: &r}, int(netns.Fd()))
+	return changed(ctx, d, Call{Op: OpNetworks, Networks: &r}, []int{int(netns.Fd())})
 }
 
 // SetAllow holds a connected container to another allow-list, and returns its status.
 func SetAllow(ctx context.Context, d Dirs, r AllowRequest) (*Status, error) {
-	return changed(ctx, d, Call{Op: OpAllow, Allow: &r}, -1)
+	return changed(ctx, d, Call{Op: OpAllow, Allow: &r}, nil)
 }
 
 // Ask has a question answered as a connected container's.
 func Ask(ctx context.Context, d Dirs, r DigRequest) (*Dig, error) {
-	lease, reply, err := converse(ctx, d, Call{Op: OpDig, Dig: &r}, -1, false)
+	lease, reply, err := converse(ctx, d, Call{Op: OpDig, Dig: &r}, nil, false)
 	if err != nil {
 		return nil, err
 	}
@@ -201,7 +203,7 @@ func Ask(ctx context.Context, d Dirs, r DigRequest) (*Dig, error) {
 // Reload tells moss-net that the record of a network has changed, or is gone. One that
 // does not run need not know.
 func Reload(ctx context.Context, d Dirs, network string) error {
-	lease, _, err := converse(ctx, d, Call{Op: OpNetwork, Network: network}, -1, false)
+	lease, _, err := converse(ctx, d, Call{Op: OpNetwork, Network: network}, nil, false)
 	if errors.Is(err, errGone) {
 		return nil
 	}
@@ -214,7 +216,7 @@ func Reload(ctx context.Context, d Dirs, network string) error {
 // Unpark has the ports closed that a container without a lease has left open for its next
 // one. A moss-net that does not run has none.
 func Unpark(ctx context.Context, d Dirs, container string) error {
-	lease, _, err := converse(ctx, d, Call{Op: OpUnpark, Unpark: container}, -1, false)
+	lease, _, err := converse(ctx, d, Call{Op: OpUnpark, Unpark: container}, nil, false)
 	if errors.Is(err, errGone) {
 		return nil
 	}
@@ -228,7 +230,7 @@ func Unpark(ctx context.Context, d Dirs, container string) error {
 // moss-net is started when it is not running. One that goes idle just now is
 // met at most once: Ensure returns only when a new one listens, and that one
 // stays for a while.
-func converse(ctx context.Context, d Dirs, call Call, fd int, start bool) (*Lease, *Reply, error) {
+func converse(ctx context.Context, d Dirs, call Call, fds []int, start bool) (*Lease, *Reply, error) {
 	packet, err := record.Encode(call)
 	if err != nil {
 		return nil, nil, err
@@ -237,7 +239,7 @@ func converse(ctx context.Context, d Dirs, call Call, fd int, start bool) (*Leas
 		return nil, nil, fmt.Errorf("the request has %d bytes, more than %d", len(packet), MaxPacket)
 	}
 	for attempt := 0; ; attempt++ {
-		lease, reply, err := callOnce(ctx, d, packet, fd)
+		lease, reply, err := callOnce(ctx, d, packet, fds)
 		if !start || attempt == 3 || !errors.Is(err, errGone) || ctx.Err() != nil {
 			return lease, reply, err
 		}
@@ -248,7 +250,7 @@ func converse(ctx context.Context, d Dirs, call Call, fd int, start bool) (*Leas
 }
 
 // callOnce sends one packet on a connection of its own and reads the answer.
-func callOnce(ctx context.Context, d Dirs, packet []byte, fd int) (_ *Lease, _ *Reply, err error) {
+func callOnce(ctx context.Context, d Dirs, packet []byte, fds []int) (_ *Lease, _ *Reply, err error) {
 	sock, err := dial(d)
 	if err != nil {
 		return nil, nil, err
@@ -261,8 +263,8 @@ func callOnce(ctx context.Context, d Dirs, packet []byte, fd int) (_ *Lease, _ *
 	}()
 
 	var rights []byte
-	if fd >= 0 {
-		rights = unix.UnixRights(fd)
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
 	}
 	if err := unix.Sendmsg(sock, packet, rights, nil, unix.MSG_NOSIGNAL); err != nil {
 		return nil, nil, gone(err)

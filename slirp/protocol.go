@@ -4,7 +4,8 @@ package slirp
 // of Dirs.Run. Each side sends one packet; both are JSON.
 //
 //	client                                moss-net
-//	Call{connect} + netns fd  ──▶         addresses, veth, routes, ports, names
+//	Call{connect} + netns fd, and sockets that listen already (Port.Takes)
+//	                          ──▶         addresses, veth, routes, ports, names
 //	                          ◀──         Reply{Status} or Reply{Error}
 //	(the connection is now the lease; nothing more is said on it)
 //	close                     ──▶         undoes all of it
@@ -67,6 +68,9 @@ const (
 	WakeStay    = 's'
 	WakeEnd     = 'e'
 )
+
+// MaxSockets is how many listening sockets may come with a connect.
+const MaxSockets = 64
 
 // MaxPacket is the largest packet of either side in bytes.
 const MaxPacket = 128 * 1024

@@ -49,7 +49,7 @@ func SaveWeb(ctx context.Context, d Dirs, w Web) error {
 	if err := record.Write(webPath(d), w, false); err != nil {
 		return err
 	}
-	lease, _, err := converse(ctx, d, Call{Op: OpWeb}, -1, false)
+	lease, _, err := converse(ctx, d, Call{Op: OpWeb}, nil, false)
 	if errors.Is(err, errGone) {
 		return nil // the next one reads it
 	}

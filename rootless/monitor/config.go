@@ -94,6 +94,9 @@ type Config struct {
 
 	// Network asks moss-net for a connection; nil where there is none to make.
 	Network *Network `json:",omitempty"`
+	// Sockets is how many sockets that listen already go with it: descriptors after those that the
+	// container inherits.
+	Sockets int `json:",omitempty"`
 	// Files are completed by the monitor when the addresses are known.
 	HostsFile  string `json:",omitempty"` // gets HostsText and "<address>\t<HostNames>" lines
 	HostsText  string `json:",omitempty"`

@@ -63,7 +63,7 @@ type monitor struct {
 	bornIn    unix.Stat_t  // its cgroup
 	executed  []*execution // programs that nobody stays with
 	still     holds
-	preserved int // descriptors from extraFD on that the container inherits
+	preserved int // descriptors from extraFD on: what the container inherits, and its ports
 
 	// The end of a run.
 	ended     bool // the process has been reaped
@@ -289,12 +289,15 @@ func (m *monitor) load() error {
 		return err
 	}
 	if !stoodBy {
-		closeInherited(c.Birth.PreserveFDs)
+		closeInherited(c.Birth.PreserveFDs + c.Sockets)
 	}
 	m.runDir, m.terminal = c.RunDir, c.TTY
 	m.group = group(c.Cgroup)
 	m.wakes = c.Network != nil && c.Network.Request.Wake != nil
-	m.external, m.preserved = c.Runtime != nil, c.Birth.PreserveFDs
+	m.external, m.preserved = c.Runtime != nil, c.Birth.PreserveFDs+c.Sockets
+	for _, fd := range c.sockets() {
+		unix.CloseOnExec(fd)
+	}
 	m.policy = policy{name: c.Restart, max: c.RestartMax}
 	return m.policy.check()
 }

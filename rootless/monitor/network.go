@@ -51,7 +51,7 @@ func (m *monitor) connect(ctx context.Context, whole <-chan struct{}) <-chan err
 		return done
 	}
 	// Asked here, and waited for there: the goroutine's thread takes a while to come.
-	asked := slirp.Begin(m.cfg.Network.Dirs, m.cfg.Network.Request, netns)
+	asked := slirp.Begin(m.cfg.Network.Dirs, m.cfg.Network.Request, netns, m.cfg.sockets()...)
 	go func() {
 		l, st, err := asked.Wait(ctx)
 		netns.Close()
@@ -69,6 +69,14 @@ func (m *monitor) connect(ctx context.Context, whole <-chan struct{}) <-chan err
 		done <- err
 	}()
 	return done
+}
+
+// sockets are those that listen at its ports already.
+func (c *Config) sockets() (fds []int) {
+	for i := range c.Sockets {
+		fds = append(fds, extraFD+c.Birth.PreserveFDs+i)
+	}
+	return fds
 }
 
 func openNetns(pid int) (*os.File, error) {
@@ -206,7 +214,7 @@ func (m *monitor) relink() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		defer netns.Close()
-		lease, st, err := slirp.Connect(ctx, c.Network.Dirs, request, netns)
+		lease, st, err := slirp.Connect(ctx, c.Network.Dirs, request, netns, c.sockets()...)
 		got := relinked{fd: -1, st: st, err: err}
 		if err == nil {
 			got.fd = lease.Fd()

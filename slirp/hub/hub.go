@@ -152,13 +152,14 @@ func (h *Hub) Close() error {
 	return err
 }
 
-// Connect connects the namespace netns as r says. The lease's Close undoes it.
-func (h *Hub) Connect(ctx context.Context, r *slirp.ConnectRequest, netns *os.File) (*lease, error) {
+// Connect connects the namespace netns as r says. Of sockets
+// those are used that listen at a port of it. The lease's Close undoes it.
+func (h *Hub) Connect(ctx context.Context, r *slirp.ConnectRequest, netns *os.File, sockets []*os.File) (*lease, error) {
 	if err := check(r); err != nil {
 		return nil, err
 	}
 	mode, driver, _ := strings.Cut(r.Mode, ":")
-	l := &lease{hub: h, request: r, status: &slirp.Status{HostGateway: uplink.HostGateways(), Search: h.host.Search()}}
+	l := &lease{hub: h, request: r, sockets: sockets, status: &slirp.Status{HostGateway: uplink.HostGateways(), Search: h.host.Search()}}
 	if err := h.register(ctx, l); err != nil {
 		return nil, err
 	}

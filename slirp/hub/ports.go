@@ -51,7 +51,9 @@ func (l *lease) outletOf(networks []*network, interfaces []slirp.Interface) *out
 func (l *lease) open() error {
 	l.openDoor()
 	l.undo = append(l.undo, l.closePorts)
-	if err := l.setPorts(l.request.Ports); err != nil {
+	err := l.setPorts(l.request.Ports)
+	l.sockets = nil // port.Publish has made copies
+	if err != nil {
 		return err
 	}
 	l.dropSpare()
@@ -196,7 +198,7 @@ func (l *lease) closePorts() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
-	if l.door == nil {
+	if l.request.Wake == nil {
 		return l.close(l.ports)
 	}
 	l.door.end()
@@ -228,7 +230,7 @@ func (l *lease) openOne(p slirp.Port) (o opened, err error) {
 	if before := l.adopt(p); before != nil {
 		o = *before
 	} else {
-		o.Published, err = port.Publish([]slirp.Port{p}, l.outlet.target, gate)
+		o.Published, err = port.Publish([]slirp.Port{p}, l.outlet.target, port.Options{Gate: gate, Sockets: l.sockets})
 	}
 	if err != nil || l.outlet.bridge == "" {
 		if used := (*port.InUseError)(nil); errors.As(err, &used) {

@@ -137,7 +137,7 @@ func (s *Server) retire() {
 func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 	defer s.leave()
 	defer conn.Close()
-	call, netns, err := receive(conn)
+	call, netns, sockets, err := receive(conn)
 	if errors.Is(err, io.EOF) {
 		return // somebody who only wanted to know whether anybody listens
 	}
@@ -148,11 +148,12 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 	if netns != nil {
 		defer netns.Close()
 	}
+	defer closeAll(sockets)
 	switch {
 	case call.Op == slirp.OpInfo:
 		s.reply(conn, slirp.Reply{Info: s.hub.Info()})
 	case call.Op == slirp.OpConnect && call.Connect != nil && netns != nil:
-		s.connect(ctx, conn, call.Connect, netns)
+		s.connect(ctx, conn, call.Connect, netns, sockets)
 	case call.Op == slirp.OpPorts && call.Ports != nil:
 		status, err := s.hub.SetPorts(call.Ports)
 		if err != nil {
@@ -203,8 +204,8 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 }
 
 // connect makes a connection, and undoes it when the client closes its end.
-func (s *Server) connect(ctx context.Context, conn *net.UnixConn, r *slirp.ConnectRequest, netns *os.File) {
-	l, err := s.hub.Connect(ctx, r, netns)
+func (s *Server) connect(ctx context.Context, conn *net.UnixConn, r *slirp.ConnectRequest, netns *os.File, sockets []*os.File) {
+	l, err := s.hub.Connect(ctx, r, netns, sockets)
 	if err != nil {
 		s.reply(conn, slirp.Reply{Error: err.Error()})
 		return
@@ -218,14 +219,14 @@ func (s *Server) connect(ctx context.Context, conn *net.UnixConn, r *slirp.Conne
 	if !s.reply(conn, slirp.Reply{Status: l.status}) {
 		return
 	}
-	if l.door != nil {
+	if r.Wake != nil {
 		l.door.begin(*r.Wake, func(what byte) { conn.Write([]byte{what}) })
 	}
 	var said [1]byte
 	for { // until the lease ends
 		n, err := conn.Read(said[:])
 		switch {
-		case n == 0 || err != nil || l.door == nil:
+		case n == 0 || err != nil || r.Wake == nil:
 			return
 		case said[0] == slirp.WakeEnd:
 			l.endForGood()
@@ -246,30 +247,41 @@ func (s *Server) reply(conn *net.UnixConn, r slirp.Reply) bool {
 	return err == nil
 }
 
-// receive reads a call and the descriptor beside it.
-func receive(conn *net.UnixConn) (*slirp.Call, *os.File, error) {
+// receive reads a call and the descriptors beside it: a namespace's, and sockets.
+func receive(conn *net.UnixConn) (_ *slirp.Call, netns *os.File, sockets []*os.File, _ error) {
 	packet := packets.Get().(*[slirp.MaxPacket]byte)
 	defer packets.Put(packet)
-	control := make([]byte, unix.CmsgSpace(4))
+	control := make([]byte, unix.CmsgSpace(4*(1+slirp.MaxSockets)))
 	n, controlled, _, _, err := conn.ReadMsgUnix(packet[:], control)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	var file *os.File
 	messages, err := unix.ParseSocketControlMessage(control[:controlled])
 	if err == nil && len(messages) > 0 {
-		if fds, err := unix.ParseUnixRights(&messages[0]); err == nil && len(fds) == 1 {
-			file = os.NewFile(uintptr(fds[0]), "netns")
+		fds, _ := unix.ParseUnixRights(&messages[0])
+		for i, fd := range fds {
+			if i == 0 {
+				netns = os.NewFile(uintptr(fd), "netns")
+			} else {
+				sockets = append(sockets, os.NewFile(uintptr(fd), "socket"))
+			}
 		}
 	}
 	var call slirp.Call
 	if err := json.Unmarshal(packet[:n], &call); err != nil {
-		if file != nil {
-			file.Close()
+		if netns != nil {
+			netns.Close()
 		}
-		return nil, nil, err
+		closeAll(sockets)
+		return nil, nil, nil, err
 	}
-	return &call, file, nil
+	return &call, netns, sockets, nil
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
 }
 
 var packets = sync.Pool{New: func() any { return new([slirp.MaxPacket]byte) }}

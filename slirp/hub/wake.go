@@ -290,6 +290,10 @@ func (l *lease) openDoor() {
 		if p := l.hub.unpark(l.request.Container); p != nil { // it does not wait any more
 			p.close()
 		}
+		if len(l.sockets) > 0 { // clients may have come before the container
+			l.door = newDoor()
+			l.door.wakened()
+		}
 		return
 	}
 	if p := l.hub.unpark(l.request.Container); p != nil {

@@ -42,16 +42,17 @@ type Published struct {
 	// Ports are the ports as asked for, with the host ports chosen.
 	Ports   []slirp.Port
 	place   atomic.Pointer[place]
-	gate    Gate // nil: the container is there
+	gate    Gate       // nil: the container is there
+	given   []*os.File // Options.Sockets, while ports are opened
 	ctx     context.Context
 	cancel  context.CancelFunc
 	sockets []io.Closer
 }
 
-// Publish opens ports. All are open afterwards, or none. Without a gate the clients are led
-// to the container at once.
-func Publish(ports []slirp.Port, target Target, gate Gate) (_ *Published, err error) {
-	p := &Published{gate: gate}
+// Publish opens ports. All are open afterwards, or none.
+func Publish(ports []slirp.Port, target Target, o Options) (_ *Published, err error) {
+	p := &Published{gate: o.Gate, given: o.Sockets}
+	defer func() { p.given = nil }()
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.Lead(target)
 	defer func() {
@@ -89,7 +90,7 @@ func (p *Published) open(port slirp.Port) (slirp.Port, error) {
 	// A free port of IPv4 may be taken in IPv6, and the next ones of a range.
 	const attempts = 32
 	for attempt := 0; ; attempt++ {
-		sockets, first, err := listenRange(port, count)
+		sockets, first, err := p.listenRange(port, count)
 		if err == nil {
 			port.HostPort = first
 			p.serve(sockets, port.ContainerPort)
@@ -116,7 +117,7 @@ func (s socket) Close() error {
 }
 
 // listenRange opens every port of a range, or none. It tells the first port.
-func listenRange(port slirp.Port, count uint16) (all []socket, first uint16, err error) {
+func (p *Published) listenRange(port slirp.Port, count uint16) (all []socket, first uint16, err error) {
 	defer func() {
 		if err != nil {
 			for _, s := range all {
@@ -133,7 +134,7 @@ func listenRange(port slirp.Port, count uint16) (all []socket, first uint16, err
 				return all, 0, fmt.Errorf("cannot publish port %s: %w", describe(port, 0), syscall.EADDRINUSE)
 			}
 		}
-		opened, number, err := listen(port, number)
+		opened, number, err := p.listen(port, number)
 		all = append(all, opened...)
 		if err != nil {
 			return all, 0, err
@@ -150,7 +151,10 @@ func listenRange(port slirp.Port, count uint16) (all []socket, first uint16, err
 
 // listen opens one port on the host addresses wished for: on every address of
 // both families when there is no wish.
-func listen(port slirp.Port, number uint16) ([]socket, uint16, error) {
+func (p *Published) listen(port slirp.Port, number uint16) ([]socket, uint16, error) {
+	if taken, err := inherited(p.given, port, number); len(taken) > 0 || err != nil {
+		return taken, number, err
+	}
 	hosts := []netip.Addr{port.HostIP.Unmap()}
 	if !port.HostIP.IsValid() {
 		hosts = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}

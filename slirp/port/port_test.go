@@ -50,7 +50,7 @@ func TestRange(t *testing.T) {
 		asked <- dst
 		return nil, net.ErrClosed
 	}}
-	p, err := Publish([]slirp.Port{{Proto: "tcp", HostIP: netip.MustParseAddr("127.0.0.1"), ContainerPort: 7000, Count: 4}}, target, nil)
+	p, err := Publish([]slirp.Port{{Proto: "tcp", HostIP: netip.MustParseAddr("127.0.0.1"), ContainerPort: 7000, Count: 4}}, target, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestAllOrNothing(t *testing.T) {
 	_, err = Publish([]slirp.Port{
 		{Proto: "tcp", HostIP: host, HostPort: number(free), ContainerPort: 80},
 		{Proto: "tcp", HostIP: host, HostPort: number(l), ContainerPort: 81},
-	}, Target{}, nil)
+	}, Target{}, Options{})
 	if err == nil {
 		t.Fatal("a port was published twice")
 	}

@@ -150,6 +150,7 @@ func (c *call) runContainer(ctx context.Context, cmd *RunCmd, s *rootless.Stream
 		return nil, nil, err
 	}
 	opts.Preserve = cmd.preserved
+	c.Engine.Sockets = rootless.PassedSockets()
 	ctr, session, err := c.Engine.Run(ctx, spec, opts, s)
 	if err != nil && ctr != nil {
 		err = c.startFailed(ctx, ctr, err)

@@ -15,7 +15,13 @@ next start. The restart policy says what a boot starts, unless-stopped if none i
 started its clients are reset, and the container's log says why. Connections from container to container, past the published
 ports, neither start it nor keep it.`
 
-	textRun = textFlagsFirst + textWake + `
+	textSockets = `
+
+A listening socket that a service manager has passed to moss (LISTEN_FDS, see sd_listen_fds(3)) is used for the published port with
+its number: with -p 8080:80 wherever it listens, with an address only if it listens there. The others are the program's, as
+LISTEN_FDS tells it. They stay for as long as moss was not asked to stop the container.`
+
+	textRun = textFlagsFirst + textWake + textSockets + `
 
 The exit code is that of the program in the container.`
 
