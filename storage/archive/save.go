@@ -156,6 +156,9 @@ type tarSink struct {
 func (s *tarSink) has(name string) bool { return s.seen[name] }
 
 func (s *tarSink) put(name string, size int64, r io.Reader) error {
+	if err := s.putDirs(filepath.Dir(name)); err != nil {
+		return err
+	}
 	s.seen[name] = true
 	// No time of day: the same images give the same archive.
 	h := &tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: size, ModTime: time.Unix(0, 0)}
@@ -164,6 +167,19 @@ func (s *tarSink) put(name string, size int64, r io.Reader) error {
 	}
 	_, err := io.Copy(s.w, r)
 	return err
+}
+
+// putDirs writes the directories that a file is in: skopeo and podman, where they are no
+// root, make none that the archive does not have.
+func (s *tarSink) putDirs(dir string) error {
+	if dir == "." || s.seen[dir] {
+		return nil
+	}
+	if err := s.putDirs(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	s.seen[dir] = true
+	return s.w.WriteHeader(&tar.Header{Name: dir + "/", Typeflag: tar.TypeDir, Mode: 0o755, ModTime: time.Unix(0, 0)})
 }
 
 type dirSink string

@@ -24,7 +24,8 @@ type Limits struct {
 
 // The defaults. Files is what an image of all of TeX does not reach, and what keeps
 // the list of names, which a library holds in memory, small. Window is what xz -8 and
-// zstd --ultra -20 take.
+// zstd --ultra -20 take; a stream that looks further back is let in as long as it is
+// itself no longer than that.
 const (
 	DefaultSize   = 1 << 40
 	DefaultFiles  = 500_000

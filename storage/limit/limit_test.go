@@ -152,7 +152,7 @@ func TestWindow(t *testing.T) {
 		ok   bool
 	}{
 		"zstd": {small.Bytes(), true}, "large zstd": {large.Bytes(), false}, "small, then large zstd": {slices.Concat(small.Bytes(), large.Bytes()), false},
-		"xz": {slices.Concat(blocks, make([]byte, 4), xz("-6")), true}, "xz -9": {xz("-9"), false}, "small, then large xz": {slices.Concat(blocks, xz("-9")), false},
+		"xz": {slices.Concat(blocks, make([]byte, 4), xz("-6")), true}, "xz -9": {xz("-9"), true}, "small, then large xz": {slices.Concat(blocks, xz("-9")), true}, "two large ones": {slices.Concat(xz("-9"), xz("-9")), false},
 		"gzip": {gz.Bytes(), true}, "plain": {plain, true}, "short": {[]byte("x"), true}, "cut": {small.Bytes()[:7], true}, "none": {nil, true},
 	} {
 		for _, reader := range []io.Reader{bytes.NewReader(test.data), iotest.OneByteReader(bytes.NewReader(test.data))} {
@@ -189,6 +189,17 @@ func TestObjects(t *testing.T) {
 		t.Errorf("%d, %v", len(v.A), err)
 	}
 	if err := Objects(list(101), &v, 102); err == nil || !strings.Contains(err.Error(), "102 objects") {
+		t.Error(err)
+	}
+}
+
+// TestJudgeLooksAtSpace: what does not fit on the disk is refused before it is written.
+func TestJudgeLooksAtSpace(t *testing.T) {
+	j := NewJudge(Limits{Size: 1 << 61}, t.TempDir())
+	if err := j.Bytes(1 << 20); err != nil {
+		t.Error(err)
+	}
+	if err := j.Bytes(1 << 60); err == nil || !strings.Contains(err.Error(), "no space left") {
 		t.Error(err)
 	}
 }

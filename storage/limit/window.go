@@ -9,7 +9,9 @@ import (
 
 // NewWindow makes a reader of a stream that may be compressed, byte for byte. Of zstd
 // and xz, each frame says how far its decompressor must look back, up to gigabytes:
-// it is cut before one that looks further than the limits allow.
+// it is cut before one that looks further than the limits allow. One that may look as far
+// as xz -9 and zstd --ultra -22 do is cut only when there is so much to look back to: what
+// is shorter takes no more memory.
 func NewWindow(src io.Reader, l Limits) *Window {
 	w := &Window{src: bufio.NewReaderSize(src, 64<<10), most: l.filled().Window}
 	w.step = w.begin
@@ -27,6 +29,10 @@ type Window struct {
 	check int64 // bytes after a block of xz, or after a frame of zstd
 	block int64 // how long the block, or the index, has become
 	left  int64 // numbers of an index that are to come
+
+	wide uint64 // how far the one frame looks back that may look further than most
+	out  int64  // how much at most has been decompressed of it
+	now  bool   // it is being read
 }
 
 // Err is why it was cut, nil if it was not.
@@ -59,9 +65,31 @@ func (w *Window) peek(n int) []byte {
 	return b
 }
 
-// look refuses a window.
+// maxWide is what the strongest levels of xz and zstd take.
+const maxWide = 128 << 20
+
+// look refuses a window, or watches what comes of the first that is wide.
 func (w *Window) look(back uint64) {
-	if back > uint64(w.most) {
+	switch w.now = false; {
+	case back <= uint64(w.most):
+	case back <= maxWide && w.wide == 0: // one only: the memory of another would be its own
+		w.wide, w.now = back, true
+	default:
+		w.refuse(back)
+	}
+}
+
+// came counts what is decompressed.
+func (w *Window) came(n int64) {
+	if w.now {
+		if w.out += n; w.out > w.most {
+			w.refuse(w.wide)
+		}
+	}
+}
+
+func (w *Window) refuse(back uint64) {
+	if w.err == nil {
 		w.err = &Error{fmt.Sprintf("it wants %s of memory to be decompressed; at most %s are given", size(int64(min(back, 1<<62))), size(w.most)), "unpack_max_window"}
 	}
 }
@@ -115,7 +143,10 @@ func (w *Window) frame() {
 	if single {
 		var n [8]byte
 		copy(n[:], b[length:])
-		w.look(binary.LittleEndian.Uint64(n[:]))
+		w.now = false
+		if size := binary.LittleEndian.Uint64(n[:]); size > uint64(w.most) {
+			w.refuse(size)
+		}
 	} else {
 		base := uint64(1) << (10 + b[5]>>3)
 		w.look(base + base/8*uint64(b[5]&7))
@@ -131,8 +162,14 @@ func (w *Window) zstdBlock() {
 	}
 	head := int64(b[0]) | int64(b[1])<<8 | int64(b[2])<<16
 	w.pass = 3 + head>>3
-	if head>>1&3 == 1 { // one byte, repeated
+	switch head >> 1 & 3 {
+	case 1: // one byte, repeated
 		w.pass = 4
+		w.came(head >> 3)
+	case 2:
+		w.came(128 << 10) // or less
+	default:
+		w.came(head >> 3)
 	}
 	if head&1 != 0 {
 		w.pass, w.step = w.pass+w.check, w.frame
@@ -212,12 +249,14 @@ func (w *Window) chunk() {
 	case control < 3: // not compressed
 		if b = w.peek(3); b != nil {
 			w.pass = 3 + int64(b[1])<<8 + int64(b[2]) + 1
+			w.came(w.pass - 3)
 		}
 	case control < 0x80:
 		w.step = nil
 	default:
 		if b = w.peek(5); b != nil {
 			w.pass = 5 + int64(b[3])<<8 + int64(b[4]) + 1
+			w.came(int64(control&0x1f)<<16 + int64(b[1])<<8 + int64(b[2]) + 1)
 			if control >= 0xc0 {
 				w.pass++
 			}
