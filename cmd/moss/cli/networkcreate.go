@@ -27,6 +27,7 @@ type NetworkCreateCmd struct {
 	IPAMDriver    string   `name:"ipam-driver" help:"Who gives addresses: host-local is the only one." placeholder:"NAME"`
 	IPv6          *bool    `name:"ipv6" help:"An IPv6 range too; the default where no subnet is given."`
 	Label         []string `sep:"none" help:"Label of the network." placeholder:"KEY=VALUE"`
+	Isolate       *bool    `help:"Refuse packets of other networks; every network of moss does."`
 	Opt           []string `short:"o" sep:"none" help:"Option: mtu, metric, no_default_route, isolate." placeholder:"KEY=VALUE"`
 	Route         []string `sep:"none" help:"Route that containers get." placeholder:"DESTINATION,GATEWAY[,METRIC]"`
 	Subnet        []string `sep:"none" help:"Address range; a free one if none is given." placeholder:"RANGE"`
@@ -70,11 +71,14 @@ func (cmd *NetworkCreateCmd) prepare() error {
 		return err
 	})
 	v.each("opt", cmd.Opt, cmd.option)
+	v.check(cmd.Isolate != nil && !*cmd.Isolate, "invalid value for flag --isolate: "+alwaysIsolated)
 	if v.err == nil {
 		return networkName(cmd.Name)
 	}
 	return v.err
 }
+
+const alwaysIsolated = "networks of moss are always isolated from each other"
 
 // networkDriver says why there are no others.
 func networkDriver(s string) error {
@@ -177,7 +181,7 @@ func (cmd *NetworkCreateCmd) option(s string) error {
 		}
 	case "isolate":
 		if value != "true" && value != "1" && value != "strict" {
-			return fmt.Errorf("networks of moss are always isolated from each other")
+			return errors.New(alwaysIsolated)
 		}
 	case "com.docker.network.bridge.name":
 		if n.Bridge != "" && n.Bridge != value {
