@@ -228,6 +228,9 @@ func explain(port slirp.Port, number uint16, err error) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return &InUseError{name: name, Port: port, Number: number}
 	}
+	if errors.Is(err, syscall.EADDRNOTAVAIL) {
+		cause = fmt.Errorf("the host has no such address: %w", cause)
+	}
 	if !errors.Is(err, syscall.EACCES) {
 		return fmt.Errorf("cannot publish port %s: %w", name, cause)
 	}
