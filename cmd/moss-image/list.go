@@ -68,11 +68,16 @@ func (h *helper) pushListRequest(ctx context.Context, req *image.ListRequest) er
 	if dest == "" {
 		return errors.New("cannot push manifest list: an ID does not say where to; give a destination")
 	}
+	signer, err := loadSigner(req.SignKey, req.PassphraseFile)
+	if err != nil {
+		return fmt.Errorf("cannot push manifest list %q: %w", req.List, err)
+	}
 	progress := registry.NewProgress(os.Stderr, req.Quiet)
 	pushed, err := h.pushList(ctx, img, dest, registry.ListPushOptions{
 		PushOptions: registry.PushOptions{
 			Access: h.reach(req.Access), Progress: progress, Elsewhere: h.elsewhere(),
 			Compression: storage.Method{Format: req.Compression, Level: req.Level}, Force: req.Force,
+			Signer: signer,
 		},
 		Images: req.All, ListFormat: req.Format, Variants: req.Variants,
 	})

@@ -34,6 +34,9 @@ type ListRequest struct {
 	Level       int      `json:",omitempty"`
 	Force       bool     `json:",omitempty"` // Compression also where the registry has another
 	Variants    []string `json:",omitempty"` // compressions to add for each platform
+	// SignKey is the file of a private key that push signs with; "" signs nothing.
+	SignKey        string `json:",omitempty"`
+	PassphraseFile string `json:",omitempty"` // of the key; "": somebody is asked
 }
 
 // ArtifactOptions say what an artifact is made of beside its files.

@@ -273,6 +273,8 @@ type ManifestPushCmd struct {
 	Format            string   `words:"oci docker" short:"f" help:"Type of the list: oci or docker; its own by default." placeholder:"TYPE"`
 	RemoveSignatures  bool     `help:"Push no signatures that the images came with; moss never does."`
 	Rm                bool     `help:"Remove the list when it has been pushed."`
+	SigstoreKey       string   `name:"sign-by-sigstore-private-key" help:"Sign the list, and the images that are pushed, with this private key." placeholder:"FILE"`
+	PassphraseFile    string   `name:"sign-passphrase-file" help:"File with the passphrase of the private key; you are asked otherwise." placeholder:"FILE"`
 	List              string   `arg:"" help:"Name or ID of a list."`
 	Destination       string   `arg:"" optional:"" help:"Where to push it, if not where its name says."`
 
@@ -288,6 +290,7 @@ func (cmd *ManifestPushCmd) prepare() error {
 	cmd.push = PushCmd{
 		Globals: cmd.Globals, RegistryFlags: cmd.RegistryFlags, CompressionFormat: cmd.CompressionFormat, CompressionLevel: cmd.CompressionLevel,
 		Digestfile: cmd.Digestfile, ForceCompression: cmd.ForceCompression, Format: cmd.Format, RemoveSignatures: cmd.RemoveSignatures,
+		SigstoreKey: cmd.SigstoreKey, PassphraseFile: cmd.PassphraseFile,
 		Image: cmd.List, Destination: strings.TrimPrefix(cmd.Destination, "docker://"),
 	}
 	if err := cmd.push.prepare(); err != nil {
@@ -305,6 +308,7 @@ func (cmd *ManifestPushCmd) Run(ctx context.Context, c *call) error {
 	err := c.listOf(ctx, image.ListRequest{
 		Verb: "push", List: cmd.List, Destination: r.Destination, All: cmd.All == nil || *cmd.All, Access: cmd.access(), Quiet: r.Quiet,
 		Format: r.Format, DigestFile: r.DigestFile, Compression: r.Compression, Level: r.Level, Force: r.Force, Variants: cmd.AddCompression,
+		SignKey: r.SignKey, PassphraseFile: r.PassphraseFile,
 	}, nil)
 	if err != nil || !cmd.Rm {
 		return err

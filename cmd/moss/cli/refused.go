@@ -49,21 +49,15 @@ var refusals = [...]refusal{
 	{"artifact-push", "--sign-passphrase-file", noArtifactSignature},
 	{"artifact-pull", "--decryption-key", "moss does not decrypt artifacts"},
 	{"push manifest-push image-sign", "--sign-by", noGPG},
-	{"push", "--sign-by-sigstore", "certificates of Fulcio and the log of Rekor are services of the internet, which moss does not ask; --sign-by-sigstore-private-key signs with a key"},
+	{"push manifest-push", "--sign-by-sigstore", "certificates of Fulcio and the log of Rekor are services of the internet, which moss does not ask; --sign-by-sigstore-private-key signs with a key"},
 	{"push", "--sign-by-sq-fingerprint", noGPG},
 	{"image-sign", "--directory", "signatures are put into the registry, beside the image"},
-	{"manifest-push", "--sign-by-sigstore", noListSignature},
-	{"manifest-push", "--sign-by-sigstore-private-key", noListSignature},
-	{"manifest-push", "--sign-passphrase-file", noListSignature},
 	{"container-checkpoint container-restore", "", noCheckpoint},
 	{"container-cleanup", "", "the monitor of each container cleans up when it exits; 'moss rm' does it where a crash left something"},
 }
 
 // noArtifactSignature is why an artifact is pushed without signatures.
 const noArtifactSignature = "moss signs images, and checks their signatures when they are pulled; an artifact is known by its digest"
-
-// noListSignature is why a list is pushed without signatures.
-const noListSignature = "who pulls checks the signature of the image for his platform, not of the list: sign each image when it is pushed"
 
 // noGPG is why signatures of GnuPG are neither made nor checked.
 const noGPG = "moss does not make or check signatures of GnuPG; sign with a sigstore key: --sign-by-sigstore-private-key"
