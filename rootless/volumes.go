@@ -36,6 +36,9 @@ func (e *Engine) completeMounts(ctx context.Context, spec *container.Spec) error
 		}
 		m.ImageID = img.ID
 	}
+	if err := e.artifactMounts(ctx, spec); err != nil {
+		return err
+	}
 	return e.takeSecrets(spec)
 }
 

@@ -21,6 +21,16 @@ func (h *helper) artifacts(ctx context.Context, root string, req *image.Artifact
 		return showArtifacts(store, req)
 	case "add":
 		return addArtifact(store, req)
+	case "files":
+		a, err := store.Find(req.Names[0])
+		if err != nil {
+			return err
+		}
+		files, err := store.Files(a, artifact.ExtractOptions{Title: req.Title, Digest: req.Digest})
+		if err != nil {
+			return fmt.Errorf("cannot mount artifact %q: %w", req.Names[0], err)
+		}
+		return json.NewEncoder(os.Stdout).Encode(files)
 	case "extract":
 		a, err := store.Find(req.Names[0])
 		if err == nil {

@@ -135,7 +135,7 @@ type Rootfs struct {
 
 // Mount is one -v, --mount, --tmpfs or image VOLUME.
 type Mount struct {
-	Type   string // bind, volume, tmpfs, ramfs, image, devpts
+	Type   string // bind, volume, tmpfs, ramfs, image, devpts; artifact before create, which makes it bind
 	Source string `json:",omitempty"` // host path, volume name ("" makes an anonymous volume) or image
 	Target string // absolute path in the container
 	// Options as mount(8) names them, and U, z, Z, O, upperdir=, workdir=, idmap[=],
@@ -151,7 +151,8 @@ type Mount struct {
 	Beneath string `json:",omitempty"`
 	// ImageID is the image that Source meant when the container was created.
 	ImageID string `json:",omitempty"`
-	// Labels and DriverOptions are for a volume that is made for this mount.
+	// Labels and DriverOptions are for a volume that is made for this mount; of an artifact
+	// they are title, digest and name.
 	Labels        map[string]string `json:",omitempty"`
 	DriverOptions map[string]string `json:",omitempty"`
 }

@@ -16,6 +16,8 @@ import (
 	digest "github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"moss/storage/image"
 )
 
 // Options say what an artifact is beside its files.
@@ -169,11 +171,9 @@ type ExtractOptions struct {
 // Extract copies files of an artifact into a directory, or one to a file. What was
 // there of the same name is replaced, each file whole.
 func (s *Store) Extract(a *Artifact, target string, o ExtractOptions) error {
-	layers := slices.DeleteFunc(slices.Clone(a.Manifest.Layers), func(l imagespec.Descriptor) bool {
-		return o.Title != "" && l.Annotations[imagespec.AnnotationTitle] != o.Title || o.Digest != "" && l.Digest.String() != o.Digest
-	})
-	if len(layers) == 0 {
-		return fmt.Errorf("it has no file of title or digest %q", o.Title+o.Digest)
+	layers, err := o.chosen(a)
+	if err != nil {
+		return err
 	}
 	if info, err := os.Stat(target); err != nil || !info.IsDir() {
 		if len(layers) > 1 {
@@ -191,6 +191,34 @@ func (s *Store) Extract(a *Artifact, target string, o ExtractOptions) error {
 		}
 	}
 	return nil
+}
+
+// chosen are the files that are wanted.
+func (o ExtractOptions) chosen(a *Artifact) ([]imagespec.Descriptor, error) {
+	layers := slices.DeleteFunc(slices.Clone(a.Manifest.Layers), func(l imagespec.Descriptor) bool {
+		return o.Title != "" && l.Annotations[imagespec.AnnotationTitle] != o.Title || o.Digest != "" && l.Digest.String() != o.Digest
+	})
+	if len(layers) == 0 {
+		return nil, fmt.Errorf("it has no file of title or digest %q", o.Title+o.Digest)
+	}
+	return layers, nil
+}
+
+// Files says where files of an artifact are in the store, and what they are called.
+func (s *Store) Files(a *Artifact, o ExtractOptions) (all []image.ArtifactFile, err error) {
+	layers, err := o.chosen(a)
+	if err != nil {
+		return nil, err
+	}
+	o.Digest = "" // one that was chosen so has its title
+	for _, l := range layers {
+		name, err := fileName(l, o)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, image.ArtifactFile{Path: s.Blob(l.Digest), Name: name})
+	}
+	return all, nil
 }
 
 // fileName is what a file is called in a directory: a title that could lead

@@ -56,7 +56,7 @@ func setTmpfsOption(m *container.Mount, o string) error {
 }
 
 // mountTypes are the types of --mount.
-var mountTypes = [...]string{"bind", "devpts", "glob", "image", "ramfs", "tmpfs", "volume"}
+var mountTypes = [...]string{"artifact", "bind", "devpts", "glob", "image", "ramfs", "tmpfs", "volume"}
 
 // Mount reads the comma-separated KEY=VALUE list of --mount. It is more than one
 // mount when the type is glob.
@@ -72,10 +72,10 @@ func Mount(s, dir string) ([]container.Mount, error) {
 			m.Type = value
 		}
 	}
-	m.ReadOnly = m.Type == "image" // unless it is told rw
+	m.ReadOnly = m.Type == "image" || m.Type == "artifact" // unless it is told rw
 	switch {
 	case slices.Contains(mountTypes[:], m.Type):
-	case m.Type == "artifact", m.Type == "npipe", m.Type == "cluster":
+	case m.Type == "npipe", m.Type == "cluster":
 		return nil, fmt.Errorf("type %q is not supported: want %s", m.Type, strings.Join(mountTypes[:], ", "))
 	default:
 		return nil, fmt.Errorf("unknown type %q: want %s", m.Type, strings.Join(mountTypes[:], ", "))
@@ -115,6 +115,14 @@ func finishMount(m *container.Mount, dir string) error {
 			return err
 		}
 		return checkOptions(m)
+	case "artifact":
+		if m.Source == "" {
+			return fmt.Errorf("an artifact mount needs source=ARTIFACT")
+		}
+		if !m.ReadOnly {
+			return fmt.Errorf("an artifact cannot be written to")
+		}
+		return nil
 	case "image":
 		if m.Source == "" {
 			return fmt.Errorf("an image mount needs source=IMAGE")
@@ -150,6 +158,8 @@ func setMountField(m *container.Mount, dir, key, value string, hasValue bool) er
 		return setTmpfsField(m, key, value, hasValue)
 	case "bind", "glob":
 		return setBindField(m, dir, key, value, hasValue)
+	case "artifact":
+		return setArtifactField(m, key, value)
 	case "image":
 		return setImageField(m, key, value, hasValue)
 	case "devpts":
@@ -244,6 +254,30 @@ func setImageField(m *container.Mount, key, value string, hasValue bool) error {
 		return setIDMapField(m, value, hasValue)
 	}
 	return fmt.Errorf("unknown option %q of an image mount: want rw, subpath or idmap", key)
+}
+
+// setArtifactField says which file of an artifact is mounted, or what it is called.
+func setArtifactField(m *container.Mount, key, value string) error {
+	switch key {
+	case "title", "digest":
+	case "name":
+		if value == "." || value == ".." || strings.Contains(value, "/") {
+			return fmt.Errorf("name %q is not that of a file", value)
+		}
+	default:
+		return fmt.Errorf("unknown option %q of an artifact mount: want title, digest or name", key)
+	}
+	if value == "" {
+		return fmt.Errorf("%s needs a value", key)
+	}
+	if m.DriverOptions == nil {
+		m.DriverOptions = map[string]string{}
+	}
+	m.DriverOptions[key] = value
+	if m.DriverOptions["title"] != "" && m.DriverOptions["digest"] != "" {
+		return fmt.Errorf("title and digest each name a file: give one")
+	}
+	return nil
 }
 
 func setDevptsField(m *container.Mount, key, value string) error {
