@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"syscall"
 	"time"
@@ -333,6 +334,9 @@ func (m *monitor) serve() int {
 		}
 		if m.forget {
 			m.forget = false
+			if m.held {
+				debug.FreeOSMemory() // what a settled one leaves with its old image
+			}
 			forgetProgram()
 		}
 		if m.loop.turn(m.next()) {
