@@ -146,6 +146,14 @@ func TestWindow(t *testing.T) {
 		}
 		return out
 	}
+	// More to look back to than memory is given, of a window that is larger yet.
+	var long bytes.Buffer
+	wide, err := zstd.NewWriter(&long, zstd.WithWindowSize(64<<20), zstd.WithSingleSegment(false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.CopyN(wide, strings.NewReader(strings.Repeat("a line of text\n", 3<<20)), 40<<20)
+	wide.Close()
 	blocks := xz("-0", "--block-size=100000", "--x86", "--lzma2=preset=0")
 	for name, test := range map[string]struct {
 		data []byte
@@ -153,7 +161,8 @@ func TestWindow(t *testing.T) {
 	}{
 		"zstd": {small.Bytes(), true}, "large zstd": {large.Bytes(), false}, "small, then large zstd": {slices.Concat(small.Bytes(), large.Bytes()), false},
 		"xz": {slices.Concat(blocks, make([]byte, 4), xz("-6")), true}, "xz -9": {xz("-9"), true}, "small, then large xz": {slices.Concat(blocks, xz("-9")), true}, "two large ones": {slices.Concat(xz("-9"), xz("-9")), false},
-		"gzip": {gz.Bytes(), true}, "plain": {plain, true}, "short": {[]byte("x"), true}, "cut": {small.Bytes()[:7], true}, "none": {nil, true},
+		"zstd of much": {long.Bytes(), false},
+		"gzip":         {gz.Bytes(), true}, "plain": {plain, true}, "short": {[]byte("x"), true}, "cut": {small.Bytes()[:7], true}, "none": {nil, true},
 	} {
 		for _, reader := range []io.Reader{bytes.NewReader(test.data), iotest.OneByteReader(bytes.NewReader(test.data))} {
 			w := NewWindow(reader, Limits{})
