@@ -2,13 +2,13 @@ package dns
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -21,32 +21,58 @@ const (
 	attemptTimeout = 2 * time.Second
 	// rounds is how often the list of servers is gone through.
 	rounds = 2
+	// avoided is how long a server that has not answered is asked last.
+	avoided = 10 * time.Second
 )
+
+// way is whom to ask, in which order, and how patiently.
+func (s *Server) way(m *Member) (servers []netip.Addr, o options) {
+	servers, o = m.Upstream, options{attemptTimeout, rounds, false}
+	if len(servers) == 0 {
+		servers, o = s.Host.Asked()
+	}
+	if len(servers) == 1 {
+		return servers, o
+	}
+	servers = slices.Clone(servers)
+	if o.rotate {
+		at := int(s.turn.Add(1)) % len(servers)
+		servers = append(servers[at:], servers[:at]...)
+	}
+	now := time.Now()
+	late := func(a netip.Addr) int {
+		if t, ok := s.late.Load(a); ok && now.Before(t.(time.Time)) {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(servers, func(a, b netip.Addr) int { return late(a) - late(b) })
+	return servers, o
+}
 
 // forward passes a request on, bytes as they are, and returns the answer. It
 // asks from the host's network namespace, where a resolver on 127.0.0.53 and
 // one behind a VPN are reached as they are by the host's own programs.
 func (s *Server) forward(r *request) []byte {
-	ctx := context.Background()
 	var refusal []byte // what to say when nobody says better
-	for range rounds {
-		servers := s.Host.Servers() // others than in the last round, maybe
-		if len(r.member.Upstream) > 0 {
-			servers = r.member.Upstream
-		}
+	for round, limit := 0, 1; round < limit; round++ {
+		servers, o := s.way(r.member) // others than in the last round, maybe
+		limit = o.attempts
 		for _, server := range servers {
 			asked := time.Now()
-			answer, err := exchange(ctx, r, netip.AddrPortFrom(server, 53))
+			answer, err := s.exchange(r, netip.AddrPortFrom(server, s.port), o.timeout)
 			if r.trace != nil {
 				r.trace(server, answer, err, time.Since(asked))
 			}
 			if err != nil {
+				s.late.Store(server, time.Now().Add(avoided))
 				continue
 			}
 			switch header(answer).Bits & 0xf {
 			case dns.RcodeServerFailure, dns.RcodeNotImplemented, dns.RcodeRefused:
 				refusal = answer // another server may know, as in resolver(3)
 			default:
+				s.late.Delete(server)
 				return answer
 			}
 		}
@@ -63,24 +89,37 @@ func header(message []byte) dns.Header {
 }
 
 // exchange asks one server under an identity of our own: a random number and
-// a fresh port, so that a stranger can hardly forge the answer (RFC 5452).
-func exchange(ctx context.Context, r *request, server netip.AddrPort) ([]byte, error) {
-	var dialer net.Dialer
-	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
-	defer cancel()
-	conn, err := dialer.DialContext(ctx, r.network, server.String())
+// a port that is not ours for long, so that a stranger can hardly forge the answer
+// (RFC 5452).
+func (s *Server) exchange(r *request, server netip.AddrPort, patience time.Duration) ([]byte, error) {
+	deadline := time.Now().Add(patience)
+	socket, err := s.sockets.take(r.network, server, deadline)
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Close()
-	if t, ok := ctx.Deadline(); ok {
-		conn.SetDeadline(t)
+	for again := true; ; again = false {
+		answer, err := socket.ask(r, deadline)
+		if err == nil {
+			s.sockets.give(socket)
+			return answer, nil
+		}
+		socket.Close()
+		if !again || socket.uses == 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil, err
+		}
+		// It is of a network that the host has left, perhaps.
+		if socket, err = dial(r.network, server, deadline); err != nil {
+			return nil, err
+		}
 	}
+}
 
+// ask sends the question and waits for its answer.
+func (c *socket) ask(r *request, deadline time.Time) ([]byte, error) {
+	c.SetDeadline(deadline)
 	query := bytes.Clone(r.raw)
-	id := uint16(rand.Uint32())
-	binary.BigEndian.PutUint16(query, id)
-	answer, err := ask(conn, r, query)
+	binary.BigEndian.PutUint16(query, uint16(rand.Uint32()))
+	answer, err := ask(c.Conn, r, query)
 	if err != nil {
 		return nil, err
 	}

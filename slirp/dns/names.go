@@ -133,9 +133,10 @@ func (n *Names) bearers(m *Member, name string) map[string][]string {
 	defer n.mu.RUnlock()
 	found := map[string][]string{}
 	for _, in := range m.Networks {
+		short, _ := in.scoped(name)
 		for _, other := range n.members {
 			for _, there := range other.Networks {
-				if there.Network == in.Network && slices.Contains(there.Names, name) {
+				if there.Network == in.Network && (slices.Contains(there.Names, name) || slices.Contains(there.Names, short)) {
 					found[in.Network] = append(found[in.Network], there.Names[0])
 				}
 			}
@@ -206,8 +207,16 @@ func (n *Names) lookup(m *Member, name string) []netip.Addr {
 	var addrs []netip.Addr
 	for _, in := range m.Networks {
 		addrs = append(addrs, n.names[in.Network][name]...)
+		if short, ok := in.scoped(name); ok {
+			addrs = append(addrs, n.names[in.Network][short]...)
+		}
 	}
 	return addrs
+}
+
+// scoped is what NAME.NETWORK is called on that network.
+func (in *Membership) scoped(name string) (string, bool) {
+	return strings.CutSuffix(name, "."+strings.ToLower(in.Network))
 }
 
 // reverse answers PTR questions about addresses of the member's networks.

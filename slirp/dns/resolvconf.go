@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -17,6 +18,14 @@ type Conf struct {
 	stamp   stamp
 	servers []netip.Addr
 	search  []string
+	options options
+}
+
+// options are those of resolv.conf(5) that concern the asking.
+type options struct {
+	timeout  time.Duration // for each server
+	attempts int
+	rotate   bool
 }
 
 // stamp tells one version of a file from another.
@@ -26,12 +35,12 @@ type stamp struct {
 	inode uint64
 }
 
-// Servers are the name servers of now.
-func (c *Conf) Servers() []netip.Addr {
+// Asked are the name servers of now, and how they are to be asked.
+func (c *Conf) Asked() ([]netip.Addr, options) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.refresh()
-	return c.servers
+	return c.servers, c.options
 }
 
 // Search are the search domains of now.
@@ -54,10 +63,11 @@ func (c *Conf) refresh() {
 		text = nil
 	}
 	c.stamp = now
-	c.servers, c.search = parse(string(text))
+	c.servers, c.search, c.options = parse(string(text))
 }
 
-func parse(text string) (servers []netip.Addr, search []string) {
+func parse(text string) (servers []netip.Addr, search []string, o options) {
+	o = options{attemptTimeout, rounds, false}
 	for line := range strings.Lines(text) {
 		fields := strings.Fields(line)
 		if len(fields) < 2 {
@@ -70,12 +80,32 @@ func parse(text string) (servers []netip.Addr, search []string) {
 			}
 		case "search", "domain": // the last one counts
 			search = fields[1:]
+		case "options":
+			for _, f := range fields[1:] {
+				o.read(f)
+			}
 		}
 	}
 	if len(servers) == 0 {
 		servers = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
 	}
-	return servers, search
+	return servers, search, o
+}
+
+// read reads one option. More than a few seconds, or attempts, would outlast the
+// patience of the container's own resolver.
+func (o *options) read(text string) {
+	name, value, _ := strings.Cut(text, ":")
+	n, err := strconv.Atoi(value)
+	switch {
+	case name == "rotate":
+		o.rotate = true
+	case err != nil || n < 1:
+	case name == "timeout":
+		o.timeout = min(time.Duration(n)*time.Second, attemptTimeout)
+	case name == "attempts":
+		o.attempts = min(n, 3)
+	}
 }
 
 func stampOf(path string) (stamp, error) {

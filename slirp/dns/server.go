@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -16,8 +18,12 @@ type Server struct {
 	Names *Names
 	Host  *Conf
 
+	port uint16 // of other resolvers: 53, but in tests
 	// forwards bounds how many questions are under way to other resolvers.
 	forwards chan struct{}
+	sockets  sockets
+	late     sync.Map      // when to trust a server again that has not answered
+	turn     atomic.Uint32 // whose it is, where they take turns
 }
 
 // maxForwards is the bound of Server.forwards.
@@ -25,7 +31,7 @@ const maxForwards = 1000
 
 // NewServer makes a server over a table of names and the host's resolv.conf.
 func NewServer(names *Names, host *Conf) *Server {
-	return &Server{Names: names, Host: host, forwards: make(chan struct{}, maxForwards)}
+	return &Server{Names: names, Host: host, port: 53, forwards: make(chan struct{}, maxForwards)}
 }
 
 // ServeUDP answers on a socket until it is closed.
@@ -161,6 +167,9 @@ func (r *request) keep() { r.raw = append([]byte(nil), r.raw...) }
 func (s *Server) local(r *request) []byte {
 	if r.member == nil {
 		return r.failure(dns.RcodeRefused)
+	}
+	if opt := r.msg.IsEdns0(); opt != nil && opt.Version() != 0 {
+		return r.failure(dns.RcodeBadVers) // RFC 6891 §6.1.3
 	}
 	if r.msg.Opcode == dns.OpcodeQuery {
 		records, rcode, known := s.Names.answer(r.member, r.msg.Question[0])
