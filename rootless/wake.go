@@ -19,6 +19,9 @@ func checkWake(spec *container.Spec) error {
 	if n.Idle > 0 && len(n.Wake) == 0 {
 		return fmt.Errorf("--idle needs --wake: nobody would start it again: %w", errdefs.ErrInvalidArgument)
 	}
+	if spec.Lifecycle.AutoRemove && len(n.Wake) > 0 { // its layer is made for one run
+		return fmt.Errorf("it is removed when it exits: a client could not start it again: %w", errdefs.ErrInvalidArgument)
+	}
 	for _, number := range n.Wake {
 		published := slices.ContainsFunc(n.Ports, func(p slirp.Port) bool {
 			return p.Proto == "tcp" && p.HostPort <= number && int(number) < int(p.HostPort)+int(max(p.Count, 1))

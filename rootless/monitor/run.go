@@ -156,6 +156,7 @@ func (m *monitor) announce() error {
 	if err != nil {
 		return err
 	}
+	live.Initialized, live.Waiting = m.wakes, m.wakes // it is going to be held
 	return container.WriteLive(m.runDir, live)
 }
 

@@ -267,7 +267,8 @@ func (r *specReader) life() {
 		life.Restart, life.RestartMax, err = syntax.RestartPolicy(v)
 		return err
 	})
-	if len(r.spec.Network.Wake) > 0 && life.Restart == "" && !f.Rm {
+	r.check(f.Rm && len(r.spec.Network.Wake) > 0, "--rm cannot be combined with --wake: the container is to be started again")
+	if len(r.spec.Network.Wake) > 0 && life.Restart == "" {
 		life.Restart = "unless-stopped" // after a reboot it waits again
 	}
 	r.check(f.Rm && life.Restart != "" && life.Restart != "no", "--rm cannot be combined with --restart %s", f.Restart)
