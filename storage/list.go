@@ -251,13 +251,18 @@ func (l *List) parts(locations map[digest.Digest]string) (data, instances, artif
 	return data, instances, artifacts, err
 }
 
-// Location is where an image of the store is, as podman writes it.
+// Location is where an image of the store is, as podman writes it; run "" is the
+// directory that the store was opened with.
 func (s *Store) Location(id, run string) string {
+	runRoot := filepath.Join(run, "storage")
+	if run == "" {
+		runRoot = s.lib.RunRoot()
+	}
 	name := "overlay"
 	if s.Driver.Name == driver.VFS {
 		name = "vfs"
 	}
-	return fmt.Sprintf("containers-storage:[%s@%s+%s]@%s", name, filepath.Join(s.Root, "storage"), filepath.Join(run, "storage"), id)
+	return fmt.Sprintf("containers-storage:[%s@%s+%s]@%s", name, filepath.Join(s.Root, "storage"), runRoot, id)
 }
 
 // isList says whether an image is a list.

@@ -8,9 +8,11 @@ import (
 	"os"
 	"strings"
 
+	digest "github.com/opencontainers/go-digest"
 	"golang.org/x/term"
 
 	"moss/rootless/event"
+	"moss/storage"
 	"moss/storage/archive"
 	"moss/storage/image"
 	"moss/storage/registry"
@@ -55,10 +57,15 @@ func (h *helper) save(req *image.SaveRequest) error {
 		if err != nil {
 			return fmt.Errorf("cannot save image: %w", err)
 		}
-		if img, err = h.images.ForPlatform(img, image.HostPlatform()); err != nil {
+		one := archive.Saved{Image: img}
+		if img.IsList() && strings.HasPrefix(req.Format, "oci-") {
+			one.List, one.Members, err = h.members(img)
+		} else {
+			one.Image, err = h.images.ForPlatform(img, image.HostPlatform())
+		}
+		if err != nil {
 			return fmt.Errorf("cannot save image: %w", err)
 		}
-		one := archive.Saved{Image: img}
 		if name != "" {
 			one.Names = []string{name}
 		}
@@ -79,6 +86,25 @@ func (h *helper) save(req *image.SaveRequest) error {
 		h.note(event.Save, one.Image.ID, strings.Join(one.Names, " "))
 	}
 	return nil
+}
+
+// members finds the images of a list that are in the store.
+func (h *helper) members(img *image.Image) (*storage.List, map[digest.Digest]*image.Image, error) {
+	l, err := h.store.List(img.ID)
+	if err != nil {
+		return nil, nil, err
+	}
+	find, err := h.byDigest()
+	if err != nil {
+		return nil, nil, err
+	}
+	all := map[digest.Digest]*image.Image{}
+	for _, e := range l.Manifests {
+		if one := find(e.Digest.String()); one != nil {
+			all[e.Digest] = one
+		}
+	}
+	return l, all, nil
 }
 
 // commit makes an image of what moss writes of a container.

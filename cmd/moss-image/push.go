@@ -67,18 +67,22 @@ func (h *helper) pushList(ctx context.Context, img *image.Image, dest string, o 
 	if err != nil {
 		return "", err
 	}
-	all, err := h.images.List()
-	if err != nil {
+	if o.Find, err = h.byDigest(); err != nil {
 		return "", err
 	}
-	o.Find = func(d string) *image.Image {
+	return registry.PushList(ctx, h.store, l, dest, o)
+}
+
+// byDigest returns what finds the image of the store with a manifest of that digest, or nil.
+func (h *helper) byDigest() (func(digest string) *image.Image, error) {
+	all, err := h.images.List()
+	return func(d string) *image.Image {
 		i := slices.IndexFunc(all, func(one *image.Image) bool { return !one.IsList() && slices.Contains(one.Digests, d) })
 		if i < 0 {
 			return nil
 		}
 		return all[i]
-	}
-	return registry.PushList(ctx, h.store, l, dest, o)
+	}, err
 }
 
 // elsewhere finds repositories of a registry that a layer was pulled from or pushed

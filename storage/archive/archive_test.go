@@ -173,7 +173,7 @@ func TestSaveAndLoad(t *testing.T) {
 	for _, format := range []string{DockerArchive, OCIArchive, OCIDir, DockerDir} {
 		t.Run(format, func(t *testing.T) {
 			out := filepath.Join(t.TempDir(), "out")
-			saved := []Saved{{img, []string{"docker.io/library/busybox:1"}}}
+			saved := []Saved{{Image: img, Names: []string{"docker.io/library/busybox:1"}}}
 			if err := Save(store, saved, SaveOptions{Format: format, Output: out}, nil, quiet); err != nil {
 				t.Fatal(err)
 			}
@@ -190,7 +190,7 @@ func TestSaveAndLoad(t *testing.T) {
 	}
 	var first, second bytes.Buffer
 	for _, w := range []*bytes.Buffer{&first, &second} {
-		if err := Save(store, []Saved{{img, nil}}, SaveOptions{Format: OCIArchive}, w, quiet); err != nil {
+		if err := Save(store, []Saved{{Image: img}}, SaveOptions{Format: OCIArchive}, w, quiet); err != nil {
 			t.Fatal(err)
 		}
 	}

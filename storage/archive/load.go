@@ -44,6 +44,9 @@ type packed struct {
 	config   []byte
 	manifest []byte
 	layers   []packedLayer
+	// Of a list of a store there are the list and its images.
+	list    *storage.List
+	members []packed
 }
 
 type packedLayer struct {
@@ -73,7 +76,11 @@ func Load(store *storage.Store, input *os.File, progress *registry.Progress) ([]
 	}
 	var all []Loaded
 	for _, img := range images {
-		id, err := put(store, a, img, progress)
+		record := put
+		if img.list != nil {
+			record = putList
+		}
+		id, err := record(store, a, img, progress)
 		if err != nil {
 			return all, fmt.Errorf("cannot load image from %q: %w", input.Name(), err)
 		}
@@ -167,7 +174,9 @@ type held int64
 const maxHeld = 24 << 20
 
 func (h *held) add(img packed) error {
-	*h += held(len(img.config) + len(img.manifest))
+	for _, one := range append(img.members, img) {
+		*h += held(len(one.config) + len(one.manifest))
+	}
 	if *h > maxHeld {
 		return fmt.Errorf("configurations and manifests of its images have more than %d MiB", maxHeld>>20)
 	}
@@ -227,13 +236,19 @@ func listOCI(a files) ([]packed, error) {
 		if d.Platform != nil && d.Platform.OS == "unknown" {
 			continue // an attestation, not an image
 		}
-		img, err := ociImage(a, d)
+		names, err := ociNames(d.Annotations)
 		if err != nil {
 			return nil, err
 		}
-		if img.names, err = ociNames(d.Annotations); err != nil {
+		find := ociImage
+		if d.Annotations[listAnnotation] == "true" && len(names) > 0 {
+			find = ociList
+		}
+		img, err := find(a, d)
+		if err != nil {
 			return nil, err
 		}
+		img.names = names
 		// Several names of one image are several entries.
 		same := func(p packed) bool { return string(p.manifest) == string(img.manifest) }
 		if n := slices.IndexFunc(all, same); n >= 0 {
@@ -265,6 +280,50 @@ func ociImage(a files, d imagespec.Descriptor) (packed, error) {
 		}
 	}
 	return packed{}, errors.New("indexes nest too deeply")
+}
+
+// ociList reads a list that was saved with its images.
+func ociList(a files, d imagespec.Descriptor) (img packed, err error) {
+	if img.manifest, err = verified(a, blobFile(d.Digest), d.Digest); err != nil {
+		return img, err
+	}
+	var ok bool
+	if img.list, ok = storage.ParseList(img.manifest); !ok {
+		return img, fmt.Errorf("%s is no manifest list", d.Digest)
+	}
+	var held held
+	for _, e := range img.list.Manifests {
+		data, err := verified(a, blobFile(e.Digest), e.Digest)
+		if err != nil {
+			return img, err
+		}
+		one, err := fromManifest(a, data, blobFile)
+		if err == nil {
+			err = held.add(one)
+		}
+		if err != nil {
+			return img, err
+		}
+		img.members = append(img.members, one)
+	}
+	return img, nil
+}
+
+// putList records a list, and the images in it.
+func putList(store *storage.Store, a files, img packed, progress *registry.Progress) (string, error) {
+	img.list.Locations = map[digest.Digest]string{}
+	for n, one := range img.members {
+		id, err := put(store, a, one, progress)
+		if err != nil {
+			return "", err
+		}
+		img.list.Locations[img.list.Manifests[n].Digest] = store.Location(id, "")
+	}
+	id, err := store.CreateList(img.names[0], img.list)
+	if err != nil {
+		return "", err
+	}
+	return id, store.AddNames(id, img.names)
 }
 
 // blobFile is where a blob is, also of a digest that is none: nothing is there then.

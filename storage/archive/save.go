@@ -31,11 +31,18 @@ const (
 	DockerDir     = "docker-dir"
 )
 
-// Saved is an image to save, and the names that it is saved under.
+// Saved is an image to save, and the names that it is saved under. Of a manifest list, which
+// the OCI formats can hold, it has the list and its images by their digests.
 type Saved struct {
-	Image *image.Image
-	Names []string
+	Image   *image.Image
+	Names   []string
+	List    *storage.List
+	Members map[digest.Digest]*image.Image
 }
+
+// listAnnotation says in the index of a layout that an index in it is a list of the store,
+// with all its images: others take it for an image, for one of several platforms.
+const listAnnotation = "io.moss.list"
 
 // SaveOptions say how images are saved. Output "" is the stream.
 type SaveOptions struct {
@@ -277,17 +284,20 @@ func putLayerTar(store *storage.Store, layer *cs.Layer, name string, s sink, pro
 func saveOCI(store *storage.Store, images []Saved, o SaveOptions, s sink, progress *registry.Progress) error {
 	index := imagespec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: imagespec.MediaTypeImageIndex}
 	for _, img := range images {
-		manifest, err := saveBlobs(store, img.Image, ociTypes.plain(o.Plain), blobFile, s, progress)
-		if err != nil {
-			return err
+		save := saveManifest
+		if img.List != nil {
+			save = saveList
 		}
-		d := descriptor(imagespec.MediaTypeImageManifest, manifest)
-		if err := putBytes(s, blobFile(d.Digest), manifest); err != nil {
+		d, err := save(store, img, o, s, progress)
+		if err != nil {
 			return err
 		}
 		for _, name := range img.Names {
 			named := d
 			named.Annotations = map[string]string{imagespec.AnnotationRefName: name}
+			if img.List != nil {
+				named.Annotations[listAnnotation] = "true"
+			}
 			index.Manifests = append(index.Manifests, named)
 		}
 		if len(img.Names) == 0 {
@@ -299,6 +309,41 @@ func saveOCI(store *storage.Store, images []Saved, o SaveOptions, s sink, progre
 		return err
 	}
 	return putJSON(s, imagespec.ImageLayoutFile, imagespec.ImageLayout{Version: imagespec.ImageLayoutVersion})
+}
+
+// saveManifest writes one image, and describes it.
+func saveManifest(store *storage.Store, img Saved, o SaveOptions, s sink, progress *registry.Progress) (d imagespec.Descriptor, err error) {
+	manifest, err := saveBlobs(store, img.Image, ociTypes.plain(o.Plain), blobFile, s, progress)
+	if err != nil {
+		return d, err
+	}
+	d = descriptor(imagespec.MediaTypeImageManifest, manifest)
+	return d, putBytes(s, blobFile(d.Digest), manifest)
+}
+
+// saveList writes a list with all its images. Their layers are compressed, so that their
+// digests are others.
+func saveList(store *storage.Store, img Saved, o SaveOptions, s sink, progress *registry.Progress) (d imagespec.Descriptor, err error) {
+	list := *img.List
+	list.Manifests = []storage.ListEntry{}
+	for _, e := range img.List.Manifests {
+		member := img.Members[e.Digest]
+		if member == nil {
+			return d, fmt.Errorf("cannot save manifest list: its image %s is not in the store: pull it first", e.Digest)
+		}
+		one, err := saveManifest(store, Saved{Image: member}, o, s, progress)
+		if err != nil {
+			return d, err
+		}
+		e.MediaType, e.Digest, e.Size = one.MediaType, one.Digest, one.Size
+		list.Manifests = append(list.Manifests, e)
+	}
+	data, err := list.Encode("oci")
+	if err != nil {
+		return d, err
+	}
+	d = descriptor(storage.ListType, data)
+	return d, putBytes(s, blobFile(d.Digest), data)
 }
 
 // saveDockerDir writes the dir: layout of podman and skopeo.
