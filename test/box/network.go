@@ -122,6 +122,10 @@ func keep(args []string) int {
 
 func hold(args []string) int {
 	conn, err := net.DialTimeout("tcp", arg(args, 0, ""), patience)
+	for end := time.Now().Add(patience); err != nil && time.Now().Before(end); { // the server may be about to listen
+		time.Sleep(10 * time.Millisecond)
+		conn, err = net.DialTimeout("tcp", arg(args, 0, ""), patience)
+	}
 	if err != nil {
 		return fail("%v", err)
 	}
