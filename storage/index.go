@@ -179,7 +179,7 @@ func (s *Store) describe(img *cs.Image) (*image.Image, error) {
 		i.Layers, i.LayerSizes = append(i.Layers, layer.ID), append(i.LayerSizes, layer.UncompressedSize)
 	}
 	i.History = history(config.History, chain)
-	i.Lower, err = s.lower(i.Layers)
+	i.Lower, err = s.lower(i.Layers, img.ReadOnly)
 	return i, err
 }
 
@@ -202,7 +202,7 @@ func history(lines []imagespec.History, chain []*cs.Layer) []image.History {
 
 // lower finds the directories of layers as overlay wants them. The short links
 // keep the option string of a mount below a page.
-func (s *Store) lower(layers []string) ([]string, error) {
+func (s *Store) lower(layers []string, theirs bool) ([]string, error) {
 	if s.Driver.Name == driver.VFS {
 		if len(layers) == 0 {
 			return nil, nil
@@ -211,7 +211,7 @@ func (s *Store) lower(layers []string) ([]string, error) {
 	}
 	var dirs []string
 	for _, id := range layers {
-		dir, err := s.layerDir(id)
+		dir, err := s.layerDir(id, theirs)
 		if err != nil {
 			return nil, err
 		}
@@ -220,10 +220,14 @@ func (s *Store) lower(layers []string) ([]string, error) {
 	return dirs, nil
 }
 
-func (s *Store) layerDir(id string) (string, error) {
+// layerDir is where a layer is. Of an image of theirs it is theirs: a layer of ours that is
+// the same may be about to go with an image that is removed.
+func (s *Store) layerDir(id string, theirs bool) (string, error) {
 	var all error
 	roots := []string{filepath.Join(s.Root, "storage")}
-	if s.podman != nil {
+	if s.podman != nil && theirs {
+		roots = append(slices.Clone(s.viewed), roots...)
+	} else if s.podman != nil {
 		roots = append(roots, s.viewed...)
 	}
 	for _, root := range roots {
