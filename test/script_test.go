@@ -137,7 +137,7 @@ func setup(env *testscript.Env) error {
 	env.Setenv("LANG", "C.UTF-8")
 	env.Setenv("TERM", "dumb")
 	env.Setenv("box", "localhost/box")
-	for _, name := range []string{"USER", "LOGNAME", "DBUS_SESSION_BUS_ADDRESS", "MOSS_LIBEXEC", "MOSS_LOG", "MOSS_DEBIAN", "MOSS_STORES"} {
+	for _, name := range []string{"USER", "LOGNAME", "DBUS_SESSION_BUS_ADDRESS", "MOSS_LIBEXEC", "MOSS_LOG", "MOSS_DEBIAN", "MOSS_STORES", "MOSS_SOAK"} {
 		if value, ok := os.LookupEnv(name); ok {
 			env.Setenv(name, value)
 		}
