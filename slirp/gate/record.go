@@ -70,7 +70,8 @@ func keyOf(f slirp.Refusal) refusalKey {
 func (r *Record) Add(f slirp.Refusal) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	f.First, f.Last, f.Count = time.Now(), time.Now(), 1
+	now := time.Now()
+	f.First, f.Last, f.Count = now, now, 1
 	key := keyOf(f)
 	if was := r.known[key]; was != nil {
 		f.First, f.Count = was.First, was.Count+1

@@ -90,7 +90,7 @@ func (h *Hub) SetAllow(r *slirp.AllowRequest) (*slirp.Status, error) {
 	case l.closed:
 		return nil, errors.New("the container has just been disconnected")
 	case strings.HasPrefix(l.request.Mode, "private") && (l.own == nil) != (len(r.Allow) == 0):
-		return nil, errors.New("a private network is made with an allow-list or without: the change needs a restart")
+		return nil, errors.New("a private network is made with an allow-list or without: stop the container first")
 	}
 	if err := l.setAllow(r); err != nil {
 		return nil, err
