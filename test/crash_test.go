@@ -142,7 +142,8 @@ func (c crasher) nothingLeft() error {
 // noProcesses: of this script's user namespace; a monitor may be on its way out.
 func (c crasher) noProcesses() error {
 	const list = `me=$(readlink /proc/self/ns/user); for p in /proc/[0-9]*; do [ "$(readlink $p/ns/user)" != "$me" ] || cat $p/comm; done`
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	const more = `cd /proc; for p in [0-9]*; do [ "$(cat $p/comm)" != moss-monitor ] || { cut -d' ' -f1-4 $p/stat; cat $p/wchan; ls -l $p/fd; }; done`
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		out, err := c.run("moss", "unshare", "sh", "-c", list)
 		if err != nil {
 			return fmt.Errorf("moss unshare: %w: %s", err, out)
@@ -154,7 +155,8 @@ func (c crasher) noProcesses() error {
 			return nil
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("processes left behind: %s", strings.Join(left, " "))
+			out, _ := c.run("moss", "unshare", "sh", "-c", more)
+			return fmt.Errorf("processes left behind: %s\n%s", strings.Join(left, " "), out)
 		}
 	}
 }
