@@ -18,7 +18,7 @@ import (
 
 // The kernel tells of refused packets by nfnetlink_log: linux/netfilter/nfnetlink_log.h.
 const (
-	nfulnlPacket = unix.NFNL_SUBSYS_ULOG<<8 | 0
+	nfulnlPacket = unix.NFNL_SUBSYS_ULOG << 8
 	nfulnlConfig = unix.NFNL_SUBSYS_ULOG<<8 | 1
 
 	nfulaPayload = 9

@@ -128,14 +128,15 @@ func lost(local netip.Addr) bool {
 
 // hasAddress says whether an address is one of the host's: only such ones can be bound to.
 func hasAddress(a netip.Addr) bool {
-	family, at := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Addr: [4]byte{}})
-	if a.Is6() {
-		if a.IsLinkLocalUnicast() {
-			return true // it would have to be asked for with its zone
-		}
-		family, at = unix.AF_INET6, &unix.SockaddrInet6{Addr: a.As16()}
-	} else {
+	family := unix.AF_INET
+	var at unix.Sockaddr
+	switch {
+	case a.Is4():
 		at = &unix.SockaddrInet4{Addr: a.As4()}
+	case a.IsLinkLocalUnicast():
+		return true // it would have to be asked for with its zone
+	default:
+		family, at = unix.AF_INET6, &unix.SockaddrInet6{Addr: a.As16()}
 	}
 	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
