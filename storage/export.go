@@ -30,7 +30,7 @@ func openDiff(lib cs.Store, layer *cs.Layer) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read layer %q: %w", layer.ID, err)
 	}
-	return &checked{stream, sha256.New(), layer.UncompressedDigest}, nil
+	return &checked{ReadCloser: stream, sum: sha256.New(), want: layer.UncompressedDigest}, nil
 }
 
 // checked is a stream whose end fails when its digest is not the expected one.
@@ -38,9 +38,11 @@ type checked struct {
 	io.ReadCloser
 	sum  hash.Hash
 	want digest.Digest
+	read bool
 }
 
 func (c *checked) Read(p []byte) (int, error) {
+	c.read = true
 	n, err := c.ReadCloser.Read(p)
 	c.sum.Write(p[:n])
 	if err == io.EOF && c.want != "" {
@@ -49,6 +51,15 @@ func (c *checked) Read(p []byte) (int, error) {
 		}
 	}
 	return n, err
+}
+
+// Close ends it. The library decompresses beside its reader, and waits for ever to end
+// that while it is only beginning: it has begun when there is something to read.
+func (c *checked) Close() error {
+	if !c.read {
+		c.ReadCloser.Read(make([]byte, 1))
+	}
+	return c.ReadCloser.Close()
 }
 
 // Blob is a layer compressed for a registry or an archive, in a temporary file.

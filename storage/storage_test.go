@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -238,6 +239,39 @@ func TestParents(t *testing.T) {
 	}
 	if got := ids(final.Steps([]*image.Image{base, step1, step2, final, other})); got != "step2" {
 		t.Errorf("parents with another image: %s", got)
+	}
+}
+
+// A layer that is opened and closed at once is closed: nobody waits for what has not begun.
+func TestDiffUnread(t *testing.T) {
+	store, _ := storagetest.Open(t)
+	add(t, store, nil, makeTar(t, tar.Header{Name: "file", Uname: "content"}))
+	chain, err := store.Chain(storagetest.Images(t, store)[0].Layers[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := make(chan error)
+	go func() {
+		for range 2000 {
+			diff, err := store.Diff(chain[0])
+			if err == nil {
+				runtime.Gosched()
+				err = diff.Close()
+			}
+			if err != nil {
+				closed <- err
+				return
+			}
+		}
+		closed <- nil
+	}()
+	select {
+	case err := <-closed:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("it waits for ever")
 	}
 }
 
