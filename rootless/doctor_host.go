@@ -135,7 +135,7 @@ func doctorDirs(d *doctor, err error) (string, error) {
 		f.Close()
 		os.Remove(f.Name())
 	}
-	if strings.HasPrefix(d.dirs.Run, "/tmp/") {
+	if os.Getenv("XDG_RUNTIME_DIR") == "" && strings.HasPrefix(d.dirs.Run, "/tmp/") {
 		detail += " (XDG_RUNTIME_DIR is not set)"
 	}
 	return detail, nil

@@ -32,7 +32,7 @@ func (e *Engine) ChangePorts(c *container.Container, spec *container.Spec, add, 
 			}
 		}
 		if !found {
-			return fmt.Errorf("cannot unpublish port %d/%s of container %q: it is not published so: %w", r.ContainerPort, r.Proto, spec.Name, errdefs.ErrInvalidArgument)
+			return fmt.Errorf("cannot unpublish port %d/%s of container %q: it is not published so ('moss port %s' shows what is): %w", r.ContainerPort, r.Proto, spec.Name, spec.Name, errdefs.ErrInvalidArgument)
 		}
 	}
 	add, err := e.onHost(add)

@@ -81,6 +81,9 @@ func withoutKind(err error) string {
 			return short
 		}
 	}
+	if short, ok := strings.CutSuffix(message, context.Canceled.Error()); ok {
+		return short + "interrupted"
+	}
 	return message
 }
 
