@@ -20,6 +20,7 @@ func TestInfo(t *testing.T) {
 		Images: image.Open(filepath.Join(dir, "root")), Volumes: volume.Open(filepath.Join(dir, "root")),
 	}
 	t.Setenv("XDG_CONFIG_HOME", dir)
+	t.Setenv("PATH", dir) // outside of moss's namespaces fuse-overlayfs mounts what nobody can unmount
 	for _, d := range []string{e.Paths.Root, e.Paths.Run} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			t.Fatal(err)

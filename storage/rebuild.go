@@ -35,19 +35,24 @@ import (
 // certain is left to Check, and what is of no image to its removal. The stores of others
 // are not touched.
 func Rebuild(root, run string, others []string, repair bool) ([]image.Damage, error) {
+	kept, err := holdStore(root) // it is not moved or removed meanwhile
+	if err != nil {
+		return nil, fmt.Errorf("cannot check the lists of images and layers: %w", err)
+	}
+	defer kept.Close()
 	r, err := newRebuilder(root, run, others)
 	if err != nil {
 		return nil, fmt.Errorf("cannot check the lists of images and layers: %w", err)
 	}
 	held, err := r.lock()
-	if err != nil {
-		return nil, fmt.Errorf("cannot check the lists of images and layers: %w", err)
-	}
 	defer func() {
 		for _, l := range slices.Backward(held) {
 			l.Unlock()
 		}
 	}()
+	if err != nil {
+		return nil, fmt.Errorf("cannot check the lists of images and layers: %w", err)
+	}
 	lostImages, lostLayers := r.read("images", &r.images), r.read("layers", &r.layers)
 	if repair && (lostImages || lostLayers) {
 		r.documents()
@@ -59,7 +64,7 @@ func Rebuild(root, run string, others []string, repair bool) ([]image.Damage, er
 		}
 		for _, l := range held { // others read the lists again
 			if _, err := l.RecordWrite(); err != nil {
-				return r.found, err
+				return r.found, fmt.Errorf("cannot make the lists of images and layers again: %w", err)
 			}
 		}
 		if lostLayers {
@@ -117,9 +122,6 @@ func newRebuilder(root, run string, others []string) (*rebuilder, error) {
 		r.driver = "vfs"
 	}
 	here, err := filepath.EvalSymlinks(r.graph)
-	if errors.Is(err, fs.ErrNotExist) {
-		return r, os.MkdirAll(r.graph, 0o700)
-	}
 	for _, path := range others {
 		if there, err := filepath.EvalSymlinks(path); err == nil && there == here {
 			return nil, fmt.Errorf("%q is another program's store, which moss only reads", r.graph)
@@ -267,6 +269,7 @@ func (d *documents) look(id string) {
 
 // makeImages lists the images that are whole, and tells of those that are not.
 func (r *rebuilder) makeImages() {
+	r.images = nil // the beginning of a list may have been understood
 	names, history := r.names()
 	for _, id := range r.kept("images") {
 		d := r.docs[id]
@@ -344,6 +347,7 @@ func (r *rebuilder) top(diffIDs []digest.Digest) (string, error) {
 // makeLayers lists the layers that an image explains, and those whose content can be
 // read; Check looks at the content of the former.
 func (r *rebuilder) makeLayers() {
+	r.layers = nil
 	type place struct {
 		diffID digest.Digest
 		parent string

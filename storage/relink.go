@@ -3,7 +3,6 @@ package storage
 import (
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/base32"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 	digest "github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
+	"moss/record"
 	"moss/storage/image"
 )
 
@@ -45,13 +45,13 @@ func (r *rebuilder) links(repair bool) {
 		}
 		d := image.Damage{Kind: "layer", ID: l.ID, Errors: []string{err.Error()}}
 		if repair {
-			name = strings.TrimRight(base32.StdEncoding.EncodeToString(random(16)), "=")
+			name = rand.Text()
 			err := os.MkdirAll(filepath.Join(r.graph, "overlay", "l"), 0o700)
 			if err == nil {
 				err = os.Symlink(filepath.Join("..", l.ID, "diff"), filepath.Join(r.graph, "overlay", "l", name))
 			}
 			if err == nil {
-				err = os.WriteFile(filepath.Join(dir, linkFile), []byte(name), 0o644)
+				err = record.Replace(filepath.Join(dir, linkFile), []byte(name), 0o644, true)
 			}
 			r.made(&d, err)
 			names[l.ID] = name
@@ -74,7 +74,7 @@ func (r *rebuilder) links(repair bool) {
 			}
 			d := image.Damage{Kind: "layer", ID: l.ID, Errors: []string{fmt.Sprintf("its file %q does not say what is below it", file)}}
 			if repair {
-				r.made(&d, os.WriteFile(path, []byte(want), 0o644))
+				r.made(&d, record.Replace(path, []byte(want), 0o644, true))
 			}
 			r.tell(d)
 		}
@@ -100,12 +100,6 @@ func (r *rebuilder) link(id string) (string, error) {
 		return "", fmt.Errorf("its short name %q does not lead to it", data)
 	}
 	return string(data), nil
-}
-
-func random(n int) []byte {
-	b := make([]byte, n)
-	rand.Read(b) // it does not fail
-	return b
 }
 
 // measure tells the size of a layer's archive, and with read its digest.

@@ -369,6 +369,9 @@ func Explain(err error) error {
 	if strings.Contains(text, "lchown") && strings.Contains(text, "invalid argument") {
 		return fmt.Errorf("%w (the image has files of an owner outside your subordinate IDs)", err)
 	}
+	if strings.Contains(text, " store data: loading ") {
+		return fmt.Errorf("%w (%s)", err, howToRepair)
+	}
 	return err
 }
 

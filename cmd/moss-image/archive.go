@@ -64,7 +64,7 @@ func (h *helper) save(req *image.SaveRequest) error {
 			one.Image, err = h.images.ForPlatform(img, image.HostPlatform())
 		}
 		if err != nil {
-			return fmt.Errorf("cannot save image: %w", err)
+			return fmt.Errorf("cannot save image %q: %w", ref, err)
 		}
 		if name != "" {
 			one.Names = []string{name}

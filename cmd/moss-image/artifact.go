@@ -23,10 +23,10 @@ func (h *helper) artifacts(ctx context.Context, root string, req *image.Artifact
 		return addArtifact(store, req)
 	case "files":
 		a, err := store.Find(req.Names[0])
-		if err != nil {
-			return err
+		var files []image.ArtifactFile
+		if err == nil {
+			files, err = store.Files(a, artifact.ExtractOptions{Title: req.Title, Digest: req.Digest})
 		}
-		files, err := store.Files(a, artifact.ExtractOptions{Title: req.Title, Digest: req.Digest})
 		if err != nil {
 			return fmt.Errorf("cannot mount artifact %q: %w", req.Names[0], err)
 		}

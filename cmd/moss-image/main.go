@@ -31,9 +31,11 @@ func main() {
 	// What is unpacked and compressed passes through: there is little to collect, and
 	// much to collect it from. How large it may become is said in storage.Init.
 	debug.SetGCPercent(400)
+	level := slog.LevelWarn
+	_ = level.UnmarshalText([]byte(os.Getenv("MOSS_LOG"))) // which moss has read, and set
 	// moss's, whose stderr this is, has no time either.
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{
-		Level: slog.LevelWarn,
+		Level: level,
 		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 			if a.Key == slog.TimeKey {
 				return slog.Attr{}

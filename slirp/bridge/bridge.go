@@ -124,9 +124,20 @@ func (b *Bridge) limit() error {
 	return nil
 }
 
+// whole asks again for a list that changed while the kernel told it: NLM_F_DUMP_INTR of
+// netlink(7). Interfaces come and go with every container.
+func whole[T any](list func() ([]T, error)) (all []T, err error) {
+	for range 100 {
+		if all, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return all, err
+}
+
 // Bridges are the names of the bridges in the shared namespace.
 func (s *Space) Bridges() ([]string, error) {
-	links, err := s.Handle.LinkList()
+	links, err := whole(s.Handle.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("cannot list interfaces: %w", err)
 	}
@@ -151,7 +162,7 @@ func (s *Space) RemoveBridge(name string) error {
 	}
 	var errs []error
 	for _, family := range Families {
-		addrs, err := s.Handle.AddrList(link, family)
+		addrs, err := whole(func() ([]netlink.Addr, error) { return s.Handle.AddrList(link, family) })
 		errs = append(errs, err)
 		for _, a := range addrs {
 			dst := &net.IPNet{IP: a.IP.Mask(a.Mask), Mask: a.Mask}

@@ -235,7 +235,7 @@ func (g *Guest) Leave(name string) error {
 func (g *Guest) Default(old []netip.Addr, name string, gateways []netip.Addr, metric int) error {
 	err := g.inside(func(h *netlink.Handle) error {
 		for _, family := range Families {
-			routes, err := h.RouteList(nil, family)
+			routes, err := whole(func() ([]netlink.Route, error) { return h.RouteList(nil, family) })
 			if err != nil {
 				return err
 			}
@@ -276,7 +276,7 @@ func (g *Guest) Default(old []netip.Addr, name string, gateways []netip.Addr, me
 // Guests are the names of the containers' interfaces in the shared namespace;
 // each goes with its container's namespace.
 func (s *Space) Guests() ([]string, error) {
-	links, err := s.Handle.LinkList()
+	links, err := whole(s.Handle.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("cannot list interfaces: %w", err)
 	}

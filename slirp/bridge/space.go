@@ -213,7 +213,7 @@ func (s *Space) dropRules(priority int) error {
 
 // dropRulesOf removes the routing rules of a family that are chosen.
 func (s *Space) dropRulesOf(family int, chosen func(*netlink.Rule) bool) error {
-	rules, err := s.Handle.RuleList(family)
+	rules, err := whole(func() ([]netlink.Rule, error) { return s.Handle.RuleList(family) })
 	if err != nil {
 		return fmt.Errorf("cannot list routing rules: %w", err)
 	}

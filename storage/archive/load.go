@@ -319,6 +319,11 @@ func putList(store *storage.Store, a files, img packed, progress *registry.Progr
 		}
 		img.list.Locations[img.list.Manifests[n].Digest] = store.Location(id, "")
 	}
+	unlock, err := store.LockLists()
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
 	id, err := store.CreateList(img.names[0], img.list)
 	if err != nil {
 		return "", err

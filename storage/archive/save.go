@@ -329,7 +329,7 @@ func saveList(store *storage.Store, img Saved, o SaveOptions, s sink, progress *
 	for _, e := range img.List.Manifests {
 		member := img.Members[e.Digest]
 		if member == nil {
-			return d, fmt.Errorf("cannot save manifest list: its image %s is not in the store: pull it first", e.Digest)
+			return d, fmt.Errorf("cannot save manifest list %q: its image %s is not in the store: pull it first", strings.Join(img.Names, ", "), e.Digest)
 		}
 		one, err := saveManifest(store, Saved{Image: member}, o, s, progress)
 		if err != nil {

@@ -275,31 +275,14 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// archive is the layer as a tar stream.
-func (p *partial) archive() io.ReadCloser {
+// archive is the layer as a tar stream. Its decoder reads nothing ahead and needs no closing,
+// which it must not be while the stream's goroutine may still read from it.
+func (p *partial) archive() (io.ReadCloser, error) {
 	lines, err := zstd.NewReader(bytes.NewReader(p.split), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(8<<20))
 	if err != nil {
-		return failing{err}
+		return nil, err
 	}
-	stream := asm.NewOutputTarStream(p, tarsplit.NewJSONUnpacker(&shortLines{in: lines}))
-	return struct {
-		io.Reader
-		io.Closer
-	}{stream, closers{stream, lines.IOReadCloser()}}
-}
-
-type failing struct{ error }
-
-func (f failing) Read([]byte) (int, error) { return 0, f.error }
-func (failing) Close() error               { return nil }
-
-type closers []io.Closer
-
-func (c closers) Close() (err error) {
-	for _, one := range c {
-		err = errors.Join(err, one.Close())
-	}
-	return err
+	return asm.NewOutputTarStream(p, tarsplit.NewJSONUnpacker(&shortLines{in: lines})), nil
 }
 
 const (

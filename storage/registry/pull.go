@@ -417,7 +417,10 @@ func (l layerList) release() {
 // assemble unpacks a layer of which only parts were downloaded.
 func (l *layer) assemble(ctx context.Context, store *storage.Store) (err error) {
 	defer l.parts.close()
-	archive := l.parts.archive()
+	archive, err := l.parts.archive()
+	if err != nil {
+		return err
+	}
 	defer archive.Close()
 	if l.staged, err = store.Stage(l.diffID, "", 0, while{ctx, archive}); err == nil {
 		l.staged.SetTOC(l.parts.list)

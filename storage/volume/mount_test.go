@@ -4,13 +4,14 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 )
 
 func TestOptions(t *testing.T) {
 	v := Open(t.TempDir())
 	for i, options := range []map[string]string{
-		{"type": "tmpfs"}, {"type": "tmpfs", "device": "tmpfs", "o": "size=1m,mode=0700,noexec,uid=5"}, {"o": "noquota"}, {"nocopy": ""},
+		{"type": "tmpfs"}, {"type": "tmpfs", "device": "tmpfs", "o": "size=1m,mode=0700,noexec,uid=" + strconv.Itoa(os.Getuid())}, {"o": "noquota"}, {"nocopy": ""},
 		{"type": "none", "device": "/x", "o": "bind,ro,nosuid"}, {"device": "/x", "o": "rbind"},
 	} {
 		vol, err := v.Create("ok"+string(rune('a'+i)), Options{Options: options})

@@ -244,6 +244,11 @@ func setLog(level string) error {
 	default:
 		return &flagError{Flag: "--log-level", Value: level, Err: fmt.Errorf("want debug, info, warn or error")}
 	}
+	if level != "" { // for the programs that moss starts
+		if err := os.Setenv("MOSS_LOG", l.String()); err != nil {
+			return err
+		}
+	}
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{
 		Level: l,
 		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {

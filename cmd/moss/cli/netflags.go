@@ -22,37 +22,33 @@ type NetworkFlags struct {
 func (r *specReader) reach() {
 	f, n := r.f, &r.spec.Network
 	r.each("host-access", f.HostAccess, func(v string) error {
-		proto, number, ok := strings.Cut(v, ":")
-		if !ok {
-			proto, number = "tcp", v
-		}
-		port, err := strconv.ParseUint(number, 10, 16)
-		switch {
-		case proto != "tcp":
-			return fmt.Errorf("protocol %q cannot be: want tcp", proto)
-		case err != nil || port == 0:
-			return fmt.Errorf("%q is not a port", number)
-		}
-		n.HostAccess = append(n.HostAccess, uint16(port))
-		return nil
-	})
-	r.check(len(n.HostAccess) > 0 && n.Mode != "bridge", "--host-access needs a network with a name, not --network %s", n.Mode)
-	r.each("allow-out", f.AllowOut, func(v string) error {
-		_, err := rootless.AllowList([]string{v})
+		port, err := tcpPort(v)
+		n.HostAccess = append(n.HostAccess, port)
 		return err
 	})
-	if r.err == nil && len(f.AllowOut) > 0 {
-		list, err := rootless.AllowList(f.AllowOut)
-		r.check(err != nil, "--allow-out: %v", err)
-		n.AllowOut = list
-		if err := rootless.CheckAllow(n.Mode); len(list) > 0 {
-			r.check(err != nil, "--allow-out with --network %s: %v", n.Mode, err)
-		}
+	r.check(len(n.HostAccess) > 0 && n.Mode != "bridge", "--host-access needs a network with a name, not --network %s", n.Mode)
+	if n.AllowOut = r.allowList(f.AllowOut); len(n.AllowOut) > 0 {
+		err := rootless.CheckAllow(n.Mode)
+		r.check(err != nil, "--allow-out with --network %s: %v", n.Mode, err)
 	}
 	r.one("low-ports", f.LowPorts, oneOf("refuse", "shift"))
 	if f.LowPorts == "shift" && r.err == nil {
 		shiftPorts(n.Ports)
 	}
+}
+
+// allowList reads the values of --allow-out, which are one list.
+func (v *flagValues) allowList(given []string) []string {
+	v.each("allow-out", given, func(s string) error {
+		_, err := rootless.AllowList([]string{s})
+		return err
+	})
+	if v.err != nil || len(given) == 0 {
+		return nil
+	}
+	list, err := rootless.AllowList(given)
+	v.check(err != nil, "--allow-out: %v", err)
+	return list
 }
 
 // unprivilegedStart is where the kernel says which port is the first that is not root's; see ip-sysctl in its documentation.

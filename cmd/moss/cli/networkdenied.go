@@ -81,16 +81,11 @@ func (cmd *NetworkDeniedCmd) Run(_ context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	rows := []refusalRow{}
-	for _, r := range list {
-		if !r.Last.Before(cmd.since) {
-			rows = append(rows, refusalRow{r})
-		}
-	}
-	slices.SortFunc(rows, func(a, b refusalRow) int { return a.Last.Compare(b.Last) })
-	list = list[:0]
-	for _, r := range rows {
-		list = append(list, r.Refusal)
+	list = slices.DeleteFunc(append([]slirp.Refusal{}, list...), func(r slirp.Refusal) bool { return r.Last.Before(cmd.since) })
+	slices.SortFunc(list, func(a, b slirp.Refusal) int { return a.Last.Compare(b.Last) })
+	rows := make([]refusalRow, len(list))
+	for i, r := range list {
+		rows[i] = refusalRow{r}
 	}
 	t := refusalTable
 	t.NoHeading = cmd.NoHeading

@@ -268,9 +268,7 @@ func (r *specReader) life() {
 		return err
 	})
 	r.check(f.Rm && len(r.spec.Network.Wake) > 0, "--rm cannot be combined with --wake: the container is to be started again")
-	if len(r.spec.Network.Wake) > 0 && life.Restart == "" {
-		life.Restart = "unless-stopped" // after a reboot it waits again
-	}
+	f.WakeFlags.remembered(r.spec)
 	r.check(f.Rm && life.Restart != "" && life.Restart != "no", "--rm cannot be combined with --restart %s", f.Restart)
 	r.one("stop-signal", f.StopSignal, func(v string) error {
 		_, err := syntax.Signal(v)

@@ -48,8 +48,8 @@ func (cmd *StartCmd) selection() *Selection {
 func (cmd *StartCmd) Run(ctx context.Context, c *call) error {
 	list, err := cmd.selection().containers(c, func(v container.View) bool { return v.Status.CanStart() && !v.Waiting() })
 	list = cmd.leave(list)
+	c.Engine.Sockets = rootless.PassedSockets()
 	if cmd.attached() {
-		c.Engine.Sockets = rootless.PassedSockets()
 		if err != nil {
 			return err
 		}
@@ -58,7 +58,6 @@ func (cmd *StartCmd) Run(ctx context.Context, c *call) error {
 		}
 		return cmd.stay(ctx, c, list[0])
 	}
-	c.Engine.Sockets = rootless.PassedSockets()
 	errs := []error{err}
 	for _, ctr := range list {
 		if ctr.Look().Status == container.StatusRunning { // podman: nothing to do

@@ -50,7 +50,11 @@ func (cmd *SystemCheckCmd) Run(ctx context.Context, c *call) error {
 	left := 0
 	rows := []damageRow{}
 	for _, d := range found {
-		row := damageRow{d.Kind, format.ShortID(d.ID), strings.Join(d.Names, ","), "damaged", d.Errors[0]}
+		id := d.ID
+		if d.Kind != "list" { // which is a file's name
+			id = format.ShortID(id)
+		}
+		row := damageRow{d.Kind, id, strings.Join(d.Names, ","), "damaged", d.Errors[0]}
 		switch {
 		case d.Made:
 			row.Result = "repaired"

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"moss/cmd/moss/cli/syntax"
-	"moss/rootless"
 	"moss/rootless/container"
 	"moss/slirp"
 )
@@ -78,10 +77,7 @@ func (cmd *UpdateCmd) prepare() error {
 	}
 	v.each("publish", cmd.Publish, ports(&cmd.publish))
 	v.each("unpublish", cmd.Unpublish, ports(&cmd.unpublish))
-	v.each("allow-out", cmd.AllowOut, func(string) (err error) {
-		cmd.allowed, err = rootless.AllowList(cmd.AllowOut)
-		return err
-	})
+	cmd.allowed = v.allowList(cmd.AllowOut)
 	v.one("restart", cmd.Restart, func(s string) error {
 		_, _, err := syntax.RestartPolicy(s)
 		return err
@@ -130,6 +126,7 @@ func (cmd *UpdateCmd) change(s *container.Spec) error {
 		s.Lifecycle.Restart, s.Lifecycle.RestartMax, err = syntax.RestartPolicy(p)
 		return err
 	})
+	cmd.WakeFlags.remembered(s)
 	named := func(names []string) func(string) bool {
 		return func(kv string) bool {
 			name, _, _ := strings.Cut(kv, "=")

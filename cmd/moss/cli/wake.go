@@ -27,15 +27,12 @@ func (f *WakeFlags) read(v *flagValues, n *container.Network) {
 		n.Idle = 0
 	} else {
 		v.each("wake", f.Wake, func(s string) error {
-			port, err := wakePort(s)
+			port, err := tcpPort(s)
 			if err == nil && !slices.Contains(n.Wake, port) {
 				n.Wake = append(n.Wake, port)
 			}
 			return err
 		})
-	}
-	if f.Idle == "" {
-		return
 	}
 	v.one("idle", f.Idle, func(s string) (err error) {
 		n.Idle, err = time.ParseDuration(s)
@@ -46,7 +43,16 @@ func (f *WakeFlags) read(v *flagValues, n *container.Network) {
 	})
 }
 
-func wakePort(s string) (uint16, error) {
+// remembered has a container that waits for clients wait again after a reboot, if its
+// restart policy says nothing of it.
+func (f *WakeFlags) remembered(s *container.Spec) {
+	if len(s.Network.Wake) > 0 && s.Lifecycle.Restart == "" {
+		s.Lifecycle.Restart = "unless-stopped"
+	}
+}
+
+// tcpPort reads a port, which may say that it is one of TCP.
+func tcpPort(s string) (uint16, error) {
 	proto, number, ok := strings.Cut(s, ":")
 	if !ok {
 		proto, number = "tcp", s
