@@ -224,7 +224,7 @@ func (st *Staged) Commit(parent string) (string, error) {
 		return id, nil // another process was faster
 	}
 	if err != nil {
-		return "", fmt.Errorf("cannot unpack layer %q: %w", st.diffID, err)
+		return "", fmt.Errorf("cannot unpack layer %q: %w", st.diffID, Explain(err))
 	}
 	return id, nil
 }
