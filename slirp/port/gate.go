@@ -17,15 +17,15 @@ type Gate interface {
 	Active()
 }
 
-// place is where clients are led to now; the connections end with ctx.
+// place is where clients are led to; their connections and UDP sessions end with ctx.
 type place struct {
 	Target
 	ctx context.Context
 	end context.CancelFunc
 }
 
-// Lead leads clients to another place, or to the same one anew. The connections to the
-// place before end, the listeners stay.
+// Lead leads clients to another place, or to the same one anew. The connections and UDP
+// sessions to the place before end, the listeners stay.
 func (p *Published) Lead(t Target) {
 	next := &place{Target: t}
 	next.ctx, next.end = context.WithCancel(p.ctx)

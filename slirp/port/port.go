@@ -289,17 +289,17 @@ func (Target) sameFamily(of []netip.Addr, as netip.Addr) netip.Addr {
 }
 
 // dial connects a client to the container's port number, under its own address
-// if that can be had.
-func (p *Published) dial(network string, client netip.AddrPort, number uint16) (net.Conn, error) {
+// if that can be had, and tells where the container was.
+func (p *Published) dial(network string, client netip.AddrPort, number uint16) (net.Conn, *place, error) {
 	to := p.place.Load()
 	src, dst, err := to.Destination(client, number)
 	if err != nil {
-		return nil, err
+		return nil, to, err
 	}
 	conn, err := to.Dial(to.ctx, network, src, dst)
-	if err == nil || !errors.Is(err, syscall.EADDRINUSE) && !errors.Is(err, syscall.EADDRNOTAVAIL) {
-		return conn, err
+	if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EADDRNOTAVAIL) {
+		gateway := netip.AddrPortFrom(to.sameFamily(to.Gateways, dst.Addr()), 0)
+		conn, err = to.Dial(to.ctx, network, gateway, dst)
 	}
-	gateway := netip.AddrPortFrom(to.sameFamily(to.Gateways, dst.Addr()), 0)
-	return to.Dial(to.ctx, network, gateway, dst)
+	return conn, to, err
 }

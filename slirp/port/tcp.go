@@ -33,8 +33,10 @@ func (p *Published) serveTCP(l *net.TCPListener, number uint16) {
 
 // serveClient connects one client with the container until both have said all.
 func (p *Published) serveClient(client *net.TCPConn, number uint16) {
-	dial := func() (net.Conn, error) {
-		return p.dial("tcp", client.RemoteAddr().(*net.TCPAddr).AddrPort(), number)
+	var at *place
+	dial := func() (conn net.Conn, err error) {
+		conn, at, err = p.dial("tcp", client.RemoteAddr().(*net.TCPAddr).AddrPort(), number)
+		return conn, err
 	}
 	var container net.Conn
 	var err error
@@ -51,5 +53,5 @@ func (p *Published) serveClient(client *net.TCPConn, number uint16) {
 		relay.Abort(client) // refused, as the container would have done
 		return
 	}
-	relay.Both(p.place.Load().ctx, client, container)
+	relay.Both(at.ctx, client, container)
 }

@@ -1,6 +1,7 @@
 package port
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/netip"
@@ -37,6 +38,7 @@ func withDestination(network, _ string, raw syscall.RawConn) error {
 // session is one client of a published UDP port.
 type session struct {
 	conn net.Conn
+	at   *place
 	last atomic.Int64 // when the last datagram passed, in nanoseconds
 }
 
@@ -55,7 +57,6 @@ type sessionKey struct {
 // serveUDP passes datagrams on until the socket is closed.
 func (p *Published) serveUDP(socket *net.UDPConn, number uint16) {
 	all := &sessions{byClient: map[sessionKey]*session{}}
-	defer all.end()
 	buffer, control := make([]byte, maxDatagram), make([]byte, 128)
 	for {
 		n, controlled, _, client, err := socket.ReadMsgUDPAddrPort(buffer, control)
@@ -70,12 +71,12 @@ func (p *Published) serveUDP(socket *net.UDPConn, number uint16) {
 		}
 		key := sessionKey{client, destination(control[:controlled])}
 		s := all.get(key)
-		if s == nil {
-			conn, err := p.dial("udp", client, number)
+		if s == nil || s.at != p.place.Load() {
+			conn, at, err := p.dial("udp", client, number)
 			if err != nil {
 				continue // as lost on the way
 			}
-			s = &session{conn: conn}
+			s = &session{conn: conn, at: at}
 			s.last.Store(time.Now().UnixNano())
 			all.put(key, s)
 			go p.answer(socket, all, key, s)
@@ -85,9 +86,11 @@ func (p *Published) serveUDP(socket *net.UDPConn, number uint16) {
 	}
 }
 
-// answer carries a container's datagrams to one client until the session is idle.
+// answer carries a container's datagrams to one client until the session is idle, or its
+// place is no more, as all are when the port is closed.
 func (p *Published) answer(socket *net.UDPConn, all *sessions, key sessionKey, s *session) {
 	defer s.conn.Close()
+	defer context.AfterFunc(s.at.ctx, func() { s.conn.Close() })()
 	defer all.drop(key, s)
 	buffer, control := make([]byte, maxDatagram), source(key.local)
 	for {
@@ -127,15 +130,6 @@ func (all *sessions) drop(key sessionKey, s *session) {
 	defer all.Unlock()
 	if all.byClient[key] == s {
 		delete(all.byClient, key)
-	}
-}
-
-// end closes the sessions' sockets; their goroutines then end.
-func (all *sessions) end() {
-	all.Lock()
-	defer all.Unlock()
-	for _, s := range all.byClient {
-		s.conn.Close()
 	}
 }
 
