@@ -77,12 +77,9 @@ func (l *lease) rules(interfaces []slirp.Interface) (gate.Rules, error) {
 // SetAllow holds a container that is connected to another allow-list, to none if there
 // is no entry. If that cannot be, nothing has changed.
 func (h *Hub) SetAllow(r *slirp.AllowRequest) (*slirp.Status, error) {
-	h.mu.Lock()
-	l := h.leases[r.Container]
-	connected := l != nil && l.done
-	h.mu.Unlock()
-	if !connected {
-		return nil, errors.New("the container is not connected")
+	l, err := h.connected(r.Container)
+	if err != nil {
+		return nil, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

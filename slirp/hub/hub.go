@@ -152,8 +152,8 @@ func (h *Hub) Close() error {
 	return err
 }
 
-// Connect connects the namespace netns as r says. Of sockets
-// those are used that listen at a port of it. The lease's Close undoes it.
+// Connect connects the namespace netns as r says. Of sockets those are used that listen at
+// a port of it; they stay the caller's, and open until the lease ends. The lease's Close undoes it.
 func (h *Hub) Connect(ctx context.Context, r *slirp.ConnectRequest, netns *os.File, sockets []*os.File) (*lease, error) {
 	if err := check(r); err != nil {
 		return nil, err
@@ -177,6 +177,16 @@ func (h *Hub) Connect(ctx context.Context, r *slirp.ConnectRequest, netns *os.Fi
 		return nil, err
 	}
 	return l, nil
+}
+
+// connected returns the lease of a container.
+func (h *Hub) connected(id string) (*lease, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if l := h.leases[id]; l != nil && l.done {
+		return l, nil
+	}
+	return nil, errors.New("the container is not connected")
 }
 
 // check looks at what a request has to have.

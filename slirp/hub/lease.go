@@ -47,7 +47,7 @@ type lease struct {
 	// lease. The ports are to be closed with this one when that was said.
 	door    *door
 	spare   []opened
-	sockets []*os.File // that listen already, while ports are opened first
+	sockets []*os.File // that listen already, and are the caller's: a port is opened of them again when it leads elsewhere
 	forGood bool
 }
 

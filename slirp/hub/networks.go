@@ -87,14 +87,11 @@ func (h *Hub) SetNetworks(r *slirp.NetworksRequest, netns *os.File) (*slirp.Stat
 	if err := checkAttachments(r.Attachments); err != nil {
 		return nil, err
 	}
-	h.mu.Lock()
-	l := h.leases[r.Container]
-	connected := l != nil && l.done
-	h.mu.Unlock()
-	switch {
-	case !connected:
-		return nil, errors.New("the container is not connected")
-	case l.request.Mode != "bridge":
+	l, err := h.connected(r.Container)
+	if err != nil {
+		return nil, err
+	}
+	if l.request.Mode != "bridge" {
 		return nil, fmt.Errorf("its network mode is %q, which has no other networks", l.request.Mode)
 	}
 	if err := l.setNetworks(r, netns); err != nil {

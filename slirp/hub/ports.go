@@ -51,9 +51,7 @@ func (l *lease) outletOf(networks []*network, interfaces []slirp.Interface) *out
 func (l *lease) open() error {
 	l.openDoor()
 	l.undo = append(l.undo, l.closePorts)
-	err := l.setPorts(l.request.Ports)
-	l.sockets = nil // port.Publish has made copies
-	if err != nil {
+	if err := l.setPorts(l.request.Ports); err != nil {
 		return err
 	}
 	l.dropSpare()
@@ -64,12 +62,9 @@ func (l *lease) open() error {
 // answers with its status. Those that are published already stay as they are, with
 // their connections. If one cannot be opened, nothing has changed.
 func (h *Hub) SetPorts(r *slirp.PortsRequest) (*slirp.Status, error) {
-	h.mu.Lock()
-	l := h.leases[r.Container]
-	connected := l != nil && l.done
-	h.mu.Unlock()
-	if !connected {
-		return nil, errors.New("the container is not connected")
+	l, err := h.connected(r.Container)
+	if err != nil {
+		return nil, err
 	}
 	if err := l.setPorts(r.Ports); err != nil {
 		return nil, err

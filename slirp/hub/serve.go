@@ -149,58 +149,42 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 		defer netns.Close()
 	}
 	defer closeAll(sockets)
+	if call.Op == slirp.OpConnect && call.Connect != nil && netns != nil {
+		s.connect(ctx, conn, call.Connect, netns, sockets)
+		return
+	}
+	answer, err := s.answer(call, netns)
+	if err != nil {
+		answer = slirp.Reply{Error: err.Error()}
+	}
+	s.reply(conn, answer)
+}
+
+// answer does what a call asks for that is over with its answer.
+func (s *Server) answer(call *slirp.Call, netns *os.File) (r slirp.Reply, err error) {
 	switch {
 	case call.Op == slirp.OpInfo:
-		s.reply(conn, slirp.Reply{Info: s.hub.Info()})
-	case call.Op == slirp.OpConnect && call.Connect != nil && netns != nil:
-		s.connect(ctx, conn, call.Connect, netns, sockets)
+		r.Info = s.hub.Info()
 	case call.Op == slirp.OpPorts && call.Ports != nil:
-		status, err := s.hub.SetPorts(call.Ports)
-		if err != nil {
-			s.reply(conn, slirp.Reply{Error: err.Error()})
-			return
-		}
-		s.reply(conn, slirp.Reply{Status: status})
+		r.Status, err = s.hub.SetPorts(call.Ports)
 	case call.Op == slirp.OpNetworks && call.Networks != nil && netns != nil:
-		status, err := s.hub.SetNetworks(call.Networks, netns)
-		if err != nil {
-			s.reply(conn, slirp.Reply{Error: err.Error()})
-			return
-		}
-		s.reply(conn, slirp.Reply{Status: status})
+		r.Status, err = s.hub.SetNetworks(call.Networks, netns)
 	case call.Op == slirp.OpAllow && call.Allow != nil:
-		status, err := s.hub.SetAllow(call.Allow)
-		if err != nil {
-			s.reply(conn, slirp.Reply{Error: err.Error()})
-			return
-		}
-		s.reply(conn, slirp.Reply{Status: status})
+		r.Status, err = s.hub.SetAllow(call.Allow)
 	case call.Op == slirp.OpDig && call.Dig != nil:
-		var answer slirp.Reply
-		if answer.Dig, err = s.hub.Dig(call.Dig); err != nil {
-			answer.Error = err.Error()
-		}
-		s.reply(conn, answer)
+		r.Dig, err = s.hub.Dig(call.Dig)
 	case call.Op == slirp.OpWeb:
-		var answer slirp.Reply
-		if err := s.hub.Web(); err != nil {
-			answer.Error = err.Error()
-		}
-		s.reply(conn, answer)
+		err = s.hub.Web()
 	case call.Op == slirp.OpUnpark && call.Unpark != "":
 		if p := s.hub.unpark(call.Unpark); p != nil {
 			p.close()
 		}
-		s.reply(conn, slirp.Reply{})
 	case call.Op == slirp.OpNetwork && call.Network != "":
-		var answer slirp.Reply
-		if err := s.hub.Reload(call.Network); err != nil {
-			answer.Error = err.Error()
-		}
-		s.reply(conn, answer)
+		err = s.hub.Reload(call.Network)
 	default:
-		s.reply(conn, slirp.Reply{Error: fmt.Sprintf("call %q is not known, or not whole", call.Op)})
+		err = fmt.Errorf("call %q is not known, or not whole", call.Op)
 	}
+	return r, err
 }
 
 // connect makes a connection, and undoes it when the client closes its end.

@@ -70,6 +70,13 @@ func (g *door) set(s doorState) {
 	}
 }
 
+// expect has the clients of a door that is parked wait for a lease that is about to begin.
+func (g *door) expect(w slirp.Wake) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.wake = w
+}
+
 // begin is the beginning of a lease.
 func (g *door) begin(w slirp.Wake, tell func(byte)) {
 	g.mu.Lock()
@@ -109,7 +116,7 @@ func (g *door) wakened() {
 func (g *door) end() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.tell = nil
+	g.tell, g.wake.Awake = nil, false
 	if g.state != failed {
 		g.set(parked)
 	}
@@ -182,7 +189,7 @@ func (g *door) Lead(ctx context.Context, hostPort uint16, dial func() (net.Conn,
 func (g *door) enter(ctx context.Context, hostPort uint16) (run int, err error) {
 	for {
 		g.mu.Lock()
-		wakes := slices.Contains(g.wake.Ports, hostPort)
+		wakes := slices.Contains(g.wake.Ports, hostPort) || g.state == parked && g.wake.Awake
 		switch {
 		case g.state == awake:
 			g.clients++
@@ -301,6 +308,7 @@ func (l *lease) openDoor() {
 	} else {
 		l.door = newDoor()
 	}
+	l.door.expect(*l.request.Wake) // clients may come before the lease begins
 }
 
 // adopt takes a port that is open already; nil where there is none.
