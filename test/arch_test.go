@@ -46,6 +46,7 @@ var owners = map[string]string{
 	"github.com/moby/profiles/seccomp":           "rootless test/bench",
 	"github.com/vishvananda/netlink":             "slirp cmd/moss-net",
 	"github.com/google/nftables":                 "slirp cmd/moss-net",
+	"github.com/mdlayher/netlink":                "slirp cmd/moss-net",
 	"gvisor.dev/gvisor":                          "slirp cmd/moss-net",
 	"github.com/miekg/dns":                       "slirp cmd/moss-net",
 	"github.com/rootless-containers/rootlesskit": "slirp userns",

@@ -61,14 +61,6 @@ func destination(v6 bool) []expr.Any {
 	return []expr.Any{payload(expr.PayloadBaseNetworkHeader, 16, 4)}
 }
 
-func destinationIn(p netip.Prefix) []expr.Any {
-	bits := make([]byte, p.Addr().BitLen()/8)
-	for i := range p.Bits() {
-		bits[i/8] |= 0x80 >> (i % 8)
-	}
-	return append(destination(p.Addr().Is6()), mask(bits), equal(p.Addr().AsSlice()))
-}
-
 // state is "ct state STATE".
 func state(bit uint32) []expr.Any {
 	bits := binary.NativeEndian.AppendUint32(nil, bit)

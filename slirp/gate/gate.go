@@ -6,6 +6,7 @@ package gate
 import (
 	"errors"
 	"log"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/nftables"
+	"github.com/mdlayher/netlink"
 	"github.com/miekg/dns"
 
 	"moss/slirp"
@@ -27,9 +29,12 @@ type Guard struct {
 	uplink string                   // the interface behind which outside is
 	log    *log.Logger
 
-	mu    sync.Mutex // guards what follows; a Gate's is taken before it
-	conn  *nftables.Conn
-	gates map[string]*Gate
+	mu   sync.Mutex // guards what follows; a Gate's is taken before it
+	conn *nftables.Conn
+	// socket is that of conn.
+	socket *netlink.Conn
+	closed bool
+	gates  map[string]*Gate
 	// stale are those that a former moss-net has left, of which nobody has asked yet.
 	stale map[string]bool
 	news  *os.File // of the kernel, about what was refused
@@ -90,8 +95,10 @@ const (
 	// grace is for a client that connects at the very end of an answer's life.
 	grace = 10 * time.Second
 	// maxOpenings bounds what one container's names may open.
-	maxOpenings = 16384
-	maxNames    = 4096
+	maxOpenings = 8192
+	// maxAnswer bounds how many addresses of one answer are opened: no honest one has so many.
+	maxAnswer = 512
+	maxNames  = 4096
 )
 
 // floorVariable is the environment variable for the least time that an address stays
@@ -121,8 +128,8 @@ func matches(pattern, name string) bool {
 	if pattern == "*" || pattern == name {
 		return true
 	}
-	below, ok := strings.CutPrefix(pattern, "*")
-	return ok && strings.HasSuffix(name, below) && len(name) > len(below)
+	above, ok := strings.CutPrefix(pattern, "*.")
+	return ok && dns.IsSubDomain(above, name) && name != above // by labels: a dot may be in one
 }
 
 // origin is the name of the list's for which name may be asked: itself, or one that it
@@ -163,6 +170,7 @@ func (g *Gate) open(a netip.Addr) bool {
 // Answered opens the addresses in an answer to a question about name; the container may
 // have the answer when it returns. An error means that it must not have it.
 func (g *Gate) Answered(name string, answer *dns.Msg) error {
+	own := ownAddresses()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	from, ok := g.origin(name)
@@ -172,9 +180,9 @@ func (g *Gate) Answered(name string, answer *dns.Msg) error {
 	services := g.services(from)
 	fresh := map[opening]*lesson{}
 	found, ttl := g.follow(name, from, answer)
-	for _, a := range found {
+	for _, a := range found[:min(len(found), maxAnswer)] {
 		g.call(a, from)
-		if !public(a) {
+		if !public(a, own) {
 			continue
 		}
 		for _, s := range services {
@@ -196,6 +204,9 @@ func (g *Gate) Answered(name string, answer *dns.Msg) error {
 		return errors.New("too many addresses are open already")
 	}
 	if err := g.guard.add(g, fresh); err != nil {
+		if !errors.Is(err, errGone) {
+			err = errors.Join(err, g.guard.write(g)) // as it was
+		}
 		return err
 	}
 	for o, l := range fresh {
@@ -316,14 +327,14 @@ func (g *Gate) expire() {
 			over = append(over, o)
 		}
 	}
+	for _, o := range over {
+		delete(g.learned, o)
+	}
 	if err := g.guard.remove(g, over); err != nil {
 		g.guard.log.Printf("container %s: cannot close addresses: %v", g.id, err)
 		if err := g.guard.write(g); err != nil {
 			g.guard.log.Printf("container %s: %v", g.id, err)
 		}
-	}
-	for _, o := range over {
-		delete(g.learned, o)
 	}
 	for name, a := range g.aliases {
 		if !a.until.After(now) {
@@ -333,11 +344,12 @@ func (g *Gate) expire() {
 	g.schedule()
 }
 
-// Set holds the container to other rules. Connections to what is not allowed any more end.
+// Set holds the container to other rules. Connections to what is not allowed any more
+// end. After an error the container is held to those of before.
 func (g *Gate) Set(r Rules) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	was, learned := g.rules, g.learned
+	was, learned, aliases := g.rules, g.learned, maps.Clone(g.aliases)
 	changed := !slices.Equal(was.List, r.List)
 	g.rules, g.learned = r, map[opening]*lesson{}
 	for o, l := range learned {
@@ -349,15 +361,18 @@ func (g *Gate) Set(r Rules) error {
 	if changed {
 		clear(g.aliases)
 	}
-	if err := g.guard.write(g); err != nil {
-		g.rules, g.learned = was, learned
-		return err
+	err := g.guard.write(g)
+	if err == nil && changed {
+		err = g.guard.cut(r.Addrs)
+	}
+	if err != nil {
+		g.rules, g.learned, g.aliases = was, learned, aliases
+		if !errors.Is(err, errGone) {
+			err = errors.Join(err, g.guard.write(g))
+		}
 	}
 	g.schedule()
-	if changed {
-		return g.guard.cut(r.Addrs)
-	}
-	return nil
+	return err
 }
 
 // refused takes a packet that was not let out.

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -25,6 +26,7 @@ func TestAsks(t *testing.T) {
 	for name, want := range map[string]bool{
 		"good.example": true, "a.sub.example": true, "a.b.sub.example": true,
 		"sub.example": false, "xsub.example": false, "a.good.example": false, "good.example.evil.example": false, "example": false,
+		`x\.sub.example`: false, `a.x\.sub.example`: false, `a\.b.sub.example`: true, `good\.example`: false,
 	} {
 		if g.Asks(name, netip.Addr{}) != want {
 			t.Errorf("%s may be asked: want %v", name, want)
@@ -33,8 +35,8 @@ func TestAsks(t *testing.T) {
 	if !g.Asks("1.2.3.10.in-addr.arpa", netip.MustParseAddr("10.3.2.1")) || g.Asks("1.2.3.11.in-addr.arpa", netip.MustParseAddr("11.3.2.1")) {
 		t.Error("reverse questions go by the addresses that are open")
 	}
-	if n := len(g.Denied.known); n != 6 {
-		t.Errorf("%d refusals are recorded, want 6", n)
+	if n := len(g.Denied.known); n != 9 {
+		t.Errorf("%d refusals are recorded, want 9", n)
 	}
 }
 
@@ -76,15 +78,25 @@ func TestFollow(t *testing.T) {
 }
 
 func TestPublic(t *testing.T) {
+	own := []netip.Addr{netip.MustParseAddr("192.0.2.77")}
 	for a, want := range map[string]bool{
 		"192.0.2.1": true, "2001:db8::1": true, "64:ff9b::192.0.2.1": true, "2002:c000:0201::1": true,
 		"127.0.0.1": false, "0.0.0.0": false, "10.1.2.3": false, "172.16.0.1": false, "192.168.0.1": false, "100.64.0.1": false,
 		"169.254.1.2": false, "224.0.0.1": false, "255.255.255.255": false, "::1": false, "::": false, "fe80::1": false,
 		"fd6d:6f73:7300::fe": false, "ff02::1": false, "64:ff9b::10.0.0.1": false, "2002:0a00:0001::1": false,
+		"64:ff9b:1::1": false, "fec0::1": false, "::192.0.2.1": false, "::ffff:10.0.0.1": false, "::ffff:192.0.2.1": true, "198.19.0.1": false,
+		"192.0.0.170": false, "0.1.2.3": false, "100.127.255.255": false, "240.0.0.1": false, "fc00::1": false, "239.1.2.3": false,
+		"192.0.2.77": false, "64:ff9b::192.0.2.77": false,
 	} {
-		if public(netip.MustParseAddr(a)) != want {
+		if public(netip.MustParseAddr(a), own) != want {
 			t.Errorf("%s may be opened by a name: want %v", a, want)
 		}
+	}
+	if public(netip.MustParseAddr("192.0.2.1"), nil) {
+		t.Error("whose addresses are the machine's own is not known, and one may be opened")
+	}
+	if got := ownAddresses(); !slices.Contains(got, netip.MustParseAddr("127.0.0.1")) {
+		t.Errorf("the machine's own addresses are %v", got)
 	}
 }
 

@@ -38,7 +38,11 @@ func NewGuard(do func(func() error) error, uplink string, made bool, logger *log
 		g.log.Print(err)
 		return g, nil // a kernel without nftables: nothing was left in it
 	}
-	tables, err := g.conn.ListTablesOfFamily(nftables.TableFamilyINet)
+	var tables []*nftables.Table
+	err := g.talk(func(c *nftables.Conn) (err error) {
+		tables, err = c.ListTablesOfFamily(nftables.TableFamilyINet)
+		return err
+	})
 	if err != nil {
 		g.Close()
 		return nil, fmt.Errorf("cannot list firewall tables: %w", err)
@@ -55,17 +59,7 @@ func NewGuard(do func(func() error) error, uplink string, made bool, logger *log
 func (g *Guard) begin() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.conn != nil {
-		return nil
-	}
-	err := g.do(func() (err error) {
-		g.conn, err = nftables.New(nftables.AsLasting())
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("cannot speak to nftables: %w", err)
-	}
-	return nil
+	return g.dial()
 }
 
 // Close ends the work; the rules stay.
@@ -74,6 +68,7 @@ func (g *Guard) Close() {
 	gates := g.gates
 	g.gates = map[string]*Gate{}
 	conn, news := g.conn, g.news
+	g.conn, g.closed = nil, true
 	g.mu.Unlock()
 	for _, gate := range gates {
 		gate.stop()
@@ -111,6 +106,9 @@ func (g *Guard) Open(r Rules) (*Gate, error) {
 		gate.adopt()
 	}
 	if err := g.write(gate); err != nil {
+		g.mu.Lock()
+		g.stale[gate.id] = true // some of it may be there: Forget has to look
+		g.mu.Unlock()
 		return nil, err
 	}
 	g.mu.Lock()
@@ -119,7 +117,9 @@ func (g *Guard) Open(r Rules) (*Gate, error) {
 	g.mu.Unlock()
 	gate.schedule()
 	if !stale {
-		return gate, g.cut(r.Addrs)
+		if err := g.cut(r.Addrs); err != nil {
+			return nil, errors.Join(err, g.Forget(r.Container))
+		}
 	}
 	return gate, nil
 }
@@ -134,11 +134,14 @@ func (g *Guard) Forget(id string) error {
 	if gate == nil && !g.stale[id] {
 		return nil
 	}
-	for _, t := range tablesOf(id) {
-		g.conn.AddTable(t) // removing one that is missing is an error
-		g.conn.DelTable(t)
-	}
-	if err := g.conn.Flush(); err != nil {
+	err := g.talk(func(c *nftables.Conn) error {
+		for _, t := range tablesOf(id) {
+			c.AddTable(t) // removing one that is missing is an error
+			c.DelTable(t)
+		}
+		return nil
+	})
+	if err != nil {
 		return fmt.Errorf("cannot remove the firewall of container %s: %w", id, err)
 	}
 	delete(g.gates, id)
@@ -168,57 +171,31 @@ func (s service) set(id string, v6 bool) *nftables.Set {
 	return set
 }
 
-func (o opening) element() []nftables.SetElement {
-	return []nftables.SetElement{{Key: o.addr.AsSlice()}}
+// fixed is the one with the ranges of a family at which the list itself opens it.
+func (s service) fixed(id string, v6 bool) *nftables.Set {
+	set := s.set(id, v6)
+	set.Name += "-fixed"
+	set.Interval = true
+	return set
 }
 
 var errGone = errors.New("the container has gone, or has been connected again")
 
-// add opens addresses, all or none.
-func (g *Guard) add(gate *Gate, list map[opening]*lesson) error {
-	if len(list) == 0 {
-		return nil
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if gate.gone {
-		return errGone
-	}
-	for o := range list {
-		if err := g.conn.SetAddElements(o.set(gate.id, o.addr.Is6()), o.element()); err != nil {
-			return err
-		}
-	}
-	return g.conn.Flush()
-}
-
-// remove closes them.
-func (g *Guard) remove(gate *Gate, list []opening) error {
-	if len(list) == 0 {
-		return nil
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if gate.gone {
-		return errGone
-	}
-	for _, o := range list {
-		if err := g.conn.SetDeleteElements(o.set(gate.id, o.addr.Is6()), o.element()); err != nil {
-			return err
-		}
-	}
-	return g.conn.Flush()
-}
-
 // adopt takes over what is open in the kernel. mu is held.
 func (g *Gate) adopt() {
+	g.guard.mu.Lock()
+	defer g.guard.mu.Unlock()
 	for _, a := range g.rules.List {
 		if a.Name == "" {
 			continue
 		}
 		s := service{a.Proto, a.First, a.Last}
 		for _, v6 := range []bool{false, true} {
-			elements, err := g.guard.conn.GetSetElements(s.set(g.id, v6))
+			var elements []nftables.SetElement
+			err := g.guard.talk(func(c *nftables.Conn) (err error) {
+				elements, err = c.GetSetElements(s.set(g.id, v6))
+				return err
+			})
 			if err != nil {
 				continue // the list is another one now
 			}
@@ -231,23 +208,27 @@ func (g *Gate) adopt() {
 	}
 }
 
-// write writes a Gate's tables anew. Its mu is held.
+// write writes a Gate's tables anew. Its mu is held. What is allowed may come in several
+// transactions, the first of which refuses all else already. After an error the kernel
+// may have some of it.
 func (g *Guard) write(gate *Gate) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if gate.gone {
 		return errGone
 	}
-	c := g.conn
 	tables := tablesOf(gate.id)
-	for _, t := range tables {
-		c.AddTable(t)
-		c.DelTable(t)
-		c.AddTable(t)
-	}
-	err := g.writeOut(tables[0], gate)
-	g.writePort(tables[1], gate)
-	if err = errors.Join(err, c.Flush()); err != nil {
+	begin := step{do: func(c *nftables.Conn) error {
+		for _, t := range tables {
+			c.AddTable(t)
+			c.DelTable(t)
+			c.AddTable(t)
+		}
+		g.writeOut(c, tables[0], gate)
+		g.writePort(c, tables[1], gate)
+		return nil
+	}}
+	if err := g.run(append([]step{begin}, gate.allowed(tables[0])...)); err != nil {
 		return fmt.Errorf("cannot set up the firewall: %w", err)
 	}
 	return nil
@@ -256,13 +237,16 @@ func (g *Guard) write(gate *Gate) error {
 // logGroup is nfnetlink_log's, in a namespace of moss's own.
 const logGroup = 7053
 
+// allowedChain has what a container may begin.
+const allowedChain = "allowed"
+
 // writeOut is the table of what leaves by the uplink: for a packet of a connection that
 // the container began, an allowed one to begin, or an error about one; else refused.
-func (g *Guard) writeOut(t *nftables.Table, gate *Gate) error {
-	c := g.conn
+func (g *Guard) writeOut(c *nftables.Conn, t *nftables.Table, gate *Gate) {
 	forward := c.AddChain(&nftables.Chain{Name: "forward", Table: t, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter})
 	held := c.AddChain(&nftables.Chain{Name: "held", Table: t})
+	c.AddChain(&nftables.Chain{Name: allowedChain, Table: t})
 	for _, a := range gate.rules.Addrs {
 		c.AddRule(&nftables.Rule{Table: t, Chain: forward, Exprs: slices.Concat(
 			[]expr.Any{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, equal(ifname(g.uplink))},
@@ -274,31 +258,64 @@ func (g *Guard) writeOut(t *nftables.Table, gate *Gate) error {
 	accept := []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}
 	add(state(expr.CtStateBitESTABLISHED), []expr.Any{&expr.Ct{Key: expr.CtKeyDIRECTION, Register: 1}, equal([]byte{0})}, accept)
 	add(state(expr.CtStateBitRELATED), accept)
-	done := map[service]bool{}
-	for _, a := range gate.rules.List {
-		s := service{a.Proto, a.First, a.Last}
-		if a.Name == "" {
-			add(family(a.Prefix.Addr()), destinationIn(a.Prefix), s.match(), accept)
-			continue
-		}
-		if done[s] {
-			continue
-		}
-		done[s] = true
-		for _, v6 := range []bool{false, true} {
-			set := s.set(gate.id, v6)
-			if err := c.AddSet(set, gate.elements(s, v6)); err != nil {
-				return err
-			}
-			add(family(example(v6)), destination(v6), []expr.Any{&expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID}}, s.match(), accept)
-		}
-	}
+	add([]expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: allowedChain}})
 	add([]expr.Any{&expr.Limit{Type: expr.LimitTypePkts, Rate: 200, Unit: expr.LimitTimeSecond, Burst: 100},
 		&expr.Log{Key: 1<<unix.NFTA_LOG_GROUP | 1<<unix.NFTA_LOG_PREFIX | 1<<unix.NFTA_LOG_SNAPLEN | 1<<unix.NFTA_LOG_QTHRESHOLD,
 			Group: logGroup, Snaplen: 128, QThreshold: 1, Data: []byte(gate.id)}})
 	add(protocol(unix.IPPROTO_TCP), []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}})
 	add([]expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED}})
-	return nil
+}
+
+// allowed are the steps that fill the chain of what a container may begin: for each
+// service and family a set of ranges, and one of the names' addresses. mu is held.
+func (g *Gate) allowed(t *nftables.Table) (steps []step) {
+	ranges, open := map[service][]netip.Prefix{}, map[service][]netip.Addr{}
+	for o := range g.learned {
+		open[o.service] = append(open[o.service], o.addr)
+	}
+	named, order := map[service]bool{}, []service{}
+	for _, a := range g.rules.List {
+		s := service{a.Proto, a.First, a.Last}
+		if !named[s] && ranges[s] == nil {
+			order = append(order, s)
+		}
+		if a.Name == "" {
+			ranges[s] = append(ranges[s], a.Prefix)
+		} else {
+			named[s] = true
+		}
+	}
+	accept := func(s service, v6 bool, set *nftables.Set, elements []nftables.SetElement) {
+		steps = append(steps, step{messages: 2, do: func(c *nftables.Conn) error {
+			if err := c.AddSet(set, nil); err != nil {
+				return err
+			}
+			c.AddRule(&nftables.Rule{Table: t, Chain: &nftables.Chain{Name: allowedChain, Table: t}, Exprs: slices.Concat(
+				family(example(v6)), destination(v6), []expr.Any{&expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID}},
+				s.match(), []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}})})
+			return nil
+		}})
+		steps = append(steps, adding(set, elements)...)
+	}
+	for _, s := range order {
+		for _, v6 := range []bool{false, true} {
+			fixed := intervals(slices.DeleteFunc(slices.Clone(ranges[s]), func(p netip.Prefix) bool { return p.Addr().Is6() != v6 }))
+			if len(fixed) > 0 {
+				accept(s, v6, s.fixed(g.id, v6), fixed)
+			}
+			if !named[s] {
+				continue
+			}
+			var elements []nftables.SetElement
+			for _, a := range open[s] {
+				if a.Is6() == v6 {
+					elements = append(elements, nftables.SetElement{Key: a.AsSlice()})
+				}
+			}
+			accept(s, v6, s.set(g.id, v6), elements)
+		}
+	}
+	return steps
 }
 
 func example(v6 bool) netip.Addr {
@@ -308,21 +325,11 @@ func example(v6 bool) netip.Addr {
 	return netip.IPv4Unspecified()
 }
 
-// elements are the addresses that are open for a service. mu is held.
-func (g *Gate) elements(s service, v6 bool) (out []nftables.SetElement) {
-	for o := range g.learned {
-		if o.service == s && o.addr.Is6() == v6 {
-			out = append(out, o.element()...)
-		}
-	}
-	return out
-}
-
 // writePort is the table of what the container's interfaces send: from its own addresses
 // only, so that those say who it is. It may be the owner of its namespace, and have raw
 // sockets. ARP and neighbour discovery must not claim others' addresses either.
-func (g *Guard) writePort(t *nftables.Table, gate *Gate) {
-	c, r := g.conn, gate.rules
+func (g *Guard) writePort(c *nftables.Conn, t *nftables.Table, gate *Gate) {
+	r := gate.rules
 	hook := c.AddChain(&nftables.Chain{Name: "port", Table: t, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRef(-300)}) // before everybody else's
 	own := c.AddChain(&nftables.Chain{Name: "own", Table: t})
