@@ -65,6 +65,9 @@ func (l *launch) takeSockets() error {
 	if len(l.passed) > 0 && len(l.preserve) > 0 {
 		return fmt.Errorf("--preserve-fd and --preserve-fds cannot be combined with sockets of a service manager (LISTEN_FDS) that are none of its ports: %w", errdefs.ErrInvalidArgument)
 	}
+	if err := l.checkPassed(); err != nil {
+		return err
+	}
 	for _, s := range l.passed {
 		l.preserve = append(l.preserve, s.File)
 	}
@@ -72,7 +75,23 @@ func (l *launch) takeSockets() error {
 	return nil
 }
 
-// socketsEnv tells the program of the sockets that are its own.
+// checkPassed says why the program could not be told of the sockets that are its own: it
+// takes them for somebody else's unless LISTEN_PID is its process ID.
+func (l *launch) checkPassed() error {
+	spec := &l.c.Spec
+	switch pid := spec.Namespaces.PID; {
+	case len(l.passed) == 0:
+		return nil
+	case spec.Process.Init && spec.Process.InitPath != "":
+		return fmt.Errorf("sockets of a service manager (LISTEN_FDS) that are none of its ports cannot be passed to a program below --init-path, which does not tell it that they are its own: %w", errdefs.ErrInvalidArgument)
+	case !native(spec) && (pid == "host" || strings.HasPrefix(pid, "container:") || strings.HasPrefix(pid, "ns:")):
+		return fmt.Errorf("sockets of a service manager (LISTEN_FDS) that are none of its ports cannot be combined with --pid %s and OCI runtime %q, which does not tell the program that they are its own: %w", pid, spec.Runtime, errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
+
+// socketsEnv tells the program of the sockets that are its own. LISTEN_PID is right in a PID
+// namespace of its own; our runtime and the init of --init put the one in that is.
 func (l *launch) socketsEnv(doc *runtime.Document) {
 	if len(l.passed) == 0 {
 		return
@@ -86,4 +105,5 @@ func (l *launch) socketsEnv(doc *runtime.Document) {
 		env = append(env, "LISTEN_FDNAMES="+strings.Join(names, ":"))
 	}
 	doc.Spec.Process.Env = override(doc.Spec.Process.Env, env)
+	doc.ListenPID = true
 }

@@ -18,7 +18,7 @@ import (
 func main() {
 	// As moss-init it is PID 1 of a container with --init; see package reaper.
 	if filepath.Base(os.Args[0]) == "moss-init" && len(os.Args) > 2 {
-		os.Exit(reaper.Main(os.Args[2:])) // after "--"
+		os.Exit(reaper.Main(os.Args[1], os.Args[2:]))
 	}
 	os.Exit(monitor.Main(os.Args))
 }

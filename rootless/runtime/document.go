@@ -41,6 +41,9 @@ type Document struct {
 	KeepGroups bool `json:",omitempty"`
 	// SetHome adds HOME from /etc/passwd when the environment has none.
 	SetHome bool `json:",omitempty"`
+	// ListenPID makes the variable LISTEN_PID the program's process ID, as the program
+	// knows it; see sd_listen_fds(3).
+	ListenPID bool `json:",omitempty"`
 	// MakeCwd creates the working directory when it is missing.
 	MakeCwd bool `json:",omitempty"`
 	// Console allocates a pseudoterminal in the container's devpts and sends

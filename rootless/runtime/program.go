@@ -37,6 +37,9 @@ func (s *stage) program() error {
 	if s.doc.SetHome && lookupEnv(p.Env, "HOME") == "" {
 		p.Env = append(p.Env, "HOME="+who.home)
 	}
+	if s.doc.ListenPID {
+		p.Env = withVariable(p.Env, "LISTEN_PID", strconv.Itoa(os.Getpid()))
+	}
 	if err := s.changeDirectory(p.Cwd, s.doc.MakeCwd); err != nil {
 		return err
 	}

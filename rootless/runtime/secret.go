@@ -32,9 +32,14 @@ func (s *stage) secretVariables(p *specs.Process) {
 		if secret.Env == "" {
 			continue
 		}
-		p.Env = slices.DeleteFunc(p.Env, func(kv string) bool { return strings.HasPrefix(kv, secret.Env+"=") })
-		p.Env = append(p.Env, secret.Env+"="+string(s.secrets[i]))
+		p.Env = withVariable(p.Env, secret.Env, string(s.secrets[i]))
 	}
+}
+
+// withVariable gives a variable of an environment this value alone.
+func withVariable(env []string, name, value string) []string {
+	env = slices.DeleteFunc(env, func(kv string) bool { return strings.HasPrefix(kv, name+"=") })
+	return append(env, name+"="+value)
 }
 
 // mountSecrets puts the others into memory: those below /run/secrets on a tmpfs

@@ -5,12 +5,14 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 )
 
 var notifyPrograms = []program{
 	{"notify", "TEXT…: send each, on a line of its own, to $NOTIFY_SOCKET", notify},
+	{"passed", ": how many sockets have been passed to this very process", passed},
 	{"passing", "NAME=[udp:]HOST:PORT… PROGRAM ARG…: execute it with listening sockets, as a service manager does", passing},
 	{"notified", "SOCKET: print what is sent there, until one says READY=1", notified},
 }
@@ -48,17 +50,27 @@ func notified(args []string) int {
 	}
 }
 
+// passed is sd_listen_fds(3).
+func passed([]string) int {
+	number := "0"
+	if os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid()) {
+		number = os.Getenv("LISTEN_FDS")
+	}
+	fmt.Println("passed", number)
+	return 0
+}
+
 // passing is systemd-socket-activate(1) that waits for nobody. See sd_listen_fds(3).
 func passing(args []string) int {
 	var names []string
 	for len(args) > 0 && strings.Contains(args[0], "=") {
 		name, at, _ := strings.Cut(args[0], "=")
-		file, err := listeningAt(at)
+		fd, err := listeningAt(at)
 		if err != nil {
 			return fail("passing: %v", err)
 		}
 		// A number far from those that are given away next.
-		if err := syscall.Dup3(int(file.Fd()), 50+len(names), 0); err != nil {
+		if err := syscall.Dup3(fd, 50+len(names), 0); err != nil {
 			return fail("passing: %v", err)
 		}
 		names, args = append(names, name), args[1:]
@@ -80,17 +92,41 @@ func passing(args []string) int {
 	return fail("passing: %v", syscall.Exec(program, args, env))
 }
 
-func listeningAt(at string) (*os.File, error) {
+// listeningAt makes a socket that package net, whose own descriptors may be in the way of
+// those that are passed, knows nothing of.
+func listeningAt(at string) (fd int, err error) {
+	kind := syscall.SOCK_STREAM
 	if udp, ok := strings.CutPrefix(at, "udp:"); ok {
-		c, err := net.ListenPacket("udp", udp)
-		if err != nil {
-			return nil, err
-		}
-		return c.(*net.UDPConn).File()
+		kind, at = syscall.SOCK_DGRAM, udp
 	}
-	l, err := net.Listen("tcp", at)
+	host, text, err := net.SplitHostPort(at)
 	if err != nil {
-		return nil, err
+		return -1, err
 	}
-	return l.(*net.TCPListener).File()
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		return -1, err
+	}
+	var family int
+	var address syscall.Sockaddr
+	if ip := net.ParseIP(host); ip.To4() != nil {
+		family, address = syscall.AF_INET, &syscall.SockaddrInet4{Port: port, Addr: [4]byte(ip.To4())}
+	} else { // "" is every address of both families
+		a := &syscall.SockaddrInet6{Port: port}
+		copy(a.Addr[:], ip)
+		family, address = syscall.AF_INET6, a
+	}
+	if fd, err = syscall.Socket(family, kind|syscall.SOCK_CLOEXEC, 0); err != nil {
+		return -1, err
+	}
+	if kind == syscall.SOCK_STREAM {
+		err = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
+	}
+	if err == nil {
+		err = syscall.Bind(fd, address)
+	}
+	if err == nil && kind == syscall.SOCK_STREAM {
+		err = syscall.Listen(fd, 128)
+	}
+	return fd, err
 }

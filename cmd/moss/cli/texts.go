@@ -19,7 +19,7 @@ ports, neither start it nor keep it.`
 
 A listening socket that a service manager has passed to moss (LISTEN_FDS, see sd_listen_fds(3)) is used for the published port with
 its number: with -p 8080:80 wherever it listens, with an address only if it listens there. The others are the program's, as
-LISTEN_FDS tells it. They stay for as long as moss was not asked to stop the container.`
+LISTEN_FDS and LISTEN_PID tell it. They stay for as long as moss was not asked to stop the container.`
 
 	textRun = textFlagsFirst + textWake + textSockets + `
 
