@@ -71,8 +71,9 @@ func (e *Engine) change(ctx context.Context, c *container.Container, change func
 		return err
 	}
 	connected, err := e.updatePorts(ctx, now, &was, &undo)
-	if allowed, failure := e.updateAllow(ctx, now, &was, &undo); err == nil {
-		if err = failure; allowed != nil {
+	if err == nil {
+		var allowed *slirp.Status
+		if allowed, err = e.updateAllow(ctx, now, &was, &undo); allowed != nil {
 			connected = allowed
 		}
 	}
