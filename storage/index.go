@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -72,8 +73,12 @@ func (s *Store) Index() error {
 		})
 		entries = append(entries, image.Entry{ID: img.ID, Names: img.Names, Digests: digests(img), Stamp: s.stamp(img)})
 	}
+	mend := sync.OnceValue(s.mendShortNames) // another process may have been killed since we opened it
 	return image.Update(s.Root, states, entries, func(e image.Entry) (*image.Image, error) {
 		i, err := s.describe(byID[e.ID])
+		if err != nil && mend() == nil {
+			i, err = s.describe(byID[e.ID])
+		}
 		if err != nil {
 			slog.Warn("image left out: it is broken in the store", "image", e.ID, "err", err)
 			return nil, nil

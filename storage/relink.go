@@ -1,18 +1,21 @@
 package storage
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	digest "github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
 	"moss/record"
+	"moss/storage/driver"
 	"moss/storage/image"
 )
 
@@ -23,6 +26,48 @@ const (
 	lowerLinks = "lower"
 	lowerIDs   = "lower-layers"
 )
+
+// mendShortNames gives layers short names again that have lost them. When the library
+// removes a layer that was only begun, and that layer's file "link" is empty, which is how
+// a kill or a power cut leaves it between two steps, the short names of all layers go with
+// it (removeCommon in its drivers/overlay/overlay.go). So such files go before it looks.
+func (s *Store) mendShortNames() error {
+	r := &rebuilder{graph: filepath.Join(s.Root, "storage"), driver: "overlay"}
+	if s.Driver.Name == driver.VFS || !r.shortNamesAmiss() {
+		return nil
+	}
+	held, err := r.lock()
+	defer func() {
+		for _, l := range slices.Backward(held) {
+			l.Unlock()
+		}
+	}()
+	if err != nil {
+		return fmt.Errorf("cannot mend the short names of layers: %w", err)
+	}
+	files, _ := filepath.Glob(filepath.Join(r.graph, "overlay", "*", linkFile))
+	for _, path := range files {
+		if info, err := os.Lstat(path); err == nil && info.Size() == 0 {
+			if err := os.Remove(path); err != nil {
+				return fmt.Errorf("cannot mend the short names of layers: %w", err)
+			}
+		}
+	}
+	if !r.read("layers", &r.layers) {
+		r.links(true)
+	}
+	return nil
+}
+
+// shortNamesAmiss says whether there are fewer names than layers, or a layer that was only
+// begun. While somebody adds a layer it may seem so.
+func (r *rebuilder) shortNamesAmiss() bool {
+	names, _ := os.ReadDir(filepath.Join(r.graph, "overlay", "l"))
+	layers, _ := os.ReadDir(filepath.Join(r.graph, "overlay"))
+	layers = slices.DeleteFunc(layers, func(e os.DirEntry) bool { return !isID(e.Name()) })
+	list, _ := os.ReadFile(r.list("layers"))
+	return len(names) < len(layers) || bytes.Contains(list, []byte(`"incomplete":true`))
+}
 
 var isLink = regexp.MustCompile(`^[A-Z0-9]{26}$`).MatchString
 

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -239,6 +240,37 @@ func TestParents(t *testing.T) {
 	}
 	if got := ids(final.Steps([]*image.Image{base, step1, step2, final, other})); got != "step2" {
 		t.Errorf("parents with another image: %s", got)
+	}
+}
+
+// A layer that was begun, and killed before its short name was written, takes nothing of the
+// others along when it goes.
+func TestEmptyLink(t *testing.T) {
+	store, _ := storagetest.Open(t)
+	add(t, store, []string{"localhost/a:latest"}, makeTar(t, tar.Header{Name: "a", Uname: "a"}), makeTar(t, tar.Header{Name: "b", Uname: "b"}))
+	graph, begun := filepath.Join(store.Root, "storage"), strings.Repeat("0", 64)
+	list := filepath.Join(graph, "overlay-layers", "layers.json")
+	data, err := os.ReadFile(list)
+	if err == nil {
+		data = append(bytes.TrimSuffix(bytes.TrimSpace(data), []byte("]")), `,{"id":"`+begun+`","flags":{"incomplete":true}}]`...)
+		err = errors.Join(os.WriteFile(list, data, 0o600), os.Mkdir(filepath.Join(graph, "overlay", begun), 0o700),
+			os.WriteFile(filepath.Join(graph, "overlay", begun, "link"), nil, 0o644))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	store.Close()
+	again, err := storage.Open(store.Root, filepath.Join(filepath.Dir(store.Root), "run"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	add(t, again, []string{"localhost/b:latest"}, makeTar(t, tar.Header{Name: "c", Uname: "c"})) // it is cleaned up
+	if got := storagetest.Images(t, again); len(got) != 2 {
+		t.Errorf("%d images are whole, of 2", len(got))
+	}
+	if _, err := os.Stat(filepath.Join(graph, "overlay", begun)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what was begun stays: %v", err)
 	}
 }
 

@@ -100,6 +100,9 @@ func Open(root, run string, others []string) (*Store, error) {
 	if err := listsLost(options.GraphRoot, options.GraphDriverName); err != nil {
 		return nil, fmt.Errorf("cannot open image store %q: %w", options.GraphRoot, err)
 	}
+	if err := s.mendShortNames(); err != nil {
+		return nil, fmt.Errorf("cannot open image store %q: %w", options.GraphRoot, err)
+	}
 	if s.lib, err = cs.GetStore(options); err != nil {
 		return nil, fmt.Errorf("cannot open image store %q: %w (%s)", options.GraphRoot, err, howToRepair)
 	}
