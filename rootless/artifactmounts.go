@@ -3,7 +3,6 @@ package rootless
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -13,9 +12,9 @@ import (
 )
 
 // artifactMounts makes a bind mount of each file of an artifact that is to be mounted:
-// on the target, if it is one file and the image has no directory there; else below it, by
+// on the target, if it is one file and root has no directory there; else below it, by
 // the file's title, or its digest if it has none.
-func (e *Engine) artifactMounts(ctx context.Context, spec *container.Spec) error {
+func (e *Engine) artifactMounts(ctx context.Context, spec *container.Spec, root layers) error {
 	if !slices.ContainsFunc(spec.Rootfs.Mounts, func(m container.Mount) bool { return m.Type == "artifact" }) {
 		return nil
 	}
@@ -25,7 +24,7 @@ func (e *Engine) artifactMounts(ctx context.Context, spec *container.Spec) error
 			all = append(all, m)
 			continue
 		}
-		some, err := e.artifactMount(ctx, spec, m)
+		some, err := e.artifactMount(ctx, root, m)
 		if err != nil {
 			return fmt.Errorf("cannot mount artifact %q: %w", m.Source, err)
 		}
@@ -40,7 +39,7 @@ func (e *Engine) artifactMounts(ctx context.Context, spec *container.Spec) error
 	return nil
 }
 
-func (e *Engine) artifactMount(ctx context.Context, spec *container.Spec, m container.Mount) (out []container.Mount, err error) {
+func (e *Engine) artifactMount(ctx context.Context, root layers, m container.Mount) (out []container.Mount, err error) {
 	var files []image.ArtifactFile
 	req := image.ArtifactRequest{Verb: "files", Names: []string{m.Source}, Title: m.DriverOptions["title"], Digest: m.DriverOptions["digest"]}
 	if err := e.askImages(ctx, image.Request{Artifact: &req}, &files); err != nil {
@@ -48,7 +47,7 @@ func (e *Engine) artifactMount(ctx context.Context, spec *container.Spec, m cont
 	}
 	below := len(files) > 1
 	if !below {
-		if below, err = e.isDirectory(ctx, spec, m.Target); err != nil {
+		if below, err = root.isDirectory(m.Target); err != nil {
 			return nil, err
 		}
 	}
@@ -67,22 +66,4 @@ func (e *Engine) artifactMount(ctx context.Context, spec *container.Spec, m cont
 		out = append(out, one)
 	}
 	return out, nil
-}
-
-// isDirectory says whether what a container's files are made of has a directory there.
-func (e *Engine) isDirectory(ctx context.Context, spec *container.Spec, target string) (bool, error) {
-	dirs := []string{spec.Rootfs.Path}
-	if spec.Image.ID != "" {
-		img, err := e.Image(ctx, spec.Image.ID)
-		if err != nil {
-			return false, err
-		}
-		dirs = img.Lower
-	}
-	for _, dir := range dirs { // the uppermost first
-		if info, err := os.Lstat(filepath.Join(dir, target)); err == nil {
-			return info.IsDir(), nil
-		}
-	}
-	return false, nil
 }

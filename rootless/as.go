@@ -5,10 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"moss/rootless/container"
 	"moss/rootless/runtime"
@@ -46,13 +43,10 @@ func chooseAs(spec *container.Spec, img *image.Image) error {
 }
 
 // accountFiles reads /etc/passwd and /etc/group of what a container starts from.
-type accountFiles struct{ layers []string }
+type accountFiles struct{ layers }
 
 func accountsOf(spec *container.Spec, img *image.Image) accountFiles {
-	if spec.Rootfs.Path != "" {
-		return accountFiles{[]string{spec.Rootfs.Path}}
-	}
-	return accountFiles{img.Lower}
+	return accountFiles{layersOf(spec, img)}
 }
 
 func (a accountFiles) identify(user string, groups []string) (uid, gid int, more []int, err error) {
@@ -67,40 +61,21 @@ func (a accountFiles) identify(user string, groups []string) (uid, gid int, more
 	return runtime.Identify(passwd, group, user, groups)
 }
 
-// read looks for a file in the layers, uppermost first, without mounting them; a
-// missing file is empty.
+// read reads a file of the layers; a missing file, or what is none, is empty.
 func (a accountFiles) read(name string) ([]byte, error) {
-	for _, dir := range a.layers {
-		root, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return nil, &os.PathError{Op: "open", Path: dir, Err: err}
-		}
-		how := unix.OpenHow{Flags: unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY, Resolve: unix.RESOLVE_IN_ROOT}
-		fd, err := unix.Openat2(root, name, &how)
-		unix.Close(root)
-		switch {
-		case err == nil:
-			f := os.NewFile(uintptr(fd), name)
-			defer f.Close()
-			if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-				return nil, err
-			}
-			return io.ReadAll(io.LimitReader(f, 16<<20))
-		case errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV):
-			return nil, nil // a whiteout: the layers below do not count; see mknod(2)
-		case !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR):
-			return nil, &os.PathError{Op: "read", Path: "/" + name, Err: err}
-		}
-		if opaque(filepath.Join(dir, filepath.Dir(name))) {
-			return nil, nil
-		}
+	f, err := a.open(name)
+	if f == nil || err != nil {
+		return nil, err
 	}
-	return nil, nil
-}
-
-// opaque says whether a layer's directory hides those below it.
-func opaque(dir string) bool {
-	var value [2]byte
-	n, err := unix.Lgetxattr(dir, "user.overlay.opaque", value[:])
-	return err == nil && n == 1 && value[0] == 'y'
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, err
+	}
+	// A descriptor of O_PATH can be opened anew; see open(2).
+	again, err := os.Open(f.Name())
+	if err != nil {
+		return nil, &os.PathError{Op: "read", Path: "/" + name, Err: errors.Unwrap(err)}
+	}
+	defer again.Close()
+	return io.ReadAll(io.LimitReader(again, 16<<20))
 }

@@ -109,7 +109,7 @@ func (e *Engine) decide(ctx context.Context, spec *container.Spec, img *image.Im
 	if err := labelled(spec); err != nil {
 		return err
 	}
-	if err := e.completeMounts(ctx, spec); err != nil {
+	if err := e.completeMounts(ctx, spec, img); err != nil {
 		return err
 	}
 	if err := e.complete(spec, img, opts); err != nil {

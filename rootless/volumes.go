@@ -19,7 +19,7 @@ import (
 
 // completeMounts finds what the mounts of a Spec name: other containers, images,
 // secrets. Nothing is made.
-func (e *Engine) completeMounts(ctx context.Context, spec *container.Spec) error {
+func (e *Engine) completeMounts(ctx context.Context, spec *container.Spec, img *image.Image) error {
 	for _, from := range spec.Rootfs.VolumesFrom {
 		if err := e.volumesFrom(spec, from); err != nil {
 			return err
@@ -36,7 +36,7 @@ func (e *Engine) completeMounts(ctx context.Context, spec *container.Spec) error
 		}
 		m.ImageID = img.ID
 	}
-	if err := e.artifactMounts(ctx, spec); err != nil {
+	if err := e.artifactMounts(ctx, spec, layersOf(spec, img)); err != nil {
 		return err
 	}
 	return e.takeSecrets(spec)
