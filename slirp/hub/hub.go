@@ -44,6 +44,8 @@ type Hub struct {
 	parked   map[string]*parkedPorts // of containers between two leases
 	// loopbacks are the ports of the host's loopback that some container may reach.
 	loopbacks map[uint16]*loopback
+	// ownLeft are the namespaces of private networks that a former moss-net has left.
+	ownLeft []string
 	// left are containers that have no lease any more, and may still be there.
 	left     map[string]bool
 	sweeping bool
@@ -144,6 +146,7 @@ func (h *Hub) Close() error {
 	if h.guard != nil {
 		h.guard.Close()
 	}
+	err = errors.Join(err, h.removeOwn())
 	guests, listErr := h.space.Guests()
 	h.space.Close()
 	if err = errors.Join(err, listErr); err == nil && len(guests) == 0 {

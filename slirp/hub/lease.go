@@ -61,8 +61,11 @@ type remembered struct {
 // Close undoes the connection, last step first.
 func (l *lease) Close() error {
 	var errs []error
-	if l.gate != nil {
-		l.gate.Denied.Flush()
+	l.hub.mu.Lock()
+	held := l.gate // SetAllow may be changing it
+	l.hub.mu.Unlock()
+	if held != nil {
+		held.Denied.Flush()
 	}
 	for _, undo := range slices.Backward(l.undo) {
 		errs = append(errs, undo())

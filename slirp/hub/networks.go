@@ -131,17 +131,19 @@ func (l *lease) setNetworks(r *slirp.NetworksRequest, netns *os.File) (err error
 	}
 	defer guest.Close()
 
-	was := members{l.request.Attachments, l.networks, l.status.Interfaces}
+	was, name := members{l.request.Attachments, l.networks, l.status.Interfaces}, l.request.Name
 	var now, fresh members
+	joined := false
 	defer func() {
-		if err != nil {
-			err = errors.Join(err, l.leave(guest, fresh))
+		if err != nil && !joined { // its addresses may be another one's as soon as it has left
+			err = errors.Join(err, l.holdMore(was.interfaces), l.leave(guest, fresh))
 		}
 	}()
 	for _, a := range r.Attachments {
 		if i := was.at(a); i >= 0 { // with other names, perhaps
-			was.interfaces[i].Aliases = a.Aliases
-			now.add(a, was.networks[i], was.interfaces[i])
+			iface := was.interfaces[i]
+			iface.Aliases = a.Aliases
+			now.add(a, was.networks[i], iface)
 			continue
 		}
 		l.hub.mu.Lock()
@@ -159,8 +161,9 @@ func (l *lease) setNetworks(r *slirp.NetworksRequest, netns *os.File) (err error
 			return err
 		}
 	}
+	back := func(err error) error { return errors.Join(err, l.redirect(guest, name, now, was)) }
 	if err := l.redirect(guest, r.Name, was, now); err != nil {
-		return err
+		return back(err)
 	}
 	var stale members
 	for i, a := range was.attachments {
@@ -168,11 +171,13 @@ func (l *lease) setNetworks(r *slirp.NetworksRequest, netns *os.File) (err error
 			stale.add(a, was.networks[i], was.interfaces[i])
 		}
 	}
-	err = l.leave(guest, stale)
-	if err == nil && len(stale.networks) > 0 {
-		err = l.holdMore(now.interfaces)
+	if len(stale.networks) > 0 {
+		if err := l.holdMore(now.interfaces); err != nil {
+			return back(err)
+		}
 	}
-	return errors.Join(err, l.remember())
+	joined = true
+	return errors.Join(l.leave(guest, stale), l.remember())
 }
 
 // leave takes the container off networks.

@@ -132,24 +132,40 @@ func (l *lease) answerNames(n *network) error {
 // a moss-net, which left it its namespace.
 const ownGrace = time.Minute
 
-// dropOwn takes away the namespaces of containers that do not come again.
+// dropOwn takes away the namespaces of containers that do not come again, later or when
+// the hub ends.
 func (h *Hub) dropOwn() error {
 	left, err := filepath.Glob(h.ownPath("*"))
 	if err != nil || len(left) == 0 {
 		return err
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ownLeft = left
 	time.AfterFunc(ownGrace, func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		for _, path := range left {
-			id := strings.TrimPrefix(filepath.Base(path), ownPrefix)
-			if h.closed || h.leases[id] != nil {
-				continue
-			}
-			if err := bridge.Remove(path); err != nil {
-				h.log.Print(fmt.Errorf("cannot remove a private network: %w", err))
-			}
+		if h.closed {
+			return
+		}
+		if err := h.removeOwn(); err != nil {
+			h.log.Print(err)
 		}
 	})
 	return nil
+}
+
+// removeOwn does that; h.mu is held.
+func (h *Hub) removeOwn() error {
+	var errs []error
+	for _, path := range h.ownLeft {
+		if h.leases[strings.TrimPrefix(filepath.Base(path), ownPrefix)] != nil {
+			continue
+		}
+		if err := bridge.Remove(path); err != nil {
+			errs = append(errs, fmt.Errorf("cannot remove a private network: %w", err))
+		}
+	}
+	h.ownLeft = nil
+	return errors.Join(errs...)
 }

@@ -204,7 +204,7 @@ func (l *lease) closePorts() error {
 	var errs []error
 	for _, o := range l.ports {
 		for _, a := range o.answers {
-			errs = append(errs, l.hub.space.RemoveAnswers(a))
+			errs = append(errs, l.space().RemoveAnswers(a))
 		}
 		o.answers = nil
 		o.Lead(port.Target{})
