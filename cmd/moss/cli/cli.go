@@ -245,7 +245,7 @@ func setLog(level string) error {
 		return &flagError{Flag: "--log-level", Value: level, Err: fmt.Errorf("want debug, info, warn or error")}
 	}
 	if level != "" { // for the programs that moss starts
-		if err := os.Setenv("MOSS_LOG", l.String()); err != nil {
+		if err := os.Setenv("MOSS_LOG", strings.ToLower(l.String())); err != nil {
 			return err
 		}
 	}
