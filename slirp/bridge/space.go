@@ -112,6 +112,11 @@ var sysctls = [][2]string{
 	{"ipv6/conf/default/accept_dad", "0"},
 	{"ipv6/conf/default/accept_ra", "0"},
 	{"ipv6/conf/default/disable_ipv6", "1"},
+	// What stays on a bridge is nobody's to filter: where br_netfilter is loaded, each of its
+	// packets would go by the rules for what is routed, which cost a tenth of the throughput.
+	{"bridge/bridge-nf-call-iptables", "0"},
+	{"bridge/bridge-nf-call-ip6tables", "0"},
+	{"bridge/bridge-nf-call-arptables", "0"},
 }
 
 func (s *Space) setUp() error {
@@ -126,7 +131,7 @@ func (s *Space) setUp() error {
 			return nil
 		}
 		for _, set := range sysctls {
-			// A host without IPv6 has none of its variables.
+			// A host without IPv6, or br_netfilter, has none of its variables.
 			if err := namespace.Sysctl(set[0], set[1]); err != nil && !errors.Is(err, os.ErrNotExist) {
 				return err
 			}
