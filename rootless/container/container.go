@@ -61,4 +61,7 @@ type Last struct {
 	Error     string `json:",omitempty"`
 	// StoppedByUser is set when a stop was asked for: unless-stopped obeys it.
 	StoppedByUser bool `json:",omitempty"`
+	// SessionEnded is set when a service manager has ended it, with the session or by its
+	// scope: it was running until then, and a boot starts it again.
+	SessionEnded bool `json:",omitempty"`
 }

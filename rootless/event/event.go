@@ -90,6 +90,9 @@ type Event struct {
 // SessionAttribute is the attribute of exec and exec_died that holds the session's ID.
 const SessionAttribute = "execID"
 
+// ByAttribute is the attribute of a stop that says who asked for it, where that was no user.
+const ByAttribute = "by"
+
 // appendTo appends the event as the log has it: a line, with a newline before it.
 func (e *Event) appendTo(b []byte, now time.Time) []byte {
 	at := e.Time

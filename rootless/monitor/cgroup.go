@@ -69,6 +69,13 @@ func (g group) frozen() bool {
 	return err == nil && len(data) > 0 && data[0] == '1'
 }
 
+// thaw lets a container that is paused go on.
+func (g group) thaw() {
+	if g.frozen() {
+		g.write("cgroup.freeze", "0")
+	}
+}
+
 // oomKills is how many processes the kernel has killed here for want of memory.
 func (g group) oomKills() int {
 	if g == "" {

@@ -20,6 +20,7 @@
 //	restart.go   restart policy and back-off
 //	health.go    health checks
 //	oom.go       processes killed for want of memory
+//	signal.go    the end of the session
 //	notify.go    what a service manager is told
 //	scratch.go   what lasts for one run only
 //	finish.go    the end of a run, and of all

@@ -93,7 +93,7 @@ func (m *monitor) endRun() {
 	m.noteEnd(exit)
 	renew := m.renew
 	m.renew, m.timedOut = false, false
-	if !m.stopped && (m.wakes || renew || m.policy.wants(exit.Code, m.restarts)) {
+	if !m.stopped && !m.session && (m.wakes || renew || m.policy.wants(exit.Code, m.restarts)) {
 		m.waitToRestart(exit)
 		return
 	}
@@ -145,7 +145,7 @@ func (m *monitor) waitToRestart(exit Exit) {
 // meanwhile or it cannot be started.
 func (m *monitor) restart() {
 	m.restartAt = time.Time{}
-	if m.stopped {
+	if m.stopped || m.session {
 		m.finish(m.last, nil)
 		return
 	}
@@ -269,7 +269,7 @@ func (m *monitor) writeLast(exit Exit) {
 	container.WriteLast(c.Dir, &container.Last{
 		Boot: container.BootID(), Started: m.started, Finished: exit.At,
 		ExitCode: exit.Code, OOMKilled: exit.OOMKilled, Restarts: m.restarts,
-		Error: exit.Error, StoppedByUser: m.stopped,
+		Error: exit.Error, StoppedByUser: m.stopped, SessionEnded: m.session,
 	}, false)
 }
 

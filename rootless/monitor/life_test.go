@@ -175,13 +175,13 @@ func TestControlRefuses(t *testing.T) {
 	}
 }
 
-// A monitor that is told to end stays; one that is killed leaves a container that
+// A monitor whose terminal hangs up stays; one that is killed leaves a container that
 // is still seen.
 func TestSignals(t *testing.T) {
 	b := newBox(t, "while :; do sleep 1; done")
 	b.start().Close()
 	live, _ := container.ReadLive(b.cfg.RunDir)
-	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGPIPE} {
+	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGPIPE} {
 		syscall.Kill(live.Monitor, sig)
 	}
 	if err := client.Control(t.Context(), b.cfg.RunDir, monitor.ControlRequest{Op: "ping"}); err != nil {
@@ -204,6 +204,39 @@ func TestSignals(t *testing.T) {
 	if v := b.container().Look(); v.Last.ExitCode != container.ExitUnknown {
 		t.Errorf("last %+v", v.Last)
 	}
+}
+
+// A monitor that is told to end ends its container, with the stop signal, whatever the
+// restart policy, also one that waits to be restarted or that has executed itself again.
+func TestTerminated(t *testing.T) {
+	for name, c := range map[string]struct {
+		script string
+		ready  func(v container.View) bool
+	}{
+		"running":    {"trap 'exit 7' USR1; while :; do sleep 0.1; done", func(v container.View) bool { return v.Status == container.StatusRunning }},
+		"settled":    {"trap 'exit 7' USR1; while :; do sleep 0.1; done", func(v container.View) bool { return v.Live != nil && settled(v.Live.Monitor) }},
+		"restarting": {"exit 7", func(v container.View) bool { return v.Status == container.StatusRestarting }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBox(t, c.script)
+			b.cfg.Restart, b.cfg.StopSignal, b.cfg.StopTimeout = "always", int(syscall.SIGUSR1), time.Minute
+			b.start().Close()
+			live, _ := container.ReadLive(b.cfg.RunDir)
+			eventually(t, "it is "+name, func() bool { return c.ready(b.container().Look()) })
+			time.Sleep(100 * time.Millisecond) // the shell's trap
+			syscall.Kill(live.Monitor, syscall.SIGTERM)
+			eventually(t, "it has ended", func() bool { return b.container().Look().Status == container.StatusExited })
+			if last := b.container().Look().Last; last.ExitCode != 7 || !last.SessionEnded || last.StoppedByUser {
+				t.Errorf("last %+v", last)
+			}
+		})
+	}
+}
+
+// settled says whether a monitor has executed itself again.
+func settled(pid int) bool {
+	env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	return bytes.Contains(env, []byte("_MOSS_MONITOR="))
 }
 
 // ignored are the signals that a monitor may ignore and a process does ignore.

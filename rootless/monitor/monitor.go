@@ -47,6 +47,7 @@ type monitor struct {
 	restarts  int
 	pause     time.Duration // before the last restart
 	stopped   bool          // a stop was asked for
+	session   bool          // the session has ended: see endSession
 	held      bool          // the program is not to run before it is asked for
 	wakes     bool          // it waits for clients: see wake.go
 	idle      bool          // it was asked to end for want of clients
@@ -143,6 +144,7 @@ func Main(args []string) int {
 	if m.loop, err = newLoop(); err != nil {
 		return 125
 	}
+	m.catchSignals()
 	if standby && !m.standBy(args[2:]) {
 		return 0 // nobody wanted it
 	}
@@ -169,7 +171,6 @@ func detach() error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("cannot become subreaper: %w", err)
 	}
-	ignoreSignals()
 	return nil
 }
 

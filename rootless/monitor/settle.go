@@ -63,10 +63,14 @@ func (m *monitor) settle(now time.Time) {
 		unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0)
 	}
 	env := append(clean(os.Environ()), stateVariable+"="+state)
-	defaultSignals()
-	syscall.Exec("/proc/self/exe", os.Args, env)
-	// It could not: everything is as it was, only larger.
-	ignoreSignals()
+	if releaseSignals() {
+		m.endSession()
+	} else {
+		syscall.Exec("/proc/self/exe", os.Args, env)
+	}
+	// It could not, or must not: everything is as it was, only larger.
+	m.loop.close(int(told))
+	m.catchSignals()
 	for _, fd := range fds {
 		unix.CloseOnExec(fd)
 	}
@@ -97,6 +101,9 @@ func clean(env []string) []string {
 // descriptors are the ones in the loop that save knows of.
 func (m *monitor) descriptors() int {
 	n := len(m.clients) + 3 // attach, ctl, pidfd
+	if told >= 0 {
+		n++
+	}
 	for _, o := range m.out {
 		if o != nil && o.fd >= 0 {
 			n++
@@ -155,6 +162,7 @@ func (m *monitor) save() (string, []int) {
 	w.number(int64(m.restarts))
 	w.number(int64(m.pause))
 	w.flag(m.stopped)
+	w.flag(m.session)
 	w.flag(m.wakes)
 	w.flag(m.idle)
 	w.flag(m.renew)
@@ -209,6 +217,7 @@ func (m *monitor) restore(state string) error {
 	m.restarts = int(r.number())
 	m.pause = time.Duration(r.number())
 	m.stopped = r.flag()
+	m.session = r.flag()
 	m.wakes = r.flag()
 	m.idle = r.flag()
 	m.renew = r.flag()

@@ -1,33 +1,122 @@
 package monitor
 
 import (
+	"maps"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"moss/rootless/event"
 )
 
-// ignoreSignals makes the process survive a hangup, an interrupt and a request
-// to end: it ends with its container. SIGPIPE needs nothing, a raw write(2)
-// just fails.
+// catchSignals makes the process survive a hangup, an interrupt and a quit: it ends with
+// its container. SIGTERM is the end of the session: see endSession. SIGPIPE needs
+// nothing, a raw write(2) just fails.
 //
 // It goes past os/signal on purpose. That package keeps two threads for as long
 // as a signal is not at its default; and the runtime resets, in a child between
 // fork and execve, those signals that it believes to handle itself: so the
-// container does not inherit SIG_IGN.
-func ignoreSignals() { setSignals(1) }
+// container inherits neither SIG_IGN nor a mask, as it would of a signalfd(2), for
+// which the signal must be blocked in every thread.
+func (m *monitor) catchSignals() {
+	setSignals(ignored, 1)
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		setSignals([]unix.Signal{unix.SIGTERM}, 1)
+		return
+	}
+	told = int32(fd)
+	m.loop.watch(fd, unix.EPOLLIN, (*session)(m))
+	handler, restorer := handlers()
+	act(unix.SIGTERM, action{handler, saOnStack | saRestart | saRestorer, restorer, 0})
+}
 
-// defaultSignals takes it back: before execve of ourselves, after which the
+// releaseSignals takes it back: before execve of ourselves, after which the
 // runtime would otherwise take SIGHUP and SIGINT for ignored by our caller, and
-// pass that on to the container.
-func defaultSignals() { setSignals(0) }
+// pass that on to the container. It says whether SIGTERM has come meanwhile. One that
+// comes before catchSignals has been called again kills the monitor: this is
+// better than to miss the end.
+func releaseSignals() (told bool) {
+	setSignals(ignored, 0)
+	setSignals([]unix.Signal{unix.SIGTERM}, 0)
+	return asked()
+}
+
+var ignored = []unix.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT}
+
+// told is the eventfd(2) into which the handler of SIGTERM, which is no Go, writes one.
+var (
+	told int32  = -1
+	one  uint64 = 1
+)
+
+// handlers are the addresses of the handler, and of what returns from it.
+func handlers() (handler, restorer uintptr)
+
+// action is the kernel's struct sigaction.
+type action struct{ handler, flags, restorer, mask uintptr }
+
+// The runtime's threads have stacks for signals, and goroutines' are too small for them.
+const (
+	saRestorer = 0x04000000
+	saOnStack  = 0x08000000
+	saRestart  = 0x10000000
+)
+
+func act(sig unix.Signal, a action) {
+	unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&a)), 0, 8, 0, 0)
+}
 
 // setSignals sets the handlers to SIG_IGN (1) or SIG_DFL (0).
-func setSignals(handler uint64) {
-	var action [8]uint64 // struct sigaction of the kernel: handler first, the rest zero
-	action[0] = handler
-	for _, sig := range []unix.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGQUIT} {
-		unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&action)), 0, 8, 0, 0)
+func setSignals(signals []unix.Signal, handler uintptr) {
+	for _, sig := range signals {
+		act(sig, action{handler: handler})
 	}
+}
+
+// asked says whether SIGTERM has come since it was called the last time.
+func asked() bool {
+	var count [8]byte
+	n, err := unix.Read(int(told), count[:])
+	return err == nil && n == len(count)
+}
+
+// session is the source of SIGTERM.
+type session monitor
+
+func (s *session) ready(uint32) {
+	if asked() {
+		(*monitor)(s).endSession()
+	}
+}
+
+// endSession ends the container as a stop does, with its own signal and its own patience:
+// a service manager has asked for it, at the end of the session or of the machine, or
+// somebody who has stopped its scope. The policy does not start it again before
+// the next boot, which finds it as one that ran.
+func (m *monitor) endSession() {
+	if m.finished || m.session {
+		return
+	}
+	m.session, m.stopped = true, m.stopped && !m.held // by a user before that, or only held
+	m.note(func(e *event.Event) {
+		e.Attributes = maps.Clone(e.Attributes)
+		if e.Attributes == nil {
+			e.Attributes = map[string]string{}
+		}
+		e.Attributes[event.ByAttribute] = "service manager"
+	}, event.Stop)
+	if !m.restartAt.IsZero() { // it waits to start again: it ends here instead
+		m.restartAt = time.Now()
+		return
+	}
+	if m.held {
+		m.killNow() // there is no program yet that could do something about it
+		return
+	}
+	m.group.thaw()
+	m.askToEnd()
 }
 
 func pointer(b []byte) unsafe.Pointer { return unsafe.Pointer(&b[0]) }

@@ -112,7 +112,7 @@ func (m *monitor) notStopped() {
 }
 
 // goesOn says whether the container is to wait for clients again when this run has ended.
-func (m *monitor) goesOn() bool { return m.wakes && !m.stopped && !m.finished }
+func (m *monitor) goesOn() bool { return m.wakes && !m.stopped && !m.session && !m.finished }
 
 // wakePause is the pause before the container waits for clients again.
 func (m *monitor) wakePause(ran time.Duration) time.Duration {

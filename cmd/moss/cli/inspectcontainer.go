@@ -89,6 +89,8 @@ type stateView struct {
 	CheckpointPath string `json:",omitempty"`
 	RestoreLog     string `json:",omitempty"`
 	StoppedByUser  bool   `json:",omitempty"`
+	// SessionEnded is set for one that a service manager has ended.
+	SessionEnded bool `json:",omitempty"`
 	// Waiting is set for one that a client will start.
 	Waiting bool `json:",omitempty"`
 }
@@ -267,7 +269,7 @@ func (r psRow) stateView() stateView {
 	if last := r.view.Last; last != nil {
 		v.FinishedAt = last.Finished
 		if r.view.Live == nil {
-			v.OOMKilled, v.Error, v.StoppedByUser = last.OOMKilled, last.Error, last.StoppedByUser
+			v.OOMKilled, v.Error, v.StoppedByUser, v.SessionEnded = last.OOMKilled, last.Error, last.StoppedByUser, last.SessionEnded
 		}
 	}
 	return v
