@@ -8,14 +8,14 @@ pure    := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(stamp
 # userns/enter is C: it joins namespaces before the Go runtime has threads.
 withc   := CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=false -tags 'netgo osusergo' -ldflags '$(stamp) -extldflags -static'
 builtin := storage/archive/builtin/box.tar.gz
-helpers := moss-image moss-monitor moss-runtime moss-stage moss-net
+helpers := moss-image moss-monitor moss-runtime moss-stage moss-net moss-generator
 
 .PHONY: build try test unit e2e vm bench lint docs check install clean help FORCE
 build: $(addprefix bin/,moss $(helpers) box) ## build bin/moss and its helpers, all static
 
 bin/moss bin/moss-runtime: FORCE
 	@$(withc) -o $@ ./cmd/$(@F)
-bin/moss-monitor bin/moss-stage bin/moss-net: FORCE
+bin/moss-monitor bin/moss-stage bin/moss-net bin/moss-generator: FORCE
 	@$(pure) -o $@ ./cmd/$(@F)
 bin/moss-image: $(builtin) FORCE
 	@$(pure) -o $@ ./cmd/$(@F)
@@ -51,6 +51,8 @@ install: build ## install under DESTDIR/PREFIX
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/moss $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5
 	install -m 755 bin/moss $(DESTDIR)$(PREFIX)/bin/moss
 	install -m 755 $(addprefix bin/,$(helpers)) $(DESTDIR)$(PREFIX)/libexec/moss
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/user-generators
+	ln -sf ../../../libexec/moss/moss-generator $(DESTDIR)$(PREFIX)/lib/systemd/user-generators/moss-generator
 	install -m 644 cmd/moss/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 cmd/moss/man/*.5 $(DESTDIR)$(PREFIX)/share/man/man5
 	install -d $(addprefix $(DESTDIR)$(PREFIX)/share/,bash-completion/completions zsh/site-functions fish/vendor_completions.d)

@@ -77,6 +77,7 @@ var mayLink = map[string][]string{
 // runs: what it links is paid for each; the runtime starts with each container.
 var small = map[string][]string{
 	"moss/cmd/moss-monitor":       {"golang.org/x/sys"},
+	"moss/cmd/moss-generator":     {"golang.org/x/sys"},
 	"moss/rootless/monitor":       {"golang.org/x/sys"},
 	"moss/rootless/runtime/birth": {"golang.org/x/sys"},
 	"moss/slirp":                  {"golang.org/x/sys"},

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -50,6 +51,17 @@ func (cmd *CompatCmd) Run(ctx context.Context, c *call) error {
 		if more := p.more(list); len(more) > 0 {
 			fmt.Fprintf(w, "\nmoss has besides: `%s`.\n", strings.Join(more, "`, `"))
 		}
+	}
+	pages, err := filepath.Glob(filepath.Join(filepath.Dir(cmd.Facts), "*.md"))
+	if err != nil {
+		return err
+	}
+	for _, page := range pages { // what is no command
+		data, err := os.ReadFile(page)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "\n%s", data)
 	}
 	return w.Flush()
 }

@@ -1,0 +1,197 @@
+package quadlet
+
+import (
+	"os"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+)
+
+// Set is all quadlet files that are read together.
+type Set struct {
+	Files    []*File
+	Problems []Problem // of no file in particular: a directory that cannot be read
+	problems map[*File][]Problem
+	byName   map[string]*File
+	moss     string // the program that the services start
+}
+
+// Dirs are the directories where a user's quadlet files lie, the first of which
+// counts where a name occurs twice. environ answers as os.Getenv does.
+func Dirs(environ func(string) string, uid int) []string {
+	if list := environ("QUADLET_UNIT_DIRS"); list != "" {
+		var out []string
+		for _, dir := range strings.Split(list, ":") {
+			if filepath.IsAbs(dir) {
+				out = append(out, dir)
+			}
+		}
+		return out
+	}
+	var out []string
+	if run := environ("XDG_RUNTIME_DIR"); filepath.IsAbs(run) {
+		out = append(out, filepath.Join(run, "containers/systemd"))
+	}
+	if dir := Home(environ); dir != "" {
+		out = append(out, dir)
+	}
+	for _, base := range []string{"/etc/containers/systemd/users", "/usr/share/containers/systemd/users"} {
+		out = append(out, filepath.Join(base, strconv.Itoa(uid)), base)
+	}
+	return out
+}
+
+// Home is the directory for the files that a user writes; "" where none is known.
+func Home(environ func(string) string) string {
+	dir := environ("XDG_CONFIG_HOME")
+	if !filepath.IsAbs(dir) {
+		home := environ("HOME")
+		if !filepath.IsAbs(home) {
+			return ""
+		}
+		dir = filepath.Join(home, ".config")
+	}
+	return filepath.Join(dir, "containers/systemd")
+}
+
+// Load reads the files in the directories, and in those below them. A directory that
+// is not there has none.
+func Load(dirs []string) *Set {
+	s := &Set{problems: map[*File][]Problem{}, byName: map[string]*File{}}
+	l := loader{set: s, seen: map[string]bool{}}
+	for _, dir := range dirs {
+		l.top = dir
+		l.directory(dir)
+	}
+	for _, f := range s.Files {
+		s.problems[f] = append(s.problems[f], f.read(f.Path)...)
+		s.problems[f] = append(s.problems[f], l.dropIns(f)...)
+	}
+	return s
+}
+
+func (s *Set) add(f *File) {
+	s.Files = append(s.Files, f)
+	s.byName[f.Name] = f
+}
+
+// find is the file of a name, or the template that it is an instance of.
+func (s *Set) find(name string) *File {
+	if f := s.byName[name]; f != nil {
+		return f
+	}
+	if prefix, instance, is := template(name); is && instance != "" {
+		return s.byName[prefix+"@"+filepath.Ext(name)]
+	}
+	return nil
+}
+
+// loader walks the search path.
+type loader struct {
+	set  *Set
+	top  string          // what is being walked
+	dirs []string        // all that was walked, where drop-ins lie
+	seen map[string]bool // directories, by their real names: links may lead round
+}
+
+func (l *loader) directory(dir string) {
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil || l.seen[real] || strings.HasSuffix(real, ".d") || l.ofOther(real) {
+		return
+	}
+	l.seen[real] = true
+	entries, err := os.ReadDir(real)
+	if err != nil {
+		if info, e := os.Stat(real); e == nil && info.IsDir() {
+			l.set.Problems = append(l.set.Problems, Problem{Path: dir, Message: "cannot read: " + cause(err)})
+		}
+		return
+	}
+	l.dirs = append(l.dirs, real)
+	for _, e := range entries {
+		path := filepath.Join(real, e.Name())
+		if IsQuadlet(e.Name()) && !e.IsDir() {
+			l.file(path, e.Name())
+			continue
+		}
+		if e.IsDir() || e.Type()&os.ModeSymlink != 0 {
+			l.directory(path)
+		}
+	}
+}
+
+// ofOther says whether a directory below one for all users is one user's: those of
+// others are left alone, and the own one has been walked.
+func (l *loader) ofOther(dir string) bool {
+	rest, ok := strings.CutPrefix(dir, l.top+"/")
+	first, _, _ := strings.Cut(rest, "/")
+	_, err := strconv.Atoi(first)
+	return ok && err == nil && filepath.Base(l.top) == "users"
+}
+
+func (l *loader) file(path, name string) {
+	if first := l.set.byName[name]; first != nil {
+		if first.Dir == l.top { // the one of an earlier search path counts; of the same, who knows
+			l.set.Problems = append(l.set.Problems, Problem{Path: path, Line: 1,
+				Message: "this is the second " + quoted(name) + " below " + l.top + "; the first, " + first.Path + ", is the one that counts"})
+		}
+		return
+	}
+	l.set.add(&File{Name: name, Path: path, Dir: l.top, kind: kindOf(name)})
+}
+
+// dropIns reads what lies in the directories that belong to a file, as
+// systemd.unit(5) says: the most special one of a name counts, and they are read in
+// the order of their names.
+func (l *loader) dropIns(f *File) (bad []Problem) {
+	paths := map[string]string{}
+	for _, dir := range dropInDirs(f.Name) {
+		for _, at := range l.dirs {
+			entries, err := os.ReadDir(filepath.Join(at, dir))
+			if err != nil {
+				if !os.IsNotExist(err) {
+					bad = append(bad, Problem{Path: filepath.Join(at, dir), Message: "cannot read: " + cause(err)})
+				}
+				continue
+			}
+			for _, e := range entries {
+				if name := e.Name(); strings.HasSuffix(name, ".conf") && paths[name] == "" {
+					paths[name] = filepath.Join(at, dir, name)
+				}
+			}
+		}
+	}
+	names := make([]string, 0, len(paths))
+	for name := range paths {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	for _, name := range names {
+		if info, err := os.Stat(paths[name]); err == nil && info.Size() == 0 {
+			continue // empty, or a link to /dev/null: it masks others
+		}
+		bad = append(bad, f.read(paths[name])...)
+	}
+	return bad
+}
+
+// dropInDirs are the directories of a file's drop-ins, the most special one first.
+func dropInDirs(name string) (out []string) {
+	ext := filepath.Ext(name)
+	prefix, instance, is := template(name)
+	out = append(out, name+".d")
+	if is && instance != "" {
+		out = append(out, prefix+"@"+ext+".d")
+	}
+	for i := len(prefix) - 1; i > 0; i-- {
+		if prefix[i] != '-' {
+			continue
+		}
+		if is {
+			out = append(out, prefix[:i+1]+"@"+ext+".d")
+		}
+		out = append(out, prefix[:i+1]+ext+".d")
+	}
+	return append(out, ext[1:]+".d")
+}
