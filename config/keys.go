@@ -132,7 +132,7 @@ var Keys = [...]Key{
 	{Name: "engine.machine_enabled", Kind: Bool, Useless: noMachine},
 	{Name: "engine.multi_image_archive", Kind: Bool, Useless: "moss save writes every image that is named"},
 	{Name: "engine.namespace", Useless: "every container of a user is in one namespace"},
-	{Name: "engine.network_cmd_options", Kind: List, Useless: "moss starts slirp4netns with options of its own"},
+	{Name: "engine.network_cmd_options", Kind: List},
 	{Name: "engine.network_cmd_path", Useless: "moss finds slirp4netns in PATH"},
 	{Name: "engine.no_pivot_root", Kind: Bool, Useless: "moss pivots into a mount that it makes for that"},
 	{Name: "engine.num_locks", Kind: Int, Useless: noDBLocks},
@@ -170,7 +170,7 @@ var Keys = [...]Key{
 	{Name: "network.netavark_plugin_dirs", Kind: List, Useless: noNetavark},
 	{Name: "network.network_backend", Useless: noNetavark},
 	{Name: "network.network_config_dir"},
-	{Name: "network.pasta_options", Kind: List, Useless: "moss starts pasta with options of its own"},
+	{Name: "network.pasta_options", Kind: List},
 	{Name: "network.rootless_port_forwarder", Useless: noNetavark},
 
 	{Name: "secrets.driver", Default: "file"},

@@ -161,7 +161,7 @@ func (h *Hub) Connect(ctx context.Context, r *slirp.ConnectRequest, netns *os.Fi
 	if err := check(r); err != nil {
 		return nil, err
 	}
-	mode, driver, _ := strings.Cut(r.Mode, ":")
+	mode, options, _ := strings.Cut(r.Mode, ":")
 	l := &lease{hub: h, request: r, sockets: sockets, status: &slirp.Status{HostGateway: uplink.HostGateways(), Search: h.host.Search()}}
 	if err := h.register(ctx, l); err != nil {
 		return nil, err
@@ -171,7 +171,7 @@ func (h *Hub) Connect(ctx context.Context, r *slirp.ConnectRequest, netns *os.Fi
 	case "bridge":
 		err = l.connectBridges(ctx, netns)
 	case "private":
-		err = l.connectPrivate(ctx, driver, netns)
+		err = l.connectPrivate(ctx, options, netns)
 	default:
 		err = fmt.Errorf("network mode %q is not known", r.Mode)
 	}

@@ -22,12 +22,19 @@ import (
 const privateInterface = "eth0"
 
 // connectPrivate gives the namespace an uplink of its own.
-func (l *lease) connectPrivate(ctx context.Context, driver string, netns *os.File) error {
+func (l *lease) connectPrivate(ctx context.Context, options string, netns *os.File) error {
+	private, err := slirp.ParsePrivate(options)
+	if err != nil {
+		return err
+	}
 	if len(l.request.Attachments) > 0 {
 		return errors.New("a private network has no other networks")
 	}
 	if len(l.request.Allow) > 0 {
-		return l.connectOwn(ctx, driver, netns)
+		if options != private.Kind {
+			return fmt.Errorf("with an allow-list %s takes no options", cmp.Or(private.Kind, "the network"))
+		}
+		return l.connectOwn(ctx, private.Kind, netns)
 	}
 	// The namespace is kept by this descriptor until the lease ends.
 	fd, err := unix.FcntlInt(netns.Fd(), unix.F_DUPFD_CLOEXEC, 0)
@@ -36,7 +43,7 @@ func (l *lease) connectPrivate(ctx context.Context, driver string, netns *os.Fil
 	}
 	own := os.NewFile(uintptr(fd), "netns")
 	l.undo = append(l.undo, own.Close)
-	link, err := l.startPrivate(ctx, driver, own)
+	link, err := l.startPrivate(ctx, private, own)
 	if err != nil {
 		return err
 	}
@@ -45,6 +52,9 @@ func (l *lease) connectPrivate(ctx context.Context, driver string, netns *os.Fil
 	l.status.Uplink, l.status.DNS = link.Kind, link.DNS
 	if link.Kind == uplink.Slirp4netns {
 		l.status.HostGateway = nil // it has no way to the host but to its loopback
+		if private.HostLoopback {
+			l.status.HostGateway = link.Gateways
+		}
 	}
 	l.status.Interfaces = []slirp.Interface{{Name: privateInterface, IPs: link.Addrs, Gateway: link.Gateways}}
 	if err := l.publishPrivate(link, own); err != nil {
@@ -57,7 +67,7 @@ func (l *lease) connectPrivate(ctx context.Context, driver string, netns *os.Fil
 }
 
 // startPrivate starts the uplink and leads the namespace's routes there.
-func (l *lease) startPrivate(ctx context.Context, driver string, netns *os.File) (*uplink.Link, error) {
+func (l *lease) startPrivate(ctx context.Context, private slirp.Private, netns *os.File) (*uplink.Link, error) {
 	h := l.hub
 	do := func(f func() error) error { return h.space.In(int(netns.Fd()), f) }
 	var handle *netlink.Handle
@@ -69,13 +79,13 @@ func (l *lease) startPrivate(ctx context.Context, driver string, netns *os.File)
 		return nil, err
 	}
 	defer handle.Close()
-	if driver == "" {
+	if private.Kind == "" {
 		// The embedded stack alone keeps source addresses here, knows the host's
 		// names, and needs no process of its own.
-		driver = cmp.Or(os.Getenv(kindVariable), "embedded")
+		private.Kind = cmp.Or(os.Getenv(kindVariable), "embedded")
 	}
 	options := uplink.Options{Netns: netns, Do: do, Handle: handle, Interface: privateInterface,
-		MTU: slirp.DefaultMTU, Kind: driver, Way: l.privateWay(), Log: h.log, Dir: h.dirs.Run}
+		MTU: cmp.Or(private.MTU, slirp.DefaultMTU), Kind: private.Kind, Private: private, Way: l.privateWay(), Log: h.log, Dir: h.dirs.Run}
 	if err := handle.LinkSetUp(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: 1}}); err != nil {
 		return nil, fmt.Errorf("cannot bring up the container's loopback interface: %w", err)
 	}

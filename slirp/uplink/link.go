@@ -10,10 +10,13 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"moss/slirp"
 )
 
 // The kinds of uplink.
@@ -47,6 +50,8 @@ type Options struct {
 	MTU     int
 	// Kind forces one; "" takes the best that works.
 	Kind string
+	// Private has more for the uplink of one container.
+	Private slirp.Private
 	// Routed is set for a namespace that forwards other addresses than its own.
 	Routed bool
 	Way    Way
@@ -191,10 +196,12 @@ func (o *Options) DefaultRoutes(link *Link) error {
 	}
 	for i, all := range []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)} {
 		r := &netlink.Route{LinkIndex: iface.Attrs().Index, Dst: ipNet(all)}
-		if len(link.Gateways) > i {
-			r.Gw = link.Gateways[i].AsSlice()
-		} else if len(link.Gateways) > 0 {
-			continue
+		if len(link.Gateways) > 0 {
+			g := slices.IndexFunc(link.Gateways, func(a netip.Addr) bool { return a.Is4() == all.Addr().Is4() })
+			if g < 0 {
+				continue
+			}
+			r.Gw = link.Gateways[g].AsSlice()
 		}
 		if err := o.Handle.RouteReplace(r); err != nil && i == 0 {
 			return fmt.Errorf("cannot add default route: %w", err)

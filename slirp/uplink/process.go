@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -116,8 +117,7 @@ func (o *Options) startSlirp4netns(ctx context.Context) (*Link, error) {
 		return nil, err
 	}
 	defer ready.Close()
-	args := []string{"--netns-type=path", "--ready-fd=4", fmt.Sprintf("--mtu=%d", o.MTU), "--enable-ipv6",
-		"--disable-host-loopback"}
+	args, link := o.slirp4netns()
 	p, err := run(path, append(args, netnsFD, o.Interface), o.Netns, write)
 	write.Close()
 	if err != nil {
@@ -132,9 +132,40 @@ func (o *Options) startSlirp4netns(ctx context.Context) (*Link, error) {
 	if err := p.await(ctx, isReady); err != nil {
 		return nil, err
 	}
-	link := &Link{done: p.done, close: p.close, DNS: []netip.Addr{resolver}}
-	link.Addrs, link.Gateways = slirpAddrs, slirpGateways
+	link.done, link.close = p.done, p.close
 	return link, nil
+}
+
+// slirp4netns has its arguments but the last two, and what it then gives.
+func (o *Options) slirp4netns() (args []string, link *Link) {
+	args = []string{"--netns-type=path", "--ready-fd=4", fmt.Sprintf("--mtu=%d", o.MTU)}
+	link = &Link{Addrs: slirpAddrs, Gateways: slirpGateways, DNS: []netip.Addr{resolver}}
+	p := o.Private
+	if p.CIDR.IsValid() { // where they are in it is slirp4netns's
+		args = append(args, "--cidr="+p.CIDR.String())
+		at := func(n byte) netip.Addr {
+			bytes := p.CIDR.Addr().As4()
+			bytes[3] += n
+			return netip.AddrFrom4(bytes)
+		}
+		link.Addrs = []netip.Prefix{netip.PrefixFrom(at(100), p.CIDR.Bits()), slirpAddrs[1]}
+		link.Gateways, link.DNS = []netip.Addr{at(2), slirpGateways[1]}, []netip.Addr{at(3)}
+	}
+	if p.NoIPv6 {
+		link.Addrs, link.Gateways = link.Addrs[:1], link.Gateways[:1]
+	} else {
+		args = append(args, "--enable-ipv6")
+	}
+	if !p.HostLoopback {
+		args = append(args, "--disable-host-loopback")
+	}
+	if p.Outbound != "" {
+		args = append(args, "--outbound-addr="+p.Outbound)
+	}
+	if p.Outbound6 != "" {
+		args = append(args, "--outbound-addr6="+p.Outbound6)
+	}
+	return args, link
 }
 
 // pastaSince is the first version with everything that is asked of it here:
@@ -157,20 +188,80 @@ func (o *Options) startPasta(ctx context.Context) (*Link, error) {
 		return nil, err
 	}
 	defer unname()
-	p, err := run(path, []string{"--foreground", "--quiet", "--ns-ifname", o.Interface, "--mtu", fmt.Sprint(o.MTU),
-		"--address", linkAddrs[0].Addr().String(), "--netmask", "24", "--gateway", gateways[0].String(),
-		"--address", linkAddrs[1].Addr().String(), "--gateway", gateways[1].String(),
-		"--no-map-gw", "--map-guest-addr", HostGateway[0].String(), "--map-guest-addr", HostGateway[1].String(),
-		"--dns-forward", resolver.String(), "--no-dhcp", "--no-dhcpv6", "--no-ra",
-		"--tcp-ports", "none", "--udp-ports", "none", "--tcp-ns", "none", "--udp-ns", "none",
-		"--netns-only", "--no-netns-quit", "--netns", netns})
+	args, link := o.pasta()
+	p, err := run(path, append(args, "--netns", netns))
 	if err != nil {
 		return nil, err
 	}
 	if err := p.await(ctx, o.appears(p)); err != nil {
 		return nil, err
 	}
-	return &Link{done: p.done, close: p.close, DNS: []netip.Addr{resolver}, Addrs: linkAddrs, Gateways: gateways}, nil
+	link.done, link.close = p.done, p.close
+	return link, nil
+}
+
+// pastaDefaults are what pasta is told unless a container's own arguments say another thing
+// of the same, by one of the names.
+var pastaDefaults = []struct{ names, args []string }{
+	{[]string{"-q", "--quiet", "-d", "--debug", "--trace"}, []string{"--quiet"}},
+	{[]string{"--map-gw", "--no-map-gw", "--map-host-loopback"}, []string{"--no-map-gw"}},
+	{[]string{"--map-guest-addr"}, []string{"--map-guest-addr", HostGateway[0].String(), "--map-guest-addr", HostGateway[1].String()}},
+	{[]string{"--dns-forward"}, []string{"--dns-forward", resolver.String()}},
+	{[]string{"-t", "--tcp-ports"}, []string{"--tcp-ports", "none"}},
+	{[]string{"-u", "--udp-ports"}, []string{"--udp-ports", "none"}},
+	{[]string{"-T", "--tcp-ns"}, []string{"--tcp-ns", "none"}},
+	{[]string{"-U", "--udp-ns"}, []string{"--udp-ns", "none"}},
+}
+
+// pasta has its arguments but the namespace, and what it then gives.
+func (o *Options) pasta() (args []string, link *Link) {
+	link = &Link{DNS: []netip.Addr{resolver}}
+	args = []string{"--foreground", "--ns-ifname", o.Interface, "--mtu", fmt.Sprint(o.MTU),
+		"--no-dhcp", "--no-dhcpv6", "--no-ra", "--netns-only", "--no-netns-quit"}
+	given := func(names ...string) (value string, found bool) {
+		for i, arg := range o.Private.Args {
+			name, value, inOne := strings.Cut(arg, "=")
+			if slices.Contains(names, name) {
+				if !inOne && i+1 < len(o.Private.Args) {
+					value = o.Private.Args[i+1]
+				}
+				return value, true
+			}
+		}
+		return "", false
+	}
+	_, only4 := given("-4", "--ipv4-only")
+	_, only6 := given("-6", "--ipv6-only")
+	for i, bits := range []string{"24", ""} {
+		if i == 0 && only6 || i == 1 && only4 {
+			continue
+		}
+		args = append(args, "--address", linkAddrs[i].Addr().String(), "--gateway", gateways[i].String())
+		if bits != "" {
+			args = append(args, "--netmask", bits)
+		}
+		link.Addrs, link.Gateways = append(link.Addrs, linkAddrs[i]), append(link.Gateways, gateways[i])
+	}
+	if only6 {
+		link.DNS = nil
+	}
+	for _, d := range pastaDefaults {
+		if _, found := given(d.names...); !found {
+			args = append(args, d.args...)
+		}
+	}
+	if text, found := given("--dns-forward"); found {
+		link.DNS = nil
+		if a, err := netip.ParseAddr(text); err == nil {
+			link.DNS = []netip.Addr{a}
+		}
+	}
+	for _, arg := range o.Private.Args {
+		if arg != "--map-gw" { // which only takes back --no-map-gw
+			args = append(args, arg)
+		}
+	}
+	return args, link
 }
 
 // nameNetns gives the namespace a name among the files, until it is told otherwise:

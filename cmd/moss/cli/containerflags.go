@@ -52,7 +52,7 @@ type ContainerFlags struct {
 	ShmSize       string   `help:"Size of /dev/shm." placeholder:"SIZE" group:"Files"`
 	Device        []string `sep:"none" help:"Device of the host." placeholder:"HOST[:CONTAINER][:rwm]" group:"Files"`
 
-	Network      []string `name:"network" aliases:"net" sep:"none" help:"Network: none, host, private, container:ID, ns:PATH or NAME[:ip=,mac=,alias=]; the default is moss." placeholder:"NETWORK" group:"Network"`
+	Network      []string `name:"network" aliases:"net" sep:"none" help:"Network: none, host, private[:KIND[,OPTION...]], pasta[:ARG,...], slirp4netns[:OPTION,...], container:ID, ns:PATH or NAME[:ip=,mac=,alias=]; the default is moss." placeholder:"NETWORK" group:"Network"`
 	Publish      []string `short:"p" sep:"none" help:"Publish a port, or a range, on the host." placeholder:"[[IP:]HOSTPORT:]PORT[/PROTO]" group:"Network"`
 	PublishAll   bool     `short:"P" help:"Publish every exposed port on a free port of the host." group:"Network"`
 	Expose       []string `sep:"none" help:"Expose a port, or a range, without publishing it." placeholder:"PORT[/PROTO]" group:"Network"`

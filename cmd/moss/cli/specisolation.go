@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"moss/cmd/moss/cli/syntax"
@@ -66,9 +67,24 @@ func (r *specReader) networkNames() []string {
 				v = program
 			}
 		}
-		out = append(out, v)
+		out = append(out, r.uplinkOptions(v))
 	}
 	return out
+}
+
+// uplinkOptions puts what is configured for pasta or slirp4netns before the options of a
+// --network that names it: what comes later prevails.
+func (r *specReader) uplinkOptions(v string) string {
+	for name, key := range map[string]string{"pasta": "network.pasta_options", "slirp4netns": "engine.network_cmd_options"} {
+		for _, prefix := range []string{name + ":", "private:" + name + ","} {
+			if options, ok := strings.CutPrefix(v+prefix[len(prefix)-1:], prefix); ok {
+				options = strings.TrimRight(options, ":,")
+				all := slices.DeleteFunc(append(r.f.conf.List(key), options), func(s string) bool { return s == "" })
+				return strings.TrimRight(prefix+strings.Join(all, ","), ":,")
+			}
+		}
+	}
+	return v
 }
 
 func networkError(v flagValues, err error) error {

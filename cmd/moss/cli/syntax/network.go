@@ -57,19 +57,14 @@ func network(s string) (mode string, attachment *container.NetworkAttachment, er
 			return "", nil, fmt.Errorf("%s takes no options", name)
 		}
 		return name, nil, nil
-	case "private":
-		switch options {
-		case "":
-			return name, nil, nil
-		case "pasta", "slirp4netns", "embedded":
-			return s, nil, nil
+	case "private", "pasta", "slirp4netns":
+		if name != "private" {
+			options = strings.TrimSuffix(name+","+options, ",")
 		}
-		return "", nil, fmt.Errorf("unknown driver %q: want pasta, slirp4netns or embedded", options)
-	case "pasta", "slirp4netns":
-		if options != "" {
-			return "", nil, fmt.Errorf("options of %s are not supported", name)
+		if _, err := slirp.ParsePrivate(options); err != nil {
+			return "", nil, err
 		}
-		return "private:" + name, nil, nil
+		return strings.TrimSuffix("private:"+options, ":"), nil, nil
 	case "container":
 		if options == "" {
 			return "", nil, fmt.Errorf("want container:NAME or container:ID")
