@@ -83,6 +83,9 @@ func (l *launch) cgroup(ctx context.Context, undo *rollback) error {
 	if err != nil {
 		return err
 	}
+	if home != "" && spec.Resources.CgroupsMode == "" && l.followed() && parent.Reaches() {
+		home = ""
+	}
 	if l.cfg.Limits, err = parent.Limits(resources(spec)); err != nil {
 		return err
 	}

@@ -2,8 +2,11 @@ package rootless
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
+	"strconv"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -26,7 +29,22 @@ func notify(spec *container.Spec) *monitor.Notify {
 	if mode == "" {
 		mode = "container"
 	}
-	return &monitor.Notify{Socket: socket, Mode: mode}
+	n := &monitor.Notify{Socket: socket, Mode: mode}
+	// sd_watchdog_enabled(3): it may be meant for another process.
+	if pid := os.Getenv("WATCHDOG_PID"); pid == "" || pid == strconv.Itoa(os.Getpid()) {
+		usec, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64)
+		if err == nil && usec > 0 && usec < math.MaxInt64/1000 {
+			n.Watchdog = time.Duration(usec) * time.Microsecond
+		}
+	}
+	return n
+}
+
+// followed says whether a service manager is to follow the monitor, which it does only
+// in the cgroup of the unit: it hears from it, or reads its PID from a file.
+func (l *launch) followed() bool {
+	return l.cfg.Notify != nil ||
+		l.cfg.MonitorPIDFile != "" && os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid())
 }
 
 // notifyMount gives the container a socket of its own, whose messages the monitor
@@ -45,24 +63,67 @@ func (l *launch) notifyMount(in *oci.Input) error {
 
 // notifyEnv tells the program where it is.
 func (l *launch) notifyEnv(doc *runtime.Document) {
-	if l.cfg.Notify != nil && l.cfg.Notify.Mode == "container" {
-		doc.Spec.Process.Env = override(doc.Spec.Process.Env, []string{"NOTIFY_SOCKET=" + insideNotify + "/" + monitor.NotifySocket})
+	n := l.cfg.Notify
+	if n == nil || n.Mode != "container" {
+		return
 	}
+	env := []string{"NOTIFY_SOCKET=" + insideNotify + "/" + monitor.NotifySocket}
+	if n.Watchdog > 0 {
+		env = append(env, "WATCHDOG_USEC="+strconv.FormatInt(n.Watchdog.Microseconds(), 10))
+	}
+	doc.Spec.Process.Env = override(doc.Spec.Process.Env, env)
 }
 
 // notifyStarted tells the manager which process stands for the container: its
-// monitor, which outlives it. We are in the manager's own cgroup: it believes us.
+// monitor, which outlives it, and has its exit code. We are in the manager's own
+// cgroup: it believes us.
 func (l *launch) notifyStarted() {
 	n := l.cfg.Notify
 	if n == nil {
 		return
 	}
-	state := ""
+	state, name := "", l.c.Spec.Name
 	if live := l.c.Look().Live; live != nil {
 		state = fmt.Sprintf("MAINPID=%d\n", live.Monitor)
 	}
-	if n.Mode == "conmon" {
-		state += "READY=1\n"
+	switch {
+	case len(l.c.Spec.Network.Wake) > 0: // the program runs when there is somebody for it
+		state += "READY=1\nSTATUS=" + name + " waits for a connection"
+	case n.Mode == "conmon":
+		state += "READY=1\nSTATUS=" + name + " runs"
+	case n.Mode == "healthy":
+		state += "STATUS=" + name + " runs, and waits for its health check"
+	default:
+		state += "STATUS=" + name + " runs, and has not said yet that it is ready"
 	}
 	monitor.SendNotify(n.Socket, state)
+}
+
+// extension is how much more time a service manager is asked for, each third of it.
+const extension = time.Minute
+
+// askForTime asks a service manager that moss starts under for more time until stop is
+// called: what is downloaded takes as long as it takes.
+func askForTime() (stop func()) {
+	socket := os.Getenv("NOTIFY_SOCKET")
+	if socket == "" {
+		return func() {}
+	}
+	done := make(chan struct{})
+	go func() {
+		ask := func() {
+			monitor.SendNotify(socket, fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d\nSTATUS=an image is being pulled", extension.Microseconds()))
+		}
+		ask()
+		for tick := time.NewTicker(extension / 3); ; {
+			select {
+			case <-tick.C:
+				ask()
+			case <-done:
+				tick.Stop()
+				return
+			}
+		}
+	}()
+	return func() { close(done) }
 }

@@ -51,6 +51,9 @@ func (e *Engine) imageHelper(ctx context.Context, req image.Request, in *os.File
 		return fmt.Errorf("cannot run moss-image: %w", err)
 	}
 	_, err = w.Write(doc)
+	if req.Pull != nil {
+		defer askForTime()()
+	}
 	if werr := cmd.Wait(); werr != nil {
 		var exit *exec.ExitError
 		if errors.As(werr, &exit) {

@@ -162,6 +162,7 @@ func (m *monitor) restart() {
 		m.started = time.Now()
 		m.note(nil, event.Restart, event.Init, event.Start)
 		m.running()
+		m.notify.restarted(m.last, m.restarts)
 		return
 	}
 	if m.goesOn() {
@@ -203,6 +204,11 @@ func (m *monitor) again() error {
 // The layer is deleted after that.
 func (m *monitor) finish(exit Exit, errs []error) {
 	m.ended, m.finished = true, true
+	// What a service manager sees of the container, whose process we are to it. It is
+	// to start again what has failed, and not what somebody has stopped.
+	if !m.wanted && !m.session {
+		m.code = exit.Code
+	}
 	m.closeParked()
 	m.settleAt = time.Time{}
 	if err := m.group.remove(); err != nil {

@@ -282,8 +282,8 @@ func (h *health) result(code int, output string, begun time.Time, startup bool) 
 			}
 		}, event.HealthStatus)
 	}
-	if h.status != before && h.status == container.Healthy {
-		h.m.notify.becameHealthy()
+	if h.status != before {
+		h.m.notify.turned(h.status)
 	}
 	if h.status != before && h.status == container.HealthUnhealthy {
 		h.act(h.OnFailure)

@@ -48,6 +48,7 @@ type monitor struct {
 	pause     time.Duration // before the last restart
 	stopped   bool          // a stop was asked for
 	session   bool          // the session has ended: see endSession
+	wanted    bool          // by somebody: its end is no failure
 	held      bool          // the program is not to run before it is asked for
 	wakes     bool          // it waits for clients: see wake.go
 	idle      bool          // it was asked to end for want of clients
@@ -74,6 +75,7 @@ type monitor struct {
 	restartAt time.Time // when to start again
 	last      Exit      // how the run before that ended
 	finished  bool      // everything is done: only clients may still be reading
+	code      int       // our own exit code then
 	settling
 }
 
@@ -331,7 +333,7 @@ func (m *monitor) serve() int {
 		m.reap()
 		m.look(time.Now())
 		if m.finished && len(m.clients) == 0 {
-			return 0
+			return m.code
 		}
 		if m.forget {
 			m.forget = false
@@ -349,7 +351,8 @@ func (m *monitor) serve() int {
 // next is when something is to be done without an event.
 func (m *monitor) next() time.Time {
 	next := sooner(sooner(m.drainAt, m.restartAt), sooner(m.settleAt, m.lease.retryAt()))
-	return sooner(m.giveUpAt(), sooner(sooner(next, m.health.next()), sooner(m.killAt, m.timeoutAt)))
+	next = sooner(next, sooner(m.health.next(), m.notify.next()))
+	return sooner(m.giveUpAt(), sooner(next, sooner(m.killAt, m.timeoutAt)))
 }
 
 // look does what time has come for.
@@ -373,6 +376,9 @@ func (m *monitor) look(now time.Time) {
 	}
 	if due(m.health.next()) {
 		m.health.tick()
+	}
+	if due(m.notify.next()) {
+		m.tickWatchdog(now)
 	}
 	if due(m.lease.retryAt()) {
 		m.relink()

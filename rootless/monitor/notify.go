@@ -3,9 +3,13 @@ package monitor
 import (
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"moss/rootless/container"
 )
 
 // Notify is how a service manager hears of the container; see sd_notify(3).
@@ -14,6 +18,10 @@ type Notify struct {
 	// Mode is container (the program says itself when it is ready), conmon (it is when
 	// it has started: moss says so) or healthy (when the health check says so).
 	Mode string
+	// Watchdog is how long the manager waits to hear that the service is well, 0 for
+	// ever. In mode container that is the program's to say, as it knows by
+	// $WATCHDOG_USEC; else the monitor's, as long as the container is not unhealthy.
+	Watchdog time.Duration `json:",omitempty"`
 }
 
 // NotifyDir is the directory below RunDir that the program of Mode container finds
@@ -29,6 +37,9 @@ type notifier struct {
 	socket string // the manager's
 	fd     int    // -1 in the other modes
 	mode   string
+	every  time.Duration // between two messages for the watchdog; 0: none are ours to send
+	due    time.Time     // when the next one is
+	told   bool          // it has been healthy: from now on it must be
 }
 
 // listenNotify makes the socket, if the program is to have one.
@@ -39,6 +50,9 @@ func (m *monitor) listenNotify() error {
 	}
 	m.notify = &notifier{socket: n.Socket, mode: n.Mode, fd: -1}
 	if n.Mode != "container" {
+		if n.Watchdog > 0 { // sd_watchdog_enabled(3): every half of it
+			m.notify.every, m.notify.due = n.Watchdog/2, time.Now()
+		}
 		return nil
 	}
 	dir := filepath.Join(m.runDir, NotifyDir)
@@ -85,21 +99,70 @@ func (n *notifier) ready(uint32) {
 	}
 }
 
-// becameHealthy tells the manager, if it waits for that.
-func (n *notifier) becameHealthy() {
-	if n != nil && n.mode == "healthy" {
-		SendNotify(n.socket, "READY=1")
+// turned tells the manager how the container is.
+func (n *notifier) turned(health string) {
+	switch {
+	case n == nil || n.mode == "container": // whose status is its own to say
+	case n.mode == "healthy" && health == container.Healthy:
+		n.told = true
+		SendNotify(n.socket, "READY=1\nSTATUS=healthy")
+	default:
+		SendNotify(n.socket, "STATUS="+health)
 	}
 }
 
-// SendNotify sends to a manager's socket. There is nobody to hear of a failure.
+// restarted tells it that its policy has started the container again.
+func (n *notifier) restarted(last Exit, times int) {
+	if n != nil && n.mode != "container" {
+		SendNotify(n.socket, "STATUS=running; restarted "+strconv.Itoa(times)+"x, last after exit code "+strconv.Itoa(last.Code))
+	}
+}
+
+// stopping tells it that somebody has asked for the end.
+func (n *notifier) stopping() {
+	if n != nil {
+		SendNotify(n.socket, "STOPPING=1")
+	}
+}
+
+// next is when the watchdog is to hear something.
+func (n *notifier) next() time.Time {
+	if n == nil {
+		return time.Time{}
+	}
+	return n.due
+}
+
+// tickWatchdog tells the watchdog that the container is well, unless it is not. How
+// long it may take to become healthy is not the watchdog's affair.
+func (m *monitor) tickWatchdog(now time.Time) {
+	m.notify.due = now.Add(m.notify.every)
+	ill := m.health != nil && m.health.status == container.HealthUnhealthy
+	if !ill || m.notify.mode == "healthy" && !m.notify.told {
+		SendNotify(m.notify.socket, "WATCHDOG=1")
+	}
+}
+
+// notifyPatience is how long a manager may take to make room for a message that it
+// waits for: many services may be starting at once. Others it can do without.
+const notifyPatience = time.Second
+
+// SendNotify sends to a manager's socket. There is nobody to hear of a failure: a
+// socket that is not there, or that nobody reads, is no reason not to go on.
 func SendNotify(socket, state string) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return
 	}
 	defer unix.Close(fd)
-	unix.Sendto(fd, []byte(state), unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT, &unix.SockaddrUnix{Name: socket})
+	flags := unix.MSG_NOSIGNAL | unix.MSG_DONTWAIT
+	if strings.Contains(state, "READY=1") || strings.Contains(state, "MAINPID=") {
+		limit := unix.NsecToTimeval(notifyPatience.Nanoseconds())
+		if unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit) == nil {
+			flags = unix.MSG_NOSIGNAL
+		}
+	}
+	unix.Sendto(fd, []byte(state), flags, &unix.SockaddrUnix{Name: socket})
 }
 
 // saveNotify writes the state of a monitor that settles, restoreNotify reads it.
@@ -109,6 +172,9 @@ func (m *monitor) saveNotify(w *stateWriter) {
 		w.text(m.notify.socket)
 		w.text(m.notify.mode)
 		w.descriptor(m.notify.fd)
+		w.number(int64(m.notify.every))
+		w.moment(m.notify.due)
+		w.flag(m.notify.told)
 	}
 }
 
@@ -116,7 +182,7 @@ func (m *monitor) restoreNotify(r *stateReader) {
 	if !r.flag() {
 		return
 	}
-	m.notify = &notifier{socket: r.text(), mode: r.text(), fd: r.descriptor()}
+	m.notify = &notifier{socket: r.text(), mode: r.text(), fd: r.descriptor(), every: time.Duration(r.number()), due: r.moment(), told: r.flag()}
 	if m.notify.fd >= 0 {
 		m.loop.watch(m.notify.fd, unix.EPOLLIN, m.notify)
 	}

@@ -23,7 +23,7 @@ type program struct {
 var programs []program
 
 func main() {
-	programs = slices.Concat(processPrograms, identityPrograms, filePrograms, networkPrograms, notifyPrograms, loadPrograms, crashPrograms, shellPrograms, []program{
+	programs = slices.Concat(processPrograms, identityPrograms, filePrograms, networkPrograms, notifyPrograms, managerPrograms, loadPrograms, crashPrograms, shellPrograms, []program{
 		{"do", "PROGRAM ARG… , PROGRAM ARG… : one after the other, until one fails", do},
 		{"try", "NAME…: do what a container must not; see `try list`", try},
 		{"programs", "list the programs", list},

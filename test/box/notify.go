@@ -8,12 +8,14 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 var notifyPrograms = []program{
 	{"notify", "TEXT…: send each, on a line of its own, to $NOTIFY_SOCKET", notify},
 	{"passed", ": how many sockets have been passed to this very process", passed},
 	{"passing", "NAME=[udp:]HOST:PORT… PROGRAM ARG…: execute it with listening sockets, as a service manager does", passing},
+	{"unread", "SOCKET: a notification socket that is full, and that nobody reads", unread},
 	{"notified", "SOCKET: print what is sent there, until one says READY=1", notified},
 }
 
@@ -27,6 +29,25 @@ func notify(args []string) int {
 	if _, err := c.Write([]byte(strings.Join(args, "\n"))); err != nil {
 		return fail("notify: %v", err)
 	}
+	return 0
+}
+
+func unread(args []string) int {
+	at := &net.UnixAddr{Name: arg(args, 0, ""), Net: "unixgram"}
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: at.Name + ".new", Net: "unixgram"})
+	if err != nil {
+		return fail("unread: %v", err)
+	}
+	defer l.Close()
+	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: at.Name + ".new", Net: "unixgram"})
+	for err == nil {
+		c.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+		_, err = c.Write([]byte("STATUS=full"))
+	}
+	if err := os.Rename(at.Name+".new", at.Name); err != nil {
+		return fail("unread: %v", err)
+	}
+	time.Sleep(time.Hour)
 	return 0
 }
 

@@ -537,6 +537,8 @@ static void start_monitor(const char *pause, int argc, char **argv)
 	char file[PATH_MAX], path[PATH_MAX], document[PATH_MAX], group[PATH_MAX * 2];
 	int n = strlen(pause) - strlen("pause");
 	snprintf(file, sizeof file, "%.*smonitors", n, pause);
+	if (getenv("NOTIFY_SOCKET")) // of a service manager, which follows one in its own cgroup
+		return;
 	if (has_monitor(pause, argc, argv) || read_file(file, moss_enter_monitor_home, sizeof moss_enter_monitor_home, 1) < 0 ||
 	    !monitor_path(path, sizeof path))
 		return;

@@ -37,7 +37,7 @@ func (a *Ahead) Take(cfg monitor.Config) *Conn {
 	if a == nil || a.Sock < 0 {
 		return nil
 	}
-	c := &Conn{fd: a.Sock, pid: a.PID, tty: cfg.TTY}
+	c := &Conn{fd: a.Sock, pid: a.PID, end: -1, tty: cfg.TTY}
 	a.Sock = -1
 	told, err := record.Encode(monitor.ConfigureMessage{Path: filepath.Join(cfg.RunDir, monitor.ConfigFile), Config: cfg})
 	if a.Home == cfg.Home && err == nil && len(told) <= monitor.MaxConfiguration && c.Send(monitor.Configure, told) == nil {

@@ -37,6 +37,7 @@ func (f *Failed) ExitCode() int { return f.Code }
 type Conn struct {
 	fd  int
 	pid int // the monitor, when this process started it
+	end int // a pidfd of one that is not our child, else -1
 	tty bool
 	buf []byte
 	// started: the program has been let run
@@ -66,12 +67,12 @@ func Spawn(ctx context.Context, program string, cfg monitor.Config, early bool, 
 	if early {
 		args = append(args, monitor.Early)
 	}
-	pid, err := start(program, args, pair[1], stdio, cfg.Home)
+	pid, end, err := start(program, args, pair[1], stdio, &cfg)
 	if err != nil {
 		unix.Close(pair[0])
 		return nil, fmt.Errorf("cannot start monitor %q: %w", program, err)
 	}
-	return &Conn{fd: pair[0], pid: pid, tty: cfg.TTY}, nil
+	return &Conn{fd: pair[0], pid: pid, end: end, tty: cfg.TTY}, nil
 }
 
 // Prepared writes the whole configuration for a monitor that was started early,
@@ -99,7 +100,11 @@ func (c *Conn) Prepared(cfg monitor.Config) error {
 func (c *Conn) Abort() {
 	if c.fd >= 0 && c.pid > 0 && !c.started {
 		unix.Shutdown(c.fd, unix.SHUT_RDWR)
-		retryWait(c.pid)
+		if c.end >= 0 {
+			pollEnd(c.end)
+		} else {
+			retryWait(c.pid)
+		}
 	}
 	c.Close()
 }
@@ -112,11 +117,23 @@ func retryWait(pid int) {
 	}
 }
 
-// start executes the monitor in a session of its own.
-func start(program string, args []string, sock int, stdio []*os.File, home string) (int, error) {
+// pollEnd waits for the end of a process by its pidfd.
+func pollEnd(pidfd int) {
+	for {
+		if _, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, -1); err != unix.EINTR {
+			return
+		}
+	}
+}
+
+// start executes the monitor in a session of its own. One that a service manager is to
+// follow is our parent's child, where it can be: if the manager has started us, it
+// gets the exit code at once. end is then its pidfd, else -1.
+func start(program string, args []string, sock int, stdio []*os.File, cfg *monitor.Config) (pid, end int, err error) {
+	end = -1
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return 0, err
+		return 0, -1, err
 	}
 	defer unix.Close(null)
 	files := []uintptr{uintptr(null), uintptr(null), uintptr(null), uintptr(sock)}
@@ -131,18 +148,20 @@ func start(program string, args []string, sock int, stdio []*os.File, home strin
 		}
 	}
 	sys := &syscall.SysProcAttr{Setsid: true}
-	if home != "" {
-		dir, err := unix.Open(home, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if cfg.Home != "" {
+		dir, err := unix.Open(cfg.Home, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
-			return 0, fmt.Errorf("cannot open cgroup %q: %w", home, err)
+			return 0, -1, fmt.Errorf("cannot open cgroup %q: %w", cfg.Home, err)
 		}
 		defer unix.Close(dir)
 		sys.UseCgroupFD, sys.CgroupFD = true, dir
+	} else if cfg.Notify != nil {
+		sys.Cloneflags, sys.PidFD = unix.CLONE_PARENT, &end
 	}
-	pid, _, err := syscall.StartProcess(program, args, &syscall.ProcAttr{
+	pid, _, err = syscall.StartProcess(program, args, &syscall.ProcAttr{
 		Dir: "/", Env: environment(), Files: files, Sys: sys,
 	})
-	return pid, err
+	return pid, end, err
 }
 
 // environment is what the monitor gets of ours: what moss-net and other OCI
@@ -230,7 +249,7 @@ func Attach(ctx context.Context, runDir string) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Conn{fd: fd}
+	c := &Conn{fd: fd, end: -1}
 	stop := endWith(ctx, fd)
 	kind, data, err := c.Recv()
 	if stop() {
@@ -456,6 +475,10 @@ func (c *Conn) Close() error {
 	}
 	fd := c.fd
 	c.fd = -1
+	if c.end >= 0 {
+		unix.Close(c.end)
+		c.end = -1
+	}
 	if c.pid > 0 {
 		syscall.Wait4(c.pid, nil, syscall.WNOHANG, nil) // no zombie of one that failed
 	}
