@@ -79,7 +79,7 @@ const keeper = "keep"
 func (b *Bridge) keep() error {
 	name := keeper + strconv.Itoa(b.index)
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MasterIndex, attrs.Flags = name, b.index, net.FlagUp
+	attrs.Name, attrs.MasterIndex, attrs.Flags, attrs.MTU = name, b.index, net.FlagUp, mtu(b.Network)
 	attrs.NumTxQueues, attrs.NumRxQueues = 1, 1
 	h := b.space.Handle
 	err := h.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: name + "p"})
@@ -88,6 +88,9 @@ func (b *Bridge) keep() error {
 	}
 	for _, end := range []string{name, name + "p"} {
 		link, err := h.LinkByName(end)
+		if err == nil && link.Attrs().MTU != attrs.MTU { // a bridge has that of its least port
+			err = h.LinkSetMTU(link, attrs.MTU)
+		}
 		if err == nil {
 			err = h.LinkSetUp(link)
 		}
