@@ -105,20 +105,26 @@ func asksPrograms(sys *types.SystemContext) bool {
 	if err == nil && slices.ContainsFunc(helpers, func(h string) bool { return h != sysregistriesv2.AuthenticationFileHelper }) {
 		return true
 	}
-	home, _ := os.UserHomeDir()
-	files := []string{cmp.Or(sys.AuthFilePath, sys.DockerCompatAuthFilePath)}
-	if files[0] == "" {
-		files = []string{
-			filepath.Join(cmp.Or(os.Getenv("XDG_RUNTIME_DIR"), fmt.Sprintf("/run/containers/%d", os.Getuid())), "containers", "auth.json"),
-			filepath.Join(cmp.Or(os.Getenv("XDG_CONFIG_HOME"), filepath.Join(home, ".config")), "containers", "auth.json"),
-			filepath.Join(cmp.Or(os.Getenv("DOCKER_CONFIG"), filepath.Join(home, ".docker")), "config.json"),
-		}
-	}
-	for _, path := range files {
+	for _, path := range authFiles(sys) {
 		data, err := os.ReadFile(path)
 		if err == nil && (bytes.Contains(data, []byte(`"credHelpers"`)) || bytes.Contains(data, []byte(`"credsStore"`))) {
 			return true
 		}
 	}
 	return false
+}
+
+// authFiles are the files in which credentials are looked for: the one that was named, or
+// first where login writes them, then podman's lasting ones, at last Docker's. See
+// containers-auth.json(5).
+func authFiles(sys *types.SystemContext) []string {
+	if named := cmp.Or(sys.DockerCompatAuthFilePath, sys.AuthFilePath); named != "" {
+		return []string{named}
+	}
+	home, _ := os.UserHomeDir()
+	return []string{
+		filepath.Join(cmp.Or(os.Getenv("XDG_RUNTIME_DIR"), fmt.Sprintf("/run/containers/%d", os.Getuid())), "containers", "auth.json"),
+		filepath.Join(cmp.Or(os.Getenv("XDG_CONFIG_HOME"), filepath.Join(home, ".config")), "containers", "auth.json"),
+		filepath.Join(cmp.Or(os.Getenv("DOCKER_CONFIG"), filepath.Join(home, ".docker")), "config.json"),
+	}
 }

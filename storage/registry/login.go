@@ -170,11 +170,7 @@ func (l *Logins) LogoutAll() error {
 // lock keeps two that change the file at once from undoing each other's change:
 // the file itself is replaced, so it is the directory that is locked.
 func (l *Logins) lock() (unlock func() error, err error) {
-	path := cmp.Or(l.sys.DockerCompatAuthFilePath, l.sys.AuthFilePath)
-	if path == "" {
-		path = filepath.Join(cmp.Or(os.Getenv("XDG_RUNTIME_DIR"), fmt.Sprintf("/run/containers/%d", os.Getuid())), "containers", "auth.json")
-	}
-	dir := filepath.Dir(path)
+	dir := filepath.Dir(authFiles(l.sys)[0])
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -256,11 +252,8 @@ func findHere(sys *types.SystemContext, key string) (types.DockerAuthConfig, err
 // registry ("credsStore"), which containers-auth.json(5) does not know.
 func fromDefaultHelper(sys *types.SystemContext, registry string) (types.DockerAuthConfig, error) {
 	var none types.DockerAuthConfig
-	path := cmp.Or(sys.AuthFilePath, sys.DockerCompatAuthFilePath)
-	if path == "" {
-		home, _ := os.UserHomeDir()
-		path = filepath.Join(cmp.Or(os.Getenv("DOCKER_CONFIG"), filepath.Join(home, ".docker")), "config.json")
-	}
+	files := authFiles(sys)
+	path := files[len(files)-1]
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return none, nil

@@ -13,7 +13,7 @@ import (
 
 // chunked is a layer that is zstd:chunked, of two files: big, which every one has, and
 // one more. What its list of files says can be changed, while what is in the blob stays
-// what the manifest and the configuration say: so it can be pulled in any case.
+// what the manifest and the configuration say: who does not trust the list, or finds it lie, can pull it.
 type chunked struct {
 	name, content string
 	list          func(toc doc, files []doc, canary string) any // another list, or the changed one
