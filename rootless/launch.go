@@ -34,7 +34,7 @@ func (l *launch) config() {
 		Trash:      p.Trash(),
 		Names:      []string{p.Name(c.Spec.Name)},
 		Events:     l.e.Events(), Image: imageName(&c.Spec), Pod: c.Spec.Pod, Labels: c.Spec.Labels,
-		StopTimeout: stopTimeout(&c.Spec, nil),
+		StopTimeout: StopTimeout(&c.Spec, nil),
 		Health:      l.e.healthPlan(c.Spec.Health), Timeout: c.Spec.Lifecycle.Timeout,
 	}
 	if sig, err := stopSignal(&c.Spec); err == nil {

@@ -16,6 +16,10 @@ import (
 	"moss/rootless/runtime"
 )
 
+// UnitLabel is the label with the unit of a service manager that a container belongs
+// to, and the variable by which units say so: podman's.
+const UnitLabel = "PODMAN_SYSTEMD_UNIT"
+
 // insideNotify is where a container finds the directory of its notification socket.
 const insideNotify = "/run/notify"
 

@@ -49,7 +49,7 @@ func (e *Engine) Stop(ctx context.Context, c *container.Container, timeout *time
 			return fmt.Errorf("cannot stop container %q: %w", c.Spec.Name, err)
 		}
 	}
-	wait := stopTimeout(&c.Spec, timeout)
+	wait := StopTimeout(&c.Spec, timeout)
 	if v.Status == container.StatusInitialized {
 		wait = 0 // there is no program yet that could do something about it
 	}
@@ -120,7 +120,9 @@ func (e *Engine) Restart(ctx context.Context, c *container.Container, timeout *t
 	return nil
 }
 
-func stopTimeout(spec *container.Spec, asked *time.Duration) time.Duration {
+// StopTimeout is how long a container may take to end after its stop signal: what was
+// asked for, the container's own, or the default.
+func StopTimeout(spec *container.Spec, asked *time.Duration) time.Duration {
 	switch {
 	case asked != nil && *asked < 0:
 		return 100 * 365 * 24 * time.Hour // podman: -1 waits for ever

@@ -52,6 +52,7 @@ var refusals = [...]refusal{
 	{"push manifest-push", "--sign-by-sigstore", "certificates of Fulcio and the log of Rekor are services of the internet, which moss does not ask; --sign-by-sigstore-private-key signs with a key"},
 	{"push", "--sign-by-sq-fingerprint", noGPG},
 	{"image-sign", "--directory", "signatures are put into the registry, beside the image"},
+	{"generate-systemd", "--pod-prefix", "moss has no pods"},
 	{"container-checkpoint container-restore", "", noCheckpoint},
 	{"container-cleanup", "", "the monitor of each container cleans up when it exits; 'moss rm' does it where a crash left something"},
 }

@@ -221,6 +221,12 @@ func (c *call) create(ctx context.Context, spec *container.Spec, f *ContainerFla
 // createOptions are those of the flags.
 func (c *call) createOptions(spec *container.Spec, f *ContainerFlags) (opts rootless.CreateOptions, err error) {
 	spec.CreateCommand = c.Args
+	if unit := os.Getenv(rootless.UnitLabel); unit != "" && spec.Labels[rootless.UnitLabel] == "" {
+		if spec.Labels == nil {
+			spec.Labels = map[string]string{}
+		}
+		spec.Labels[rootless.UnitLabel] = unit
+	}
 	retries, delay := f.retries()
 	env, err := f.defaultEnvironment()
 	if err != nil {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ type StartCmd struct {
 	Filter      []string `sep:"none" short:"f" help:"Containers that match; see moss-ps(1)." placeholder:"KEY=VALUE"`
 	Attach      bool     `short:"a" help:"Stay attached to its output, and end with its exit code."`
 	Interactive bool     `short:"i" help:"Attach its input too."`
+	SDNotify    string   `name:"sdnotify" words:"container conmon healthy ignore" help:"Who tells the service manager of $NOTIFY_SOCKET that it is ready, in place of whom it was created with." placeholder:"MODE"`
 	Container   []string `arg:"" optional:"" help:"Name, ID, or the first digits of an ID."`
 
 	detachKeys []byte
@@ -33,6 +35,7 @@ func (cmd *StartCmd) prepare() error {
 	}
 	v := &flagValues{grammar: reflect.TypeFor[StartCmd]()}
 	cmd.detachKeys = cmd.keys(v)
+	v.one("sdnotify", cmd.SDNotify, oneOf("container", "conmon", "healthy", "ignore"))
 	v.check(cmd.attached() && (cmd.All || len(cmd.Container) > 1), "--attach and --interactive go with a single container")
 	return v.err
 }
@@ -48,6 +51,11 @@ func (cmd *StartCmd) selection() *Selection {
 func (cmd *StartCmd) Run(ctx context.Context, c *call) error {
 	list, err := cmd.selection().containers(c, func(v container.View) bool { return v.Status.CanStart() && !v.Waiting() })
 	list = cmd.leave(list)
+	for _, ctr := range list {
+		if ctr.Spec.Lifecycle.SdNotify = cmp.Or(cmd.SDNotify, ctr.Spec.Lifecycle.SdNotify); cmd.SDNotify == "healthy" && ctr.Spec.Health == nil {
+			return fmt.Errorf("cannot start container %q: it has no health check, by which --sdnotify healthy tells when it is ready", ctr.Spec.Name)
+		}
+	}
 	c.Engine.Sockets = rootless.PassedSockets()
 	if cmd.attached() {
 		if err != nil {

@@ -173,3 +173,7 @@ that inspect does not show. Neither is in an image that is made of the container
 	textTop = `Descriptors are those of ps -o, such as user, pid, ppid, pcpu, vsz, time, comm and args, and hpid, huser and
 hgroup for what the host sees.`
 )
+
+const textGenerateSystemd = `The unit is of Type=notify: its main process is the container's monitor, which ends with the container's exit code, so that Restart=on-failure starts again what has failed, and not what somebody has stopped. It is ready when the container has started, or, where --sdnotify was given for the container, when that says so.
+
+Without --new the unit starts and stops this very container. With --new it makes it at each start, from the command line that has made this one; paths in it must not be relative.`
