@@ -13,41 +13,88 @@ import (
 	"slices"
 	"syscall"
 
+	"go.podman.io/image/v5/pkg/docker/config"
 	"go.podman.io/image/v5/pkg/sysregistriesv2"
 	"go.podman.io/image/v5/types"
 
 	"moss/storage"
 )
 
-// Programs that keep credentials ask the user's session for them: his keyring, over
+// Programs that keep credentials do so in the user's session: in his keyring, over
 // D-Bus, which lets nobody in who calls himself 0. So they are not run as ID 0 of moss's
 // user namespace, but in one more, in which the user has the ID that he has outside.
 
-// HelperCommand is the argument with which this program answers findQuestion.
+// HelperCommand is the argument with which this program answers a question.
 const HelperCommand = "credentials"
 
-type findQuestion struct{ Key, AuthFile, DockerFile, Registries string }
+// question is what is wanted of the credentials of a key.
+type question struct {
+	Verb, Key, User, Password        string
+	AuthFile, DockerFile, Registries string
+}
 
-type findAnswer struct {
-	Found types.DockerAuthConfig
-	Error string
+// The verbs of a question.
+const (
+	findVerb      = "find"
+	keepVerb      = "keep"
+	forgetVerb    = "forget"
+	forgetAllVerb = "forget all"
+)
+
+type answer struct {
+	Found       types.DockerAuthConfig
+	Where       string // they are kept
+	NotLoggedIn bool
+	Error       string
 }
 
 // find returns the credentials for a key, of the most specific key that there is;
 // the zero value if there are none.
 func find(sys *types.SystemContext, key string) (types.DockerAuthConfig, error) {
+	a, err := consult(sys, question{Verb: findVerb, Key: key})
+	return a.Found, err
+}
+
+// consult has a question answered by a process that has the user's ID, if a program is to be
+// asked, else here.
+func consult(sys *types.SystemContext, q question) (a answer, err error) {
+	asked := errNotAsUser
 	if asksPrograms(sys) {
-		if found, err := findAsUser(sys, key); !errors.Is(err, errNotAsUser) {
-			return found, err
-		}
+		a, asked = askAsUser(sys, q)
 	}
-	return findHere(sys, key)
+	switch {
+	case errors.Is(asked, errNotAsUser):
+		return q.answer(sys)
+	case asked != nil:
+		return answer{}, asked
+	case a.NotLoggedIn:
+		return a, config.ErrNotLoggedIn
+	case a.Error != "":
+		return a, errors.New(a.Error)
+	}
+	return a, nil
+}
+
+// answer does what is asked.
+func (q *question) answer(sys *types.SystemContext) (a answer, err error) {
+	switch q.Verb {
+	case findVerb:
+		a.Found, err = findHere(sys, q.Key)
+	case keepVerb:
+		a.Where, err = config.SetCredentials(sys, q.Key, q.User, q.Password)
+	case forgetVerb:
+		err = config.RemoveAuthentication(sys, q.Key)
+	case forgetAllVerb:
+		err = config.RemoveAllAuthentication(sys)
+	default:
+		err = fmt.Errorf("nothing is known of %q", q.Verb)
+	}
+	return a, err
 }
 
 var errNotAsUser = errors.New("it cannot be run as the user")
 
-// findAsUser is findHere in a process that has the user's ID.
-func findAsUser(sys *types.SystemContext, key string) (none types.DockerAuthConfig, err error) {
+func askAsUser(sys *types.SystemContext, q question) (none answer, err error) {
 	if os.Getuid() != 0 {
 		return none, errNotAsUser // it has it already
 	}
@@ -56,13 +103,14 @@ func findAsUser(sys *types.SystemContext, key string) (none types.DockerAuthConf
 	if err != nil || gerr != nil || uid == 0 {
 		return none, errNotAsUser
 	}
-	question, err := json.Marshal(findQuestion{Key: key, AuthFile: sys.AuthFilePath, DockerFile: sys.DockerCompatAuthFilePath, Registries: sys.SystemRegistriesConfPath})
+	q.AuthFile, q.DockerFile, q.Registries = sys.AuthFilePath, sys.DockerCompatAuthFilePath, sys.SystemRegistriesConfPath
+	in, err := json.Marshal(q)
 	if err != nil {
 		return none, err
 	}
 	cmd := exec.Command("/proc/self/exe", HelperCommand)
 	var out bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(question), &out, os.Stderr
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), &out, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: uid, Size: 1}},
@@ -74,27 +122,20 @@ func findAsUser(sys *types.SystemContext, key string) (none types.DockerAuthConf
 	if err := cmd.Wait(); err != nil {
 		return none, fmt.Errorf("the process that asks for them: %w", err)
 	}
-	var answer findAnswer
-	if err := json.Unmarshal(out.Bytes(), &answer); err != nil {
-		return none, err
-	}
-	if answer.Error != "" {
-		return none, errors.New(answer.Error)
-	}
-	return answer.Found, nil
+	var a answer
+	return a, json.Unmarshal(out.Bytes(), &a)
 }
 
-// Answer is what the process does that findAsUser starts.
+// Answer is what the process does that askAsUser starts.
 func Answer(in io.Reader, out io.Writer) error {
-	var q findQuestion
+	var q question
 	if err := json.NewDecoder(in).Decode(&q); err != nil {
 		return err
 	}
 	sys := &types.SystemContext{AuthFilePath: q.AuthFile, DockerCompatAuthFilePath: q.DockerFile, SystemRegistriesConfPath: q.Registries}
-	var a findAnswer
-	var err error
-	if a.Found, err = findHere(sys, q.Key); err != nil {
-		a.Error = err.Error()
+	a, err := q.answer(sys)
+	if err != nil {
+		a.NotLoggedIn, a.Error = errors.Is(err, config.ErrNotLoggedIn), err.Error()
 	}
 	return json.NewEncoder(out).Encode(a)
 }

@@ -128,11 +128,11 @@ func (l *Logins) Login(ctx context.Context, key, user, password string) (where s
 		return "", fmt.Errorf("cannot keep credentials for %q: %w", key, err)
 	}
 	defer unlock()
-	where, err = config.SetCredentials(l.sys, key, user, password)
+	kept, err := consult(l.sys, question{Verb: keepVerb, Key: key, User: user, Password: password})
 	if err != nil {
 		return "", fmt.Errorf("cannot keep credentials for %q: %w", key, err)
 	}
-	return where, nil
+	return kept.Where, nil
 }
 
 // Logout forgets the credentials of a key: ErrNotLoggedIn if there are none.
@@ -140,7 +140,7 @@ func (l *Logins) Logout(key string) error {
 	unlock, err := l.lock()
 	if err == nil {
 		defer unlock()
-		err = config.RemoveAuthentication(l.sys, key)
+		_, err = consult(l.sys, question{Verb: forgetVerb, Key: key})
 	}
 	if errors.Is(err, config.ErrNotLoggedIn) {
 		if found, ferr := find(l.sys, key); ferr == nil && found != (types.DockerAuthConfig{}) {
@@ -159,7 +159,7 @@ func (l *Logins) LogoutAll() error {
 	unlock, err := l.lock()
 	if err == nil {
 		defer unlock()
-		err = config.RemoveAllAuthentication(l.sys)
+		_, err = consult(l.sys, question{Verb: forgetAllVerb})
 	}
 	if err != nil {
 		return fmt.Errorf("cannot log out of all registries: %w", err)
