@@ -150,11 +150,13 @@ func (cmd *NetworkCreateCmd) ipRange(s string) error {
 		return err
 	}
 	subnet, err := cmd.within(first)
-	if err == nil && !subnet.Prefix.Contains(last) {
-		err = fmt.Errorf("%s is not in the subnet", last)
-	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case !subnet.Prefix.Contains(last):
+		return fmt.Errorf("%s is not in the subnet", last)
+	case subnet.First.IsValid():
+		return fmt.Errorf("subnet %s has a range already, and each can have one", subnet.Prefix)
 	}
 	subnet.First, subnet.Last = first, last
 	return nil
