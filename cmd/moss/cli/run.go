@@ -154,6 +154,8 @@ func (c *call) runContainer(ctx context.Context, cmd *RunCmd, s *rootless.Stream
 	ctr, session, err := c.Engine.Run(ctx, spec, opts, s)
 	if err != nil && ctr != nil {
 		err = c.startFailed(ctx, ctr, err)
+	} else if err == nil {
+		c.tellOfBoots(&ctr.Spec)
 	}
 	return ctr, session, err
 }
@@ -215,7 +217,11 @@ func (c *call) create(ctx context.Context, spec *container.Spec, f *ContainerFla
 	if err != nil {
 		return nil, err
 	}
-	return c.Engine.Create(ctx, spec, opts)
+	ctr, err := c.Engine.Create(ctx, spec, opts)
+	if err == nil {
+		c.tellOfBoots(&ctr.Spec)
+	}
+	return ctr, err
 }
 
 // createOptions are those of the flags.

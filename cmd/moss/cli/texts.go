@@ -177,3 +177,7 @@ hgroup for what the host sees.`
 const textGenerateSystemd = `The unit is of Type=notify: its main process is the container's monitor, which ends with the container's exit code, so that Restart=on-failure starts again what has failed, and not what somebody has stopped. It is ready when the container has started, or, where --sdnotify was given for the container, when that says so.
 
 Without --new the unit starts and stops this very container. With --new it makes it at each start, from the command line that has made this one; paths in it must not be relative.`
+
+const textBoot = `The user's service manager then starts moss-boot.service, which starts the containers of --restart always, and those of unless-stopped that nobody has stopped. It waits for no network: a container gets its uplink when the host has one.
+
+The manager itself runs from the boot on only for a user who lingers: loginctl enable-linger. Otherwise it begins at the first login, and ends, with the containers, after the last one.`

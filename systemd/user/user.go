@@ -1,0 +1,122 @@
+// Package user has moss's own units of the user's service manager.
+package user
+
+import (
+	"embed"
+	"errors"
+	"io/fs"
+	"os"
+	osuser "os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"moss/record"
+	"moss/systemd/cgroup"
+	"moss/systemd/quadlet"
+)
+
+//go:embed *.service
+var texts embed.FS
+
+// Boot is the unit that starts containers when the machine has.
+const Boot = "moss-boot.service"
+
+// target is what wants it: the manager's own, which it starts with.
+const target = "default.target.wants"
+
+// Enabled is the link that has a unit started with the manager, of the user or of
+// all users; "" when there is none.
+func Enabled(unit string) string {
+	for _, dir := range []string{configDir(), "/etc/systemd/user", "/usr/local/lib/systemd/user", "/usr/lib/systemd/user"} {
+		path := filepath.Join(dir, target, unit)
+		if _, err := os.Lstat(path); err == nil {
+			return path
+		}
+	}
+	return ""
+}
+
+// Enable has a unit started with the manager. Where moss is not installed the unit is
+// written, for the program at path.
+func Enable(unit, program string) error {
+	path := Installed(unit)
+	if path == "" || path == writtenPath(unit) {
+		path = writtenPath(unit)
+		text, err := texts.ReadFile(unit)
+		if err != nil {
+			return err
+		}
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		whole := strings.ReplaceAll(string(text), "@moss@", quadlet.Word(program))
+		if err := record.Replace(path, []byte(whole), 0o644, false); err != nil {
+			return err
+		}
+	}
+	link := filepath.Join(configDir(), target, unit)
+	if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
+		return err
+	}
+	if old, err := os.Readlink(link); err == nil && old == path {
+		return nil
+	}
+	if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.Symlink(path, link)
+}
+
+// Disable undoes Enable. A unit that is enabled for all users stays: kept is its link.
+func Disable(unit string) (kept string, err error) {
+	for _, path := range []string{filepath.Join(configDir(), target, unit), writtenPath(unit)} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+	}
+	return Enabled(unit), nil
+}
+
+// Installed is where a unit is; "" if it is nowhere.
+func Installed(unit string) string {
+	for _, dir := range []string{configDir(), "/etc/systemd/user", "/usr/local/lib/systemd/user", "/usr/lib/systemd/user", filepath.Dir(writtenPath(unit))} {
+		path := filepath.Join(dir, unit)
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	return ""
+}
+
+// Lingers says whether the user's manager runs without a session, from the boot on.
+func Lingers() bool {
+	u, err := osuser.LookupId(strconv.Itoa(cgroup.HostUID()))
+	if err != nil {
+		return false
+	}
+	_, err = os.Stat(filepath.Join("/var/lib/systemd/linger", u.Username))
+	return err == nil
+}
+
+// Managed says whether systemd is this machine's service manager.
+func Managed() bool {
+	_, err := os.Stat("/run/systemd/system")
+	return err == nil
+}
+
+func configDir() string {
+	if dir := os.Getenv("XDG_CONFIG_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "systemd", "user")
+	}
+	return filepath.Join(os.Getenv("HOME"), ".config", "systemd", "user")
+}
+
+// writtenPath is where a program that is the user's own puts its units.
+func writtenPath(unit string) string {
+	dir := os.Getenv("XDG_DATA_HOME")
+	if !filepath.IsAbs(dir) {
+		dir = filepath.Join(os.Getenv("HOME"), ".local", "share")
+	}
+	return filepath.Join(dir, "systemd", "user", unit)
+}
