@@ -120,15 +120,7 @@ func (e *Engine) updateAllow(ctx context.Context, c *container.Container, was *c
 		return slirp.SetAllow(ctx, e.slirpDirs(), slirp.AllowRequest{
 			Container: spec.ID, Allow: spec.Network.AllowOut, Denied: filepath.Join(c.RunDir, deniedFile)})
 	}
-	st, err := set(ctx, &c.Spec)
-	if err != nil {
-		return nil, err
-	}
-	undo.add(func() error {
-		_, err := set(context.WithoutCancel(ctx), was)
-		return err
-	})
-	return st, nil
+	return setOrUndo(ctx, set, &c.Spec, was, undo)
 }
 
 // Refused are what the container's allow-list has refused in its last run.

@@ -128,15 +128,7 @@ func (e *Engine) updateNetworks(ctx context.Context, c *container.Container, was
 		}
 		return st, err
 	}
-	st, err := set(ctx, &c.Spec)
-	if err != nil {
-		return nil, err
-	}
-	undo.add(func() error {
-		_, err := set(context.WithoutCancel(ctx), was)
-		return err
-	})
-	return st, nil
+	return setOrUndo(ctx, set, &c.Spec, was, undo)
 }
 
 // ReloadNetworks sets a running container's networks up again, as they should be.

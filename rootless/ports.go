@@ -69,13 +69,5 @@ func (e *Engine) updatePorts(ctx context.Context, c *container.Container, was *c
 	set := func(ctx context.Context, spec *container.Spec) (*slirp.Status, error) {
 		return slirp.SetPorts(ctx, e.slirpDirs(), slirp.PortsRequest{Container: spec.ID, Ports: spec.Network.Ports})
 	}
-	st, err := set(ctx, &c.Spec)
-	if err != nil {
-		return nil, err
-	}
-	undo.add(func() error {
-		_, err := set(context.WithoutCancel(ctx), was)
-		return err
-	})
-	return st, nil
+	return setOrUndo(ctx, set, &c.Spec, was, undo)
 }

@@ -49,20 +49,8 @@ func (e *Engine) change(ctx context.Context, c *container.Container, change func
 	if err := change(&now.Spec); err != nil {
 		return err
 	}
-	if now.Spec.Health != was.Health {
-		if err := completeHealth(&now.Spec, nil); err != nil {
-			return wrap(err)
-		}
-	}
-	if err := checkWake(&now.Spec); err != nil {
+	if err := checkUpdate(now, &was); err != nil {
 		return wrap(err)
-	}
-	if wake := now.Spec.Network; (wake.Idle != was.Network.Idle || !slices.Equal(wake.Wake, was.Network.Wake)) && now.Look().Live != nil {
-		return wrap(fmt.Errorf("it is %s; what a client wakes can be changed when it is stopped: %w", now.Look().Status, errdefs.ErrFailedPrecondition))
-	}
-	policy := now.Spec.Lifecycle.Restart
-	if now.Spec.Lifecycle.AutoRemove && policy != "" && policy != "no" {
-		return wrap(fmt.Errorf("it is removed when it exits: a restart policy would have no effect: %w", errdefs.ErrInvalidArgument))
 	}
 
 	var undo rollback
@@ -70,16 +58,7 @@ func (e *Engine) change(ctx context.Context, c *container.Container, change func
 	if err = e.updateLimits(ctx, now, &was, &undo); err != nil {
 		return err
 	}
-	connected, err := e.updatePorts(ctx, now, &was, &undo)
-	if err == nil {
-		var allowed *slirp.Status
-		if allowed, err = e.updateAllow(ctx, now, &was, &undo); allowed != nil {
-			connected = allowed
-		}
-	}
-	if err == nil && !reflect.DeepEqual(now.Spec.Network.Networks, was.Network.Networks) {
-		connected, err = e.updateNetworks(ctx, now, &was, &undo)
-	}
+	connected, err := e.updateNetwork(ctx, now, &was, &undo)
 	if err != nil {
 		return wrap(err)
 	}
@@ -95,6 +74,59 @@ func (e *Engine) change(ctx context.Context, c *container.Container, change func
 	}
 	c.Spec = now.Spec
 	return nil
+}
+
+// checkUpdate says why a container cannot be as its Spec now says.
+func checkUpdate(c *container.Container, was *container.Spec) error {
+	now := &c.Spec
+	if now.Health != was.Health {
+		if err := completeHealth(now, nil); err != nil {
+			return err
+		}
+	}
+	if err := checkWake(now); err != nil {
+		return err
+	}
+	wakes := now.Network.Idle != was.Network.Idle || !slices.Equal(now.Network.Wake, was.Network.Wake)
+	if v := c.Look(); wakes && v.Live != nil {
+		return fmt.Errorf("it is %s; what a client wakes can be changed when it is stopped: %w", v.Status, errdefs.ErrFailedPrecondition)
+	}
+	if policy := now.Lifecycle.Restart; now.Lifecycle.AutoRemove && policy != "" && policy != "no" {
+		return fmt.Errorf("it is removed when it exits: a restart policy would have no effect: %w", errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
+
+// updateNetwork has moss-net change what is changed, and returns how the container is
+// connected then; nil if nothing is.
+func (e *Engine) updateNetwork(ctx context.Context, c *container.Container, was *container.Spec, undo *rollback) (connected *slirp.Status, err error) {
+	updates := []func(context.Context, *container.Container, *container.Spec, *rollback) (*slirp.Status, error){e.updatePorts, e.updateAllow}
+	if !reflect.DeepEqual(c.Spec.Network.Networks, was.Network.Networks) {
+		updates = append(updates, e.updateNetworks)
+	}
+	for _, update := range updates {
+		st, err := update(ctx, c, was, undo)
+		if err != nil {
+			return nil, err
+		}
+		if st != nil {
+			connected = st
+		}
+	}
+	return connected, nil
+}
+
+// setOrUndo has moss-net do what a Spec says, and what it said before if it comes to that.
+func setOrUndo(ctx context.Context, set func(context.Context, *container.Spec) (*slirp.Status, error), now, was *container.Spec, undo *rollback) (*slirp.Status, error) {
+	st, err := set(ctx, now)
+	if err != nil {
+		return nil, err
+	}
+	undo.add(func() error {
+		_, err := set(context.WithoutCancel(ctx), was)
+		return err
+	})
+	return st, nil
 }
 
 // updateLimits holds the container to other limits, if there are others.

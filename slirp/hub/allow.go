@@ -77,27 +77,18 @@ func (l *lease) rules(interfaces []slirp.Interface) (gate.Rules, error) {
 // SetAllow holds a container that is connected to another allow-list, to none if there
 // is no entry. If that cannot be, nothing has changed.
 func (h *Hub) SetAllow(r *slirp.AllowRequest) (*slirp.Status, error) {
-	l, err := h.connected(r.Container)
-	if err != nil {
-		return nil, err
-	}
+	return h.changed(r.Container, func(l *lease) error { return l.setAllow(r) })
+}
+
+func (l *lease) setAllow(r *slirp.AllowRequest) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
 	case l.closed:
-		return nil, errors.New("the container has just been disconnected")
+		return errors.New("the container has just been disconnected")
 	case strings.HasPrefix(l.request.Mode, "private") && (l.own == nil) != (len(r.Allow) == 0):
-		return nil, errors.New("a private network is made with an allow-list or without: stop the container first")
+		return errors.New("a private network is made with an allow-list or without: stop the container first")
 	}
-	if err := l.setAllow(r); err != nil {
-		return nil, err
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return l.status, nil
-}
-
-func (l *lease) setAllow(r *slirp.AllowRequest) error {
 	h, was := l.hub, l.request
 	h.mu.Lock()
 	defer h.mu.Unlock()

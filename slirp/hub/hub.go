@@ -192,6 +192,20 @@ func (h *Hub) connected(id string) (*lease, error) {
 	return nil, errors.New("the container is not connected")
 }
 
+// changed changes a container that is connected, and returns its status then.
+func (h *Hub) changed(id string, change func(*lease) error) (*slirp.Status, error) {
+	l, err := h.connected(id)
+	if err != nil {
+		return nil, err
+	}
+	if err := change(l); err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return l.status, nil
+}
+
 // check looks at what a request has to have.
 func check(r *slirp.ConnectRequest) error {
 	if r.Container == "" || strings.ContainsAny(r.Container, "/.") {

@@ -87,19 +87,7 @@ func (h *Hub) SetNetworks(r *slirp.NetworksRequest, netns *os.File) (*slirp.Stat
 	if err := checkAttachments(r.Attachments); err != nil {
 		return nil, err
 	}
-	l, err := h.connected(r.Container)
-	if err != nil {
-		return nil, err
-	}
-	if l.request.Mode != "bridge" {
-		return nil, fmt.Errorf("its network mode is %q, which has no other networks", l.request.Mode)
-	}
-	if err := l.setNetworks(r, netns); err != nil {
-		return nil, err
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return l.status, nil
+	return h.changed(r.Container, func(l *lease) error { return l.setNetworks(r, netns) })
 }
 
 // members are the attachments of a lease, each with what it got.
@@ -122,8 +110,11 @@ func (m *members) at(a slirp.Attachment) int {
 func (l *lease) setNetworks(r *slirp.NetworksRequest, netns *os.File) (err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed {
+	switch {
+	case l.closed:
 		return errors.New("the container has just been disconnected")
+	case l.request.Mode != "bridge":
+		return fmt.Errorf("its network mode is %q, which has no other networks", l.request.Mode)
 	}
 	guest, err := l.hub.space.Guest(l.request.Container, netns)
 	if err != nil {

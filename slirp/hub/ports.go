@@ -62,16 +62,7 @@ func (l *lease) open() error {
 // answers with its status. Those that are published already stay as they are, with
 // their connections. If one cannot be opened, nothing has changed.
 func (h *Hub) SetPorts(r *slirp.PortsRequest) (*slirp.Status, error) {
-	l, err := h.connected(r.Container)
-	if err != nil {
-		return nil, err
-	}
-	if err := l.setPorts(r.Ports); err != nil {
-		return nil, err
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return l.status, nil
+	return h.changed(r.Container, func(l *lease) error { return l.setPorts(r.Ports) })
 }
 
 // setPorts publishes exactly these ports.
