@@ -40,7 +40,13 @@ func main() {
 		fmt.Fprintln(os.Stderr, "moss-generator: want the directory for the services; see systemd.generator(7)")
 		os.Exit(2)
 	default:
-		os.Exit(generate(flags.Arg(0), *quiet))
+		out := flags.Arg(0)
+		// Where podman's generator makes services of the same files, those of the
+		// directory for early ones count.
+		if flags.NArg() > 1 && quadlet.HasGenerator("podman-user-generator") {
+			out = flags.Arg(1)
+		}
+		os.Exit(generate(out, *quiet))
 	}
 }
 

@@ -43,7 +43,7 @@ func (m *maker) checkKeys(s *section, names []string) {
 			continue
 		}
 		message := "[" + s.name + "] has no key " + quoted(l.Key)
-		if other := systemdKeys[l.Key]; other != "" {
+		if other := sectionOf(l.Key); other != "" {
 			message += "; it is one of [" + other + "]"
 		} else if n := nearest(l.Key, names); n != "" {
 			message += "; did you mean " + quoted(n) + "?"
@@ -52,10 +52,19 @@ func (m *maker) checkKeys(s *section, names []string) {
 	}
 }
 
-// systemdKeys are often written into the wrong section.
-var systemdKeys = map[string]string{"Restart": "Service", "RestartSec": "Service", "TimeoutStartSec": "Service", "TimeoutStopSec": "Service",
-	"ExecStartPre": "Service", "ExecStartPost": "Service", "ExecStopPost": "Service", "Type": "Service", "WantedBy": "Install",
-	"After": "Unit", "Before": "Unit", "Requires": "Unit", "Wants": "Unit", "Description": "Unit", "BindsTo": "Unit", "PartOf": "Unit"}
+// sectionOf is the section of systemd's that a key belongs to which is often written
+// into another.
+func sectionOf(key string) string {
+	switch key {
+	case "Restart", "RestartSec", "TimeoutStartSec", "TimeoutStopSec", "ExecStartPre", "ExecStartPost", "ExecStopPost", "Type":
+		return "Service"
+	case "WantedBy", "RequiredBy", "Alias":
+		return "Install"
+	case "After", "Before", "Requires", "Wants", "Description", "BindsTo", "PartOf":
+		return "Unit"
+	}
+	return ""
+}
 
 func (m *maker) checkService(s *section) {
 	for _, l := range s.lines {

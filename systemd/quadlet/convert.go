@@ -34,6 +34,27 @@ func (u *Unit) Failed() bool {
 	return slices.ContainsFunc(u.Problems, func(p Problem) bool { return !p.Warning })
 }
 
+// Links are the links that [Install] asks for, by their names below the directory of
+// the services.
+func (u *Unit) Links() []string { return links(u.Name, u.sections) }
+
+// Requires are the services that the unit needs.
+func (u *Unit) Requires() (out []string) {
+	f := File{sections: u.sections}
+	for _, key := range []string{"Requires", "BindsTo"} {
+		for _, l := range f.all("Unit", key) {
+			out = append(out, strings.Fields(l.Value)...)
+		}
+	}
+	return out
+}
+
+// Line is the last assignment of a key of a section of the service; nil if there is none.
+func (u *Unit) Line(section, key string) *Line {
+	f := File{sections: u.sections}
+	return f.last(section, key)
+}
+
 // maker makes one unit.
 type maker struct {
 	set     *Set
@@ -316,10 +337,13 @@ func (f *File) serviceFor(name string) string {
 
 // Resource is the name of what the service makes.
 func (f *File) Resource() string {
-	if f.kind.resource == nil {
-		return ""
+	switch {
+	case f.kind.resource != nil:
+		return f.kind.resource(f)
+	case f.kind.name != "":
+		return f.named()
 	}
-	return f.kind.resource(f)
+	return ""
 }
 
 // resourceFor is what others call the resource: the specifiers that mean something
@@ -360,20 +384,18 @@ func (f *File) resourceFor(name string) string {
 }
 
 // named is the resource that a key names; otherwise it is named by the file.
-func named(key string) func(f *File) string {
-	return func(f *File) string {
-		if name := f.value(f.kind.section, key); name != "" {
-			return name
-		}
-		prefix, instance, is := template(f.Name)
-		switch {
-		case is && instance == "":
-			return "systemd-" + prefix + "-%i"
-		case is:
-			return "systemd-" + prefix + "-" + instance
-		}
-		return "systemd-" + prefix
+func (f *File) named() string {
+	if name := f.value(f.kind.section, f.kind.name); name != "" {
+		return name
 	}
+	prefix, instance, is := template(f.Name)
+	switch {
+	case is && instance == "":
+		return "systemd-" + prefix + "-%i"
+	case is:
+		return "systemd-" + prefix + "-" + instance
+	}
+	return "systemd-" + prefix
 }
 
 func containerName(f *File) string {

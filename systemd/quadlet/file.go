@@ -30,6 +30,7 @@ type section struct {
 type File struct {
 	Name string // "web.container"
 	Path string // where it was found
+	at   string // where it is read
 	Dir  string // the search path that it was found under
 	kind *kind
 	// sections in the order of their headings
@@ -59,18 +60,20 @@ func (p Problem) String() string {
 // maxFile bounds what is read as a unit file.
 const maxFile = 1 << 20
 
-// read parses the file at path into f: a drop-in adds to what is there.
-func (f *File) read(path string) []Problem {
-	info, err := os.Stat(path)
+// read parses the file at a path, which is shown as another, into f: a drop-in adds to
+// what is there.
+func (f *File) read(at, path string) []Problem {
+	unreadable := func(why string) []Problem { return []Problem{{Path: path, Message: "cannot read: " + why}} }
+	info, err := os.Stat(at)
 	if err != nil {
-		return []Problem{{Path: path, Message: "cannot read: " + cause(err)}}
+		return unreadable(cause(err))
 	}
 	if !info.Mode().IsRegular() || info.Size() > maxFile {
-		return []Problem{{Path: path, Message: "cannot read: not a regular file of at most 1 MiB"}}
+		return unreadable("not a regular file of at most 1 MiB")
 	}
-	data, err := os.ReadFile(path)
+	data, err := os.ReadFile(at)
 	if err != nil {
-		return []Problem{{Path: path, Message: "cannot read: " + cause(err)}}
+		return unreadable(cause(err))
 	}
 	return f.parse(path, string(data))
 }
@@ -190,6 +193,12 @@ func (f *File) last(name, key string) (out *Line) {
 func (f *File) value(name, key string) string {
 	return f.last(name, key).text()
 }
+
+// Value is what the last assignment of a key says; "" if there is none.
+func (f *File) Value(section, key string) string { return f.value(section, key) }
+
+// Kind is the section of the kind of file: "Container".
+func (f *File) Kind() string { return f.kind.section }
 
 func (l *Line) text() string {
 	if l == nil {

@@ -21,8 +21,10 @@ type kind struct {
 	section string
 	suffix  string // of the service's name
 	keys    []key
-	// resource is the name that its resource has in moss, before specifiers.
+	// resource is the name that its resource has in moss, before specifiers; where there
+	// is no function, the key name says it.
 	resource func(f *File) string
+	name     string
 }
 
 // kinds are all of them. Keys stand in the order of the command line that they make.
@@ -152,7 +154,7 @@ var containers = kind{ext: ".container", section: "Container", resource: contain
 	{"Exec", program, ""},
 }}
 
-var pods = kind{ext: ".pod", section: "Pod", suffix: "-pod", resource: named("PodName"), keys: []key{
+var pods = kind{ext: ".pod", section: "Pod", suffix: "-pod", name: "PodName", keys: []key{
 	{"PodName", other, ""}, {"ServiceName", other, ""}, {"ContainersConfModule", other, ""}, {"GlobalArgs", other, ""}, {"StopTimeout", other, ""},
 	{"ExitPolicy", exitPolicy, "--exit-policy"},
 	{"UserNS", mapping, "--userns"}, {"UIDMap", other, ""}, {"GIDMap", other, ""}, {"SubUIDMap", other, ""}, {"SubGIDMap", other, ""},
@@ -188,7 +190,7 @@ var kubes = kind{ext: ".kube", section: "Kube", keys: []key{
 	{"Yaml", pathWords, ""},
 }}
 
-var networks = kind{ext: ".network", section: "Network", suffix: "-network", resource: named("NetworkName"), keys: []key{
+var networks = kind{ext: ".network", section: "Network", suffix: "-network", name: "NetworkName", keys: []key{
 	{"NetworkName", other, ""}, {"ServiceName", other, ""}, {"ContainersConfModule", other, ""}, {"GlobalArgs", other, ""}, {"NetworkDeleteOnStop", boolean, ""},
 	{"DisableDNS", boolean, "--disable-dns"},
 	{"Internal", boolean, "--internal"},
@@ -203,7 +205,7 @@ var networks = kind{ext: ".network", section: "Network", suffix: "-network", res
 	{"PodmanArgs", eachArg, ""},
 }}
 
-var volumes = kind{ext: ".volume", section: "Volume", suffix: "-volume", resource: named("VolumeName"), keys: []key{
+var volumes = kind{ext: ".volume", section: "Volume", suffix: "-volume", name: "VolumeName", keys: []key{
 	{"VolumeName", other, ""}, {"ServiceName", other, ""}, {"ContainersConfModule", other, ""}, {"GlobalArgs", other, ""},
 	{"UID", one, "--uid"},
 	{"GID", one, "--gid"},

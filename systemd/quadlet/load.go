@@ -3,6 +3,7 @@ package quadlet
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -56,19 +57,70 @@ func Home(environ func(string) string) string {
 }
 
 // Load reads the files in the directories, and in those below them. A directory that
-// is not there has none.
-func Load(dirs []string) *Set {
-	s := &Set{problems: map[*File][]Problem{}, byName: map[string]*File{}}
-	l := loader{set: s, seen: map[string]bool{}}
+// is not there has none. Files that are named beside count before those, whatever is
+// called as they are.
+func Load(dirs []string, files ...string) *Set {
+	l := newLoader()
+	for _, path := range files {
+		l.file(path, filepath.Base(path))
+		l.dirs = append(l.dirs, filepath.Dir(path))
+	}
+	for _, path := range files { // what they refer to may lie beside them
+		entries, _ := os.ReadDir(filepath.Dir(path))
+		for _, e := range entries {
+			if IsQuadlet(e.Name()) && !e.IsDir() {
+				l.file(filepath.Join(filepath.Dir(path), e.Name()), e.Name())
+			}
+		}
+	}
+	l.walk(dirs)
+	return l.set
+}
+
+// LoadFor is Load of the directories as if what lies below from were in the directory
+// to, which is below one of them; with whole, and nothing else were.
+func LoadFor(from, to string, whole bool, dirs []string) *Set {
+	l := newLoader()
+	if real, err := filepath.EvalSymlinks(from); err == nil {
+		from = real
+	}
+	l.from, l.to = from, to
+	for _, dir := range dirs {
+		if to == dir || strings.HasPrefix(to, dir+"/") {
+			l.top = dir
+			break
+		}
+	}
+	l.directory(from)
+	if real, err := filepath.EvalSymlinks(to); err == nil && whole {
+		l.seen[real] = true
+	}
+	l.walk(dirs)
+	return l.set
+}
+
+func newLoader() *loader {
+	return &loader{set: &Set{problems: map[*File][]Problem{}, byName: map[string]*File{}}, seen: map[string]bool{}}
+}
+
+// walk finds what is in the directories, and reads all that was found.
+func (l *loader) walk(dirs []string) {
 	for _, dir := range dirs {
 		l.top = dir
 		l.directory(dir)
 	}
-	for _, f := range s.Files {
-		s.problems[f] = append(s.problems[f], f.read(f.Path)...)
-		s.problems[f] = append(s.problems[f], l.dropIns(f)...)
+	for _, f := range l.set.Files {
+		bad := append(f.read(f.at, f.Path), l.dropIns(f)...)
+		l.set.problems[f] = append(l.set.problems[f], bad...)
 	}
-	return s
+}
+
+// shown is the path that a file is said to have.
+func (l *loader) shown(path string) string {
+	if rest, ok := strings.CutPrefix(path, l.from+"/"); ok && l.from != "" {
+		return filepath.Join(l.to, rest)
+	}
+	return path
 }
 
 func (s *Set) add(f *File) {
@@ -93,6 +145,8 @@ type loader struct {
 	top  string          // what is being walked
 	dirs []string        // all that was walked, where drop-ins lie
 	seen map[string]bool // directories, by their real names: links may lead round
+	// what lies below from is said to lie below to
+	from, to string
 }
 
 func (l *loader) directory(dir string) {
@@ -108,7 +162,9 @@ func (l *loader) directory(dir string) {
 		}
 		return
 	}
-	l.dirs = append(l.dirs, real)
+	if !slices.Contains(l.dirs, real) {
+		l.dirs = append(l.dirs, real)
+	}
 	for _, e := range entries {
 		path := filepath.Join(real, e.Name())
 		if IsQuadlet(e.Name()) && !e.IsDir() {
@@ -131,14 +187,16 @@ func (l *loader) ofOther(dir string) bool {
 }
 
 func (l *loader) file(path, name string) {
+	at := path
+	path = l.shown(path)
 	if first := l.set.byName[name]; first != nil {
-		if first.Dir == l.top { // the one of an earlier search path counts; of the same, who knows
+		if first.Dir == l.top && first.Path != path && l.top != "" { // the one of an earlier search path counts; of the same, who knows
 			l.set.Problems = append(l.set.Problems, Problem{Path: path, Line: 1,
 				Message: "this is the second " + quoted(name) + " below " + l.top + "; the first, " + first.Path + ", is the one that counts"})
 		}
 		return
 	}
-	l.set.add(&File{Name: name, Path: path, Dir: l.top, kind: kindOf(name)})
+	l.set.add(&File{Name: name, Path: path, at: at, Dir: l.top, kind: kindOf(name)})
 }
 
 // dropIns reads what lies in the directories that belong to a file, as
@@ -171,7 +229,7 @@ func (l *loader) dropIns(f *File) (bad []Problem) {
 		if info, err := os.Stat(paths[name]); err == nil && info.Size() == 0 {
 			continue // empty, or a link to /dev/null: it masks others
 		}
-		bad = append(bad, f.read(paths[name])...)
+		bad = append(bad, f.read(paths[name], l.shown(paths[name]))...)
 	}
 	return bad
 }

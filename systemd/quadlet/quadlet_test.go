@@ -36,7 +36,7 @@ func TestGood(t *testing.T) {
 			var got strings.Builder
 			for _, u := range units {
 				got.WriteString("---" + u.Name + "---\n" + strings.ReplaceAll(u.Text(), here, "HERE"))
-				for _, link := range Links(u.Name, u.sections) {
+				for _, link := range u.Links() {
 					got.WriteString("→ " + link + "\n")
 				}
 			}

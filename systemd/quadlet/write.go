@@ -12,9 +12,12 @@ import (
 // Text is the service as systemd reads it.
 func (u *Unit) Text() string { return text(u.sections) }
 
+// heading is the first line of each service.
+const heading = "# moss has made this from the file in SourcePath=; change that one.\n"
+
 func text(sections []*section) string {
 	var b strings.Builder
-	b.WriteString("# moss has made this from the file in SourcePath=; change that one.\n")
+	b.WriteString(heading)
 	for _, s := range sections {
 		b.WriteString("\n[" + s.name + "]\n")
 		for _, l := range s.lines {
@@ -163,7 +166,7 @@ func (g *Generator) write(name string, sections []*section) error {
 	if err := os.WriteFile(filepath.Join(g.Out, name), []byte(text(sections)), 0o644); err != nil {
 		return err
 	}
-	for _, link := range Links(name, sections) {
+	for _, link := range links(name, sections) {
 		path := filepath.Join(g.Out, link)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return err
@@ -180,9 +183,9 @@ func (g *Generator) write(name string, sections []*section) error {
 	return nil
 }
 
-// Links are the names, below the directory of the services, of the links that
+// links are the names, below the directory of the services, of the links that
 // [Install] of a service asks for: what systemctl enable would make.
-func Links(name string, sections []*section) (out []string) {
+func links(name string, sections []*section) (out []string) {
 	f := File{sections: sections}
 	list := func(key string) (out []string) {
 		for _, l := range f.all("Install", key) {

@@ -24,6 +24,7 @@ type entry struct {
 const (
 	groupContainers = "Containers"
 	groupImages     = "Images"
+	groupUnits      = "Units of systemd"
 	groupOthers     = "Volumes, networks and the rest"
 )
 
@@ -254,6 +255,30 @@ var commands = [...]entry{
 		Example: "moss volume clone data test\nmoss volume clone --snapshot before-upgrade data old"},
 	{Name: "volume exists", Usage: "VOLUME", Hidden: true,
 		Help: "Say by the exit code whether a volume exists", New: func() command { return &ExistsCmd{kind: "volume"} }},
+	{Name: "unit check", Usage: "[FILE|DIR...]", Group: groupUnits, Host: true,
+		Help: "Say what is wrong with quadlet files", New: func() command { return new(UnitCheckCmd) }, Text: textUnitCheck,
+		Example: "moss unit check web.container\nmoss unit check"},
+	{Name: "unit list", Aliases: []string{"unit ls", "quadlet list", "quadlet ls"}, Group: groupUnits, Host: true,
+		Help: "List quadlet files and the state of their services", New: func() command { return new(UnitListCmd) },
+		Example: "moss unit list --filter status=failed/failed\nmoss unit list --format '{{.Name}} {{.Status}}'"},
+	{Name: "unit print", Usage: "NAME...", Group: groupUnits, Host: true,
+		Help: "Print the services that quadlet files become", New: func() command { return new(UnitPrintCmd) }, Example: "moss unit print web"},
+	{Name: "unit install", Aliases: []string{"quadlet install"}, Usage: "FILE|DIR...", Group: groupUnits, Host: true,
+		Help: "Check quadlet files and put them where the service manager finds them", New: func() command { return new(UnitInstallCmd) }, Text: textUnitInstall,
+		Example: "moss unit install web.container app.network\nmoss unit install --replace ./blog"},
+	{Name: "unit apply", Usage: "DIR", Group: groupUnits, Host: true,
+		Help: "Let the service manager run what is in a directory of quadlet files", New: func() command { return new(UnitApplyCmd) }, Text: textUnitApply,
+		Example: "moss unit apply --dry-run ./blog\nmoss unit apply ./blog"},
+	{Name: "unit rm", Aliases: []string{"quadlet rm"}, Usage: "NAME...", Group: groupUnits, Host: true,
+		Help: "Remove installed quadlet files and their services", New: func() command { return new(UnitRmCmd) },
+		Text:    "What the services have made, such as volumes and networks, stays.",
+		Example: "moss unit rm --force web.container\nmoss unit rm --recursive blog"},
+	{Name: "unit logs", Usage: "NAME", Group: groupUnits, Host: true,
+		Help: "Show what the service of a quadlet file has written to the journal", New: func() command { return new(UnitLogsCmd) }, Example: "moss unit logs --follow web"},
+	{Name: "unit status", Usage: "[NAME...]", Group: groupUnits, Host: true,
+		Help: "Show the state of the services of quadlet files", New: func() command { return new(UnitStatusCmd) }},
+	{Name: "quadlet print", Aliases: []string{"quadlet cat"}, Usage: "NAME", Host: true, Hidden: true,
+		Help: "Print a quadlet file", New: func() command { return new(QuadletPrintCmd) }},
 	{Name: "secret create", Usage: "NAME FILE|-", Group: groupOthers,
 		Help: "Keep a secret for containers", New: func() command { return new(SecretCreateCmd) }, Text: textSecret,
 		Example: "moss secret create password ./password.txt\nprintf %s \"$TOKEN\" | moss secret create token -\nmoss run --secret password,mode=0400,uid=1000 --secret token,type=env,target=TOKEN …"},

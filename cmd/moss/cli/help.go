@@ -95,7 +95,7 @@ func (c *call) help(e *entry) error {
 
 func (c *call) overview(width int) {
 	fmt.Fprint(c.Out, "Usage: moss [FLAGS] COMMAND\n\nRun containers without root and without a daemon.\n")
-	for _, group := range [...]string{groupContainers, groupImages, groupOthers} {
+	for _, group := range [...]string{groupContainers, groupImages, groupUnits, groupOthers} {
 		fmt.Fprintf(c.Out, "\n%s:\n", group)
 		for i := range commands {
 			if e := &commands[i]; e.Group == group && !e.Hidden {

@@ -172,6 +172,18 @@ that inspect does not show. Neither is in an image that is made of the container
 
 	textTop = `Descriptors are those of ps -o, such as user, pid, ppid, pcpu, vsz, time, comm and args, and hpid, huser and
 hgroup for what the host sees.`
+
+	textUnitCheck = `Each line is FILE:LINE and what is wrong, with the nearest right name. The command lines that a file makes are checked
+as moss itself would. What files refer to may lie beside them, or where your other quadlet files are. The exit code is 1 if
+there is an error; warnings alone are none.`
+
+	textUnitInstall = `Files go to ~/.config/containers/systemd, those of a directory to one of its name there; a file that ends in .quadlets
+is taken apart at its lines of ---. Nothing is installed if there is an error. Where moss-generator is not installed for the
+service manager, which takes root, the services are made in ~/.config/systemd/user.`
+
+	textUnitApply = `The plan says which units are new, changed or gone, and what becomes of them: what runs and has changed, itself or by a
+file that it uses, is restarted; what is new and has [Install] is started; what is gone is stopped. Images are pulled
+first. A network that has changed is made anew, and what is connected to it restarted; a volume stays, with its data.`
 )
 
 const textGenerateSystemd = `The unit is of Type=notify: its main process is the container's monitor, which ends with the container's exit code, so that Restart=on-failure starts again what has failed, and not what somebody has stopped. It is ready when the container has started, or, where --sdnotify was given for the container, when that says so.

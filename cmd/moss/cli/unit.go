@@ -1,0 +1,276 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/containerd/errdefs"
+
+	"moss/cmd/moss/cli/format"
+	"moss/systemd"
+	"moss/systemd/cgroup"
+	"moss/systemd/quadlet"
+)
+
+// unitDirs are where the user's quadlet files lie.
+func unitDirs() []string { return quadlet.Dirs(os.Getenv, cgroup.HostUID()) }
+
+// unitHome is where 'moss unit install' puts files.
+func unitHome() (string, error) {
+	if dir := quadlet.Home(os.Getenv); dir != "" {
+		return dir, nil
+	}
+	return "", errors.New("cannot find your configuration: neither XDG_CONFIG_HOME nor HOME is set")
+}
+
+// self is the program that the services start.
+func self() string {
+	if path, err := os.Executable(); err == nil {
+		return path
+	}
+	return "moss"
+}
+
+// findUnit is the unit that a name means: that of its file, or of its service, with or
+// without the extension.
+func findUnit(units []*quadlet.Unit, name string) (*quadlet.Unit, error) {
+	var found []*quadlet.Unit
+	for _, u := range units {
+		if name == u.Name || name == u.Source.Name {
+			return u, nil
+		}
+		if name == strings.TrimSuffix(u.Name, ".service") || name == strings.TrimSuffix(u.Source.Name, filepath.Ext(u.Source.Name)) {
+			found = append(found, u)
+		}
+	}
+	switch len(found) {
+	case 0:
+		err := fmt.Errorf("cannot find unit %q: no quadlet file is called so: %w", name, errdefs.ErrNotFound)
+		return nil, &notFoundError{err, "moss unit list"}
+	case 1:
+		return found[0], nil
+	}
+	return nil, usagef("unit %q may be %s or %s: give the whole name", name, found[0].Source.Name, found[1].Source.Name)
+}
+
+// UnitPrintCmd is "moss unit print".
+type UnitPrintCmd struct {
+	Globals
+	Name []string `arg:"" help:"Names of quadlet files or of their services."`
+}
+
+// Run prints services as the service manager reads them.
+func (cmd *UnitPrintCmd) Run(ctx context.Context, c *call) error {
+	units := quadlet.Load(unitDirs()).Convert(self())
+	var errs []error
+	for _, name := range cmd.Name {
+		u, err := findUnit(units, name)
+		if err == nil && u.Failed() {
+			err = unitError(u)
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if len(cmd.Name) > 1 {
+			fmt.Fprintf(c.Out, "# %s\n", u.Name)
+		}
+		fmt.Fprint(c.Out, u.Text())
+	}
+	return errors.Join(errs...)
+}
+
+// unitError is what stands in the way of making a unit.
+func unitError(u *quadlet.Unit) error {
+	var errs []error
+	for _, p := range u.Problems {
+		if !p.Warning {
+			errs = append(errs, errors.New(p.String()))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// QuadletPrintCmd is "moss quadlet print".
+type QuadletPrintCmd struct {
+	Globals
+	Name string `arg:"" help:"Name of a quadlet file."`
+}
+
+// Run prints the file as it is.
+func (cmd *QuadletPrintCmd) Run(ctx context.Context, c *call) error {
+	u, err := findUnit(quadlet.Load(unitDirs()).Convert(self()), cmd.Name)
+	if err != nil {
+		return err
+	}
+	data, err := os.ReadFile(u.Source.Path)
+	if err != nil {
+		return err
+	}
+	_, err = c.Out.Write(data)
+	return err
+}
+
+// UnitListCmd is "moss unit list".
+type UnitListCmd struct {
+	Globals
+	Filter    []string `short:"f" sep:"none" help:"List those that match: name, status or pod." placeholder:"KEY=VALUE"`
+	Format    string   `help:"Print as json, through a Go template, or as a table of one." placeholder:"FORMAT"`
+	Noheading bool     `short:"n" help:"Leave the header line out."`
+
+	filters filters
+}
+
+func (cmd *UnitListCmd) prepare() (err error) {
+	cmd.filters, err = parseFilters("filter", cmd.Filter, []string{"name", "status", "pod"})
+	return err
+}
+
+// unitRow is a unit as templates of unit list see it, and as JSON.
+type unitRow struct{ Name, UnitName, Path, Status, App, Pod string }
+
+// Run prints a line for each file.
+func (cmd *UnitListCmd) Run(ctx context.Context, c *call) error {
+	set := quadlet.Load(unitDirs())
+	units := set.Convert(self())
+	states, err := unitStates(ctx, units)
+	if err != nil {
+		return err
+	}
+	rows := []unitRow{}
+	for _, u := range units {
+		row := unitRow{u.Source.Name, u.Name, u.Source.Path, "Not loaded", application(u.Source), u.Source.Value("Container", "Pod")}
+		if s, ok := states[u.Name]; ok && s.Load == "loaded" {
+			row.Status = s.Active + "/" + s.Sub
+		}
+		if u.Failed() {
+			row.Status += " (file has errors)"
+		}
+		if cmd.filters.unit(&row) {
+			rows = append(rows, row)
+		}
+	}
+	slices.SortFunc(rows, func(a, b unitRow) int { return strings.Compare(a.Name, b.Name) })
+	table := format.Table{NoHeading: cmd.Noheading, Columns: []format.Column{
+		{Header: "NAME", Cell: ".Name"}, {Header: "UNIT NAME", Cell: ".UnitName"}, {Header: "PATH ON DISK", Cell: ".Path"},
+		{Header: "STATUS", Cell: ".Status"}, {Header: "APPLICATION", Cell: ".App"}, {Header: "POD", Cell: ".Pod"},
+	}}
+	return table.Print(c.Out, cmd.Format, rows, rows)
+}
+
+// unit says whether a unit matches.
+func (f filters) unit(r *unitRow) bool {
+	match := func(key, value string) bool {
+		values := f[key]
+		return len(values) == 0 || slices.ContainsFunc(values, func(v string) bool { return value == v || key == "name" && globs(v, value) })
+	}
+	return match("name", r.Name) && match("status", r.Status) && match("pod", r.Pod)
+}
+
+func globs(pattern, name string) bool {
+	ok, err := filepath.Match(pattern, name)
+	return err == nil && ok || strings.TrimSuffix(name, filepath.Ext(name)) == pattern
+}
+
+// application is the directory that a file was installed in, if it was one.
+func application(f *quadlet.File) string {
+	rest, ok := strings.CutPrefix(f.Path, f.Dir+"/")
+	if dir, _, below := strings.Cut(rest, "/"); ok && below {
+		return dir
+	}
+	return ""
+}
+
+// unitStates asks the service manager; where there is none, nothing is loaded.
+func unitStates(ctx context.Context, units []*quadlet.Unit) (map[string]systemd.UnitState, error) {
+	var names []string
+	for _, u := range units {
+		if !strings.Contains(u.Name, "@.") {
+			names = append(names, u.Name)
+		}
+	}
+	if cgroup.ManagerSocket() == "" || len(names) == 0 {
+		return nil, nil
+	}
+	bus, err := systemd.DialUnits(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer bus.Close()
+	return bus.States(ctx, names)
+}
+
+// UnitLogsCmd is "moss unit logs".
+type UnitLogsCmd struct {
+	Globals
+	Follow bool   `short:"f" help:"Go on with what is written from now on."`
+	Tail   string `short:"n" name:"tail" aliases:"lines" help:"Only so many of the last lines." placeholder:"N"`
+	Since  string `help:"Only what was written since then; see journalctl(1)." placeholder:"TIME"`
+	Name   string `arg:"" help:"Name of a quadlet file or of its service."`
+}
+
+// Run executes journalctl.
+func (cmd *UnitLogsCmd) Run(ctx context.Context, c *call) error {
+	service, err := serviceOf(cmd.Name)
+	if err != nil {
+		return err
+	}
+	args := []string{"journalctl", "--user", "--unit", service}
+	if cmd.Follow {
+		args = append(args, "--follow")
+	}
+	if cmd.Tail != "" {
+		args = append(args, "--lines", cmd.Tail)
+	}
+	if cmd.Since != "" {
+		args = append(args, "--since", cmd.Since)
+	}
+	return become(args)
+}
+
+// UnitStatusCmd is "moss unit status".
+type UnitStatusCmd struct {
+	Globals
+	Name []string `arg:"" optional:"" help:"Names of quadlet files or of their services; all by default."`
+}
+
+// Run executes systemctl.
+func (cmd *UnitStatusCmd) Run(ctx context.Context, c *call) error {
+	args := []string{"systemctl", "--user", "--no-pager", "status"}
+	if len(cmd.Name) == 0 {
+		for _, u := range quadlet.Load(unitDirs()).Convert(self()) {
+			if !strings.Contains(u.Name, "@.") {
+				args = append(args, u.Name)
+			}
+		}
+		if len(args) == 4 {
+			return errors.New("there are no quadlet files")
+		}
+	}
+	for _, name := range cmd.Name {
+		service, err := serviceOf(name)
+		if err != nil {
+			return err
+		}
+		args = append(args, service)
+	}
+	return become(args)
+}
+
+// serviceOf is the service that a name means. That of a file which has just gone may
+// still be there.
+func serviceOf(name string) (string, error) {
+	u, err := findUnit(quadlet.Load(unitDirs()).Convert(self()), name)
+	if err == nil {
+		return u.Name, nil
+	}
+	if strings.HasSuffix(name, ".service") {
+		return name, nil
+	}
+	return "", err
+}

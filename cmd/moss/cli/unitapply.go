@@ -1,0 +1,338 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"moss/systemd"
+	"moss/systemd/cgroup"
+	"moss/systemd/quadlet"
+)
+
+// UnitApplyCmd is "moss unit apply".
+type UnitApplyCmd struct {
+	Globals
+	DryRun      bool   `help:"Print the plan and do nothing."`
+	Application string `help:"Name of the application; that of the directory by default." placeholder:"NAME"`
+	NoStart     bool   `help:"Start and restart nothing."`
+	Dir         string `arg:"" help:"Directory of quadlet files and what they use."`
+}
+
+func (cmd *UnitApplyCmd) prepare() (err error) {
+	if cmd.Dir, err = filepath.Abs(cmd.Dir); err != nil {
+		return err
+	}
+	if cmd.Application == "" {
+		cmd.Application = filepath.Base(cmd.Dir)
+	}
+	return (&UnitInstallCmd{Application: cmd.Application}).prepare()
+}
+
+// plan is what apply is going to do.
+type plan struct {
+	to      string
+	files   []unitFile // that are new or changed
+	gone    []string   // files below to
+	units   []*quadlet.Unit
+	former  []*quadlet.Unit
+	states  map[string]systemd.UnitState
+	verdict map[string]string // of each unit, by its name: new, changed, gone, same
+	remake  []*quadlet.Unit   // networks whose definition has changed
+	stop    []string          // before the files change
+	start   []string          // after it; those that run are restarted
+}
+
+// Run prints the plan, and carries it out.
+func (cmd *UnitApplyCmd) Run(ctx context.Context, c *call) error {
+	home, err := unitHome()
+	if err != nil {
+		return err
+	}
+	p := &plan{to: filepath.Join(home, cmd.Application)}
+	if err := p.read(ctx, c, cmd.Dir); err != nil {
+		return err
+	}
+	p.decide(cmd.NoStart)
+	p.print(c)
+	if cmd.DryRun {
+		return nil
+	}
+	return p.carryOut(ctx, c)
+}
+
+// read compares the directory with what is installed.
+func (p *plan) read(ctx context.Context, c *call, dir string) error {
+	if !isDir(dir) {
+		return fmt.Errorf("cannot apply %q: it is no directory", dir)
+	}
+	files, err := readUnitDir(dir)
+	if err != nil {
+		return err
+	}
+	var problems []quadlet.Problem
+	if p.units, problems, err = unitsAsIf(files, p.to, true); err != nil {
+		return err
+	}
+	if warnUnits(c.Err, problems) {
+		return fmt.Errorf("cannot apply %q: there are errors in its files", dir)
+	}
+	if len(p.units) == 0 {
+		return fmt.Errorf("cannot apply %q: there is no quadlet file in it", dir)
+	}
+	names := map[string]bool{}
+	for _, f := range files {
+		names[f.name] = true
+		if !f.same(p.to) {
+			p.files = append(p.files, f)
+		}
+	}
+	old, err := readUnitDir(p.to)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, f := range old {
+		if !names[f.name] {
+			p.gone = append(p.gone, f.name)
+		}
+	}
+	for _, u := range quadlet.Load(unitDirs()).Convert(self()) {
+		if strings.HasPrefix(u.Source.Path, p.to+"/") {
+			p.former = append(p.former, u)
+		}
+	}
+	p.states, err = unitStates(ctx, slices.Concat(p.former, p.units))
+	return err
+}
+
+// runs says whether a unit is up, or on its way.
+func (p *plan) runs(name string) bool {
+	s := p.states[name].Active
+	return s == "active" || s == "activating" || s == "reloading"
+}
+
+// decide says what becomes of each unit.
+func (p *plan) decide(noStart bool) {
+	p.verdict = map[string]string{}
+	former := map[string]*quadlet.Unit{}
+	for _, u := range p.former {
+		former[u.Name] = u
+	}
+	for _, u := range p.units {
+		old := former[u.Name]
+		switch {
+		case old == nil:
+			p.verdict[u.Name] = "new"
+		case old.Text() != u.Text() || p.usesChanged(u):
+			p.verdict[u.Name] = "changed"
+			if u.Source.Kind() == "Network" && old.Text() != u.Text() {
+				p.remake = append(p.remake, u)
+			}
+		default:
+			p.verdict[u.Name] = "same"
+		}
+	}
+	for _, u := range p.former {
+		if p.verdict[u.Name] == "" {
+			p.verdict[u.Name] = "gone"
+			if p.runs(u.Name) {
+				p.stop = append(p.stop, u.Name)
+			}
+		}
+	}
+	for _, u := range p.units {
+		remade := slices.ContainsFunc(p.remake, func(n *quadlet.Unit) bool { return n == u || requires(u, n.Name) })
+		if remade && p.runs(u.Name) {
+			p.stop = append(p.stop, u.Name)
+		}
+		switch wanted := len(u.Links()) > 0; {
+		case noStart || strings.Contains(u.Name, "@."):
+		case p.verdict[u.Name] == "same" && !remade:
+		case p.runs(u.Name), wanted && p.verdict[u.Name] != "same", p.states[u.Name].Active == "failed":
+			p.start = append(p.start, u.Name)
+		}
+	}
+}
+
+// requires says whether a unit needs a service.
+func requires(u *quadlet.Unit, service string) bool {
+	return slices.ContainsFunc(u.Requires(), func(name string) bool { return name == service })
+}
+
+// usesChanged says whether a unit's command lines name a file that changes, or a
+// directory that it is in.
+func (p *plan) usesChanged(u *quadlet.Unit) bool {
+	for _, f := range p.files {
+		if quadlet.IsQuadlet(f.name) || strings.HasSuffix(filepath.Dir(f.name), ".d") {
+			continue // what it changes is in the service
+		}
+		for path := filepath.Join(p.to, f.name); path != p.to; path = filepath.Dir(path) {
+			if strings.Contains(u.Text(), path) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (p *plan) print(c *call) {
+	rows := [][3]string{}
+	for _, u := range slices.Concat(p.units, p.former) {
+		verdict := p.verdict[u.Name]
+		if slices.ContainsFunc(rows, func(r [3]string) bool { return r[1] == u.Name }) {
+			continue
+		}
+		does := ""
+		starts, stops := slices.Contains(p.start, u.Name), slices.Contains(p.stop, u.Name)
+		switch {
+		case starts && p.runs(u.Name):
+			does = "restart"
+		case starts:
+			does = "start"
+		case stops:
+			does = "stop"
+		}
+		if slices.Contains(p.remake, u) {
+			does = strings.TrimPrefix(does+", remove the network and make it anew", ", ")
+		}
+		if u.Source.Kind() == "Volume" && verdict == "changed" {
+			does = "keep the volume, with its data, as it is"
+		}
+		if verdict == "same" && does == "" {
+			continue
+		}
+		rows = append(rows, [3]string{verdict, u.Name, does})
+	}
+	for _, f := range p.files {
+		if !quadlet.IsQuadlet(f.name) {
+			rows = append(rows, [3]string{"changed", f.name, ""})
+		}
+	}
+	for _, name := range p.gone {
+		if !quadlet.IsQuadlet(name) {
+			rows = append(rows, [3]string{"gone", name, ""})
+		}
+	}
+	for _, r := range rows {
+		fmt.Fprintln(c.Out, strings.TrimRight(fmt.Sprintf("%-8s  %-32s  %s", r[0], r[1], r[2]), " "))
+	}
+	if len(rows) == 0 {
+		fmt.Fprintln(c.Out, "nothing to do")
+	}
+}
+
+// carryOut does it: images first, outside of any timeout of a unit; then what must
+// stop; the files; the service manager; what must start.
+func (p *plan) carryOut(ctx context.Context, c *call) error {
+	for _, u := range p.units {
+		if slices.Contains(p.start, u.Name) {
+			if err := pullFor(ctx, u); err != nil {
+				return err
+			}
+		}
+	}
+	if err := stopUnits(ctx, p.stop); err != nil {
+		return err
+	}
+	for _, u := range p.remake {
+		if err := moss(ctx, "network", "rm", "--force", u.Source.Resource()); err != nil {
+			return err
+		}
+	}
+	for i := range p.files {
+		if err := p.files[i].write(p.to); err != nil {
+			return err
+		}
+	}
+	for _, name := range p.gone {
+		if err := os.Remove(filepath.Join(p.to, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		_ = os.Remove(filepath.Dir(filepath.Join(p.to, name))) // if it is empty
+	}
+	if len(p.files)+len(p.gone) > 0 {
+		if err := c.reloadUnits(ctx); err != nil {
+			return err
+		}
+	}
+	if len(p.start) == 0 || cgroup.ManagerSocket() == "" {
+		return nil
+	}
+	bus, err := systemd.DialUnits(ctx)
+	if err != nil {
+		return err
+	}
+	defer bus.Close()
+	var errs []error
+	for _, name := range p.start {
+		if err := bus.Restart(ctx, name); err != nil {
+			errs = append(errs, &unitFailed{err, name})
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// unitFailed is a unit that did not start.
+type unitFailed struct {
+	err  error
+	name string
+}
+
+func (e *unitFailed) Error() string { return e.err.Error() }
+func (e *unitFailed) Unwrap() error { return e.err }
+func (e *unitFailed) Hint() string  { return "'moss unit logs " + e.name + "' shows what it said" }
+
+// pullFor gets the image of a unit, as its service would.
+func pullFor(ctx context.Context, u *quadlet.Unit) error {
+	image := u.Source.Value("Container", "Image")
+	policy := or(u.Source.Value("Container", "Pull"), "missing")
+	switch {
+	case u.Source.Kind() == "Image":
+		for _, command := range u.Commands {
+			var args []string
+			for _, a := range command.Args[1:] {
+				args = append(args, a.Text)
+			}
+			if strings.Contains(strings.Join(args, ""), "%") {
+				return nil
+			}
+			return moss(ctx, args...)
+		}
+	case image == "" || policy == "never" || strings.ContainsAny(image, "%$"), strings.HasSuffix(image, ".image"), strings.HasSuffix(image, ".build"):
+		return nil
+	}
+	args := []string{"pull", "--quiet", "--policy", policy}
+	for _, command := range u.Commands {
+		for i, a := range command.Args {
+			name, _, joined := strings.Cut(a.Text, "=")
+			if command.Key != "ExecStart" || a.From == nil || !slices.Contains([]string{"--tls-verify", "--authfile", "--cert-dir", "--creds", "--retry", "--retry-delay"}, name) {
+				continue
+			}
+			if args = append(args, a.Text); !joined && i+1 < len(command.Args) && name != "--tls-verify" {
+				args = append(args, command.Args[i+1].Text)
+			}
+		}
+	}
+	return moss(ctx, append(args, image)...)
+}
+
+// moss runs another command of moss, which tells the user itself what goes wrong.
+func moss(ctx context.Context, args ...string) error {
+	cmd := exec.CommandContext(ctx, self(), args...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.Stderr = os.Stderr
+	if err := cmd.Run(); err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			return exitWith(exit.ExitCode())
+		}
+		return err
+	}
+	return nil
+}

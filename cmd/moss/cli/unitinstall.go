@@ -1,0 +1,440 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"moss/record"
+	"moss/systemd"
+	"moss/systemd/cgroup"
+	"moss/systemd/quadlet"
+)
+
+// UnitInstallCmd is "moss unit install".
+type UnitInstallCmd struct {
+	Globals
+	Application   string   `help:"Put the files into a directory of this name, to be removed together." placeholder:"NAME"`
+	Replace       bool     `short:"r" help:"Replace files of the same names."`
+	ReloadSystemd *bool    `help:"Let the service manager read its units anew; true by default."`
+	Path          []string `arg:"" help:"Quadlet files, or a directory of them, and other files that they use."`
+}
+
+func (cmd *UnitInstallCmd) prepare() error {
+	v := &flagValues{}
+	v.check(strings.ContainsAny(cmd.Application, "/") || strings.HasPrefix(cmd.Application, ".") || quadlet.IsQuadlet(cmd.Application), "invalid value %q for flag --application: want the name of a directory", cmd.Application)
+	for _, path := range cmd.Path {
+		v.check(strings.Contains(path, "://"), "cannot install %q: moss fetches no units; get the file, read it, and install it", path)
+	}
+	return v.err
+}
+
+// Run checks the files, copies them, and prints where to.
+func (cmd *UnitInstallCmd) Run(ctx context.Context, c *call) error {
+	home, err := unitHome()
+	if err != nil {
+		return err
+	}
+	files, err := cmd.files()
+	if err != nil {
+		return err
+	}
+	to := filepath.Join(home, cmd.Application)
+	if err := cmd.check(c, files, to); err != nil {
+		return err
+	}
+	for _, f := range files {
+		if _, err := os.Lstat(filepath.Join(to, f.name)); err == nil && !cmd.Replace {
+			return fmt.Errorf("cannot install %q: it is there already; --replace replaces it", filepath.Join(to, f.name))
+		}
+	}
+	for _, f := range files {
+		if err := f.write(to); err != nil {
+			return err
+		}
+		fmt.Fprintln(c.Out, filepath.Join(to, f.name))
+	}
+	if cmd.ReloadSystemd == nil || *cmd.ReloadSystemd {
+		return c.reloadUnits(ctx)
+	}
+	return nil
+}
+
+// unitFile is a file to be installed.
+type unitFile struct {
+	name string // below the directory that it goes to
+	data []byte
+	link string // of a link, where it leads to
+	mode fs.FileMode
+}
+
+func (f *unitFile) write(dir string) error {
+	path := filepath.Join(dir, f.name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	if f.link == "" {
+		return record.Replace(path, f.data, f.mode, false)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.Symlink(f.link, path)
+}
+
+// same says whether the file is in a directory as it is.
+func (f *unitFile) same(dir string) bool {
+	path := filepath.Join(dir, f.name)
+	if f.link != "" {
+		link, err := os.Readlink(path)
+		return err == nil && link == f.link
+	}
+	old, err := os.ReadFile(path)
+	info, serr := os.Lstat(path)
+	return err == nil && serr == nil && info.Mode().IsRegular() && bytes.Equal(old, f.data)
+}
+
+func (cmd *UnitInstallCmd) files() (out []unitFile, err error) {
+	for _, path := range cmd.Path {
+		info, err := os.Stat(path)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("cannot install %q: %w", path, errors.Unwrap(err))
+		case info.IsDir():
+			if cmd.Application == "" {
+				abs, err := filepath.Abs(path)
+				if err != nil {
+					return nil, err
+				}
+				cmd.Application = filepath.Base(abs)
+			}
+			more, err := readUnitDir(path)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, more...)
+		case strings.HasSuffix(path, ".quadlets"):
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return nil, err
+			}
+			more, err := splitQuadlets(path, string(data))
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, more...)
+		default:
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, unitFile{name: filepath.Base(path), data: data, mode: info.Mode().Perm()})
+		}
+	}
+	return out, nil
+}
+
+// maxUnitDir bounds what a directory of units may hold: what is larger is hardly one.
+const maxUnitDir = 64 << 20
+
+// readUnitDir reads the files below a directory, links as such; hidden ones are left out.
+func readUnitDir(dir string) (out []unitFile, err error) {
+	total := 0
+	err = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		if strings.HasPrefix(e.Name(), ".") && path != dir {
+			if e.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if e.Type()&fs.ModeSymlink != 0 {
+			link, err := os.Readlink(path)
+			out = append(out, unitFile{name: name, link: link})
+			return err
+		}
+		if !e.Type().IsRegular() {
+			return nil
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		if total += int(info.Size()); total > maxUnitDir {
+			return fmt.Errorf("cannot read %q: it holds more than 64 MiB; is it a directory of units?", dir)
+		}
+		data, err := os.ReadFile(path)
+		out = append(out, unitFile{name: name, data: data, mode: info.Mode().Perm()})
+		return err
+	})
+	return out, err
+}
+
+// splitQuadlets takes a file apart that holds several, between lines of "---", each
+// with its name in a comment "# FileName=web".
+func splitQuadlets(path, text string) (out []unitFile, err error) {
+	var part []string
+	start := 1
+	flush := func(next int) error {
+		body := strings.Join(part, "\n")
+		if strings.TrimSpace(body) == "" {
+			part, start = nil, next
+			return nil
+		}
+		name, section := "", ""
+		for _, line := range part {
+			line = strings.TrimSpace(line)
+			if rest, ok := strings.CutPrefix(line, "#"); ok && name == "" {
+				if value, ok := strings.CutPrefix(strings.TrimSpace(rest), "FileName="); ok {
+					name = strings.TrimSpace(value)
+				}
+			}
+			if ext := "." + strings.ToLower(strings.Trim(line, "[]")); strings.HasPrefix(line, "[") && quadlet.IsQuadlet("x"+ext) {
+				section = ext
+			}
+		}
+		switch {
+		case name == "" || strings.ContainsAny(name, "/") || strings.HasPrefix(name, "."):
+			return fmt.Errorf("%s:%d: want a line '# FileName=NAME' in this part", path, start)
+		case section == "":
+			return fmt.Errorf("%s:%d: this part has no section such as [Container]", path, start)
+		}
+		out = append(out, unitFile{name: strings.TrimSuffix(name, section) + section, data: []byte(body + "\n"), mode: 0o644})
+		part, start = nil, next
+		return nil
+	}
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	for i, line := range lines {
+		if strings.TrimSpace(line) == "---" {
+			if err := flush(i + 2); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		part = append(part, line)
+	}
+	return out, flush(len(lines))
+}
+
+// check refuses files with errors: nothing is installed then.
+func (cmd *UnitInstallCmd) check(c *call, files []unitFile, to string) error {
+	units, problems, err := unitsAsIf(files, to, false)
+	if err != nil {
+		return err
+	}
+	if warnUnits(c.Err, problems) {
+		return errors.New("cannot install files with errors")
+	}
+	if len(units) == 0 {
+		return errors.New("cannot install: there is no quadlet file among what is named")
+	}
+	return nil
+}
+
+// unitsAsIf converts files as if they were in the directory to, with what else the
+// user has, and returns the units of those files and what is wrong with them.
+func unitsAsIf(files []unitFile, to string, whole bool) (units []*quadlet.Unit, problems []quadlet.Problem, err error) {
+	scratch, err := os.MkdirTemp("", "moss-units-")
+	if err != nil {
+		return nil, nil, err
+	}
+	defer os.RemoveAll(scratch)
+	for i := range files {
+		if err := files[i].write(scratch); err != nil {
+			return nil, nil, err
+		}
+	}
+	set := quadlet.LoadFor(scratch, to, whole, unitDirs())
+	all := set.Convert(self())
+	for _, p := range slices.Concat(quadlet.Problems(set, all), commandProblems(all)) {
+		// What lies beside the file is there when it is installed.
+		if strings.HasPrefix(p.Path, to+"/") && !(strings.Contains(p.Message, to+"/") && strings.HasSuffix(p.Message, "no such file or directory")) {
+			problems = append(problems, p)
+		}
+	}
+	for _, u := range all {
+		if strings.HasPrefix(u.Source.Path, to+"/") && slices.ContainsFunc(files, func(f unitFile) bool { return filepath.Join(to, f.name) == u.Source.Path }) {
+			units = append(units, u)
+		}
+	}
+	return units, problems, nil
+}
+
+// reloadUnits lets the service manager make and read the services anew; without a
+// generator they are made here.
+func (c *call) reloadUnits(ctx context.Context) error {
+	if !quadlet.HasGenerator("moss-generator") {
+		if err := c.generateUnits(); err != nil {
+			return err
+		}
+	}
+	if cgroup.ManagerSocket() == "" {
+		fmt.Fprintln(c.Err, "no service manager of yours runs here; the units are there when it starts")
+		return nil
+	}
+	bus, err := systemd.DialUnits(ctx)
+	if err != nil {
+		return err
+	}
+	defer bus.Close()
+	return bus.Reload(ctx)
+}
+
+// generateUnits makes the services among the user's own units. It is for those who
+// cannot install a generator, which only root can.
+func (c *call) generateUnits() error {
+	home, err := unitHome()
+	if err != nil {
+		return err
+	}
+	g := quadlet.Generator{
+		Out: filepath.Join(home, "../../systemd/user"), Kept: filepath.Join(c.Dirs.Root, "units"), Moss: self(),
+		Report: func(service string, p quadlet.Problem) {
+			if !p.Warning {
+				fmt.Fprintln(c.Err, p)
+			}
+		},
+	}
+	_, err = g.Direct(unitDirs(), filepath.Join(c.Dirs.Root, "units.made"))
+	return err
+}
+
+// UnitRmCmd is "moss unit rm".
+type UnitRmCmd struct {
+	Globals
+	All           bool     `short:"a" help:"Remove all that you have installed."`
+	Force         bool     `short:"f" help:"Stop those that run, and remove them."`
+	Ignore        bool     `short:"i" help:"Say nothing of those that are not there."`
+	Recursive     bool     `help:"Remove an application: all files of its directory."`
+	ReloadSystemd *bool    `help:"Let the service manager read its units anew; true by default."`
+	Name          []string `arg:"" optional:"" help:"Names of quadlet files, or of applications."`
+}
+
+func (cmd *UnitRmCmd) prepare() error {
+	v := &flagValues{}
+	v.check(len(cmd.Name) == 0 && !cmd.All, "want the name of a quadlet file, or --all")
+	v.check(len(cmd.Name) > 0 && cmd.All, "--all cannot be combined with names")
+	return v.err
+}
+
+// Run removes files of the user's own directory, with their drop-ins, and prints their
+// names. What they have made, such as volumes, stays.
+func (cmd *UnitRmCmd) Run(ctx context.Context, c *call) error {
+	home, err := unitHome()
+	if err != nil {
+		return err
+	}
+	units := quadlet.Load(unitDirs()).Convert(self())
+	states, err := unitStates(ctx, units)
+	if err != nil {
+		return err
+	}
+	targets, dirs, err := cmd.targets(units, home)
+	if err != nil {
+		return err
+	}
+	var running []string
+	for _, u := range targets {
+		if s := states[u.Name]; s.Active != "" && s.Active != "inactive" && s.Active != "failed" {
+			running = append(running, u.Name)
+		}
+	}
+	if len(running) > 0 && !cmd.Force {
+		return fmt.Errorf("cannot remove what runs: %s; --force stops it first", strings.Join(running, ", "))
+	}
+	if err := stopUnits(ctx, running); err != nil {
+		return err
+	}
+	for _, u := range targets {
+		if err := os.Remove(u.Source.Path); err != nil {
+			return err
+		}
+		if err := os.RemoveAll(u.Source.Path + ".d"); err != nil {
+			return err
+		}
+		fmt.Fprintln(c.Out, u.Source.Name)
+	}
+	for _, dir := range dirs {
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+	}
+	if cmd.ReloadSystemd == nil || *cmd.ReloadSystemd {
+		return c.reloadUnits(ctx)
+	}
+	return nil
+}
+
+// targets are the units to remove, and the directories of applications.
+func (cmd *UnitRmCmd) targets(units []*quadlet.Unit, home string) (out []*quadlet.Unit, dirs []string, err error) {
+	add := func(u *quadlet.Unit) {
+		if !slices.Contains(out, u) {
+			out = append(out, u)
+		}
+	}
+	if cmd.All {
+		for _, u := range units {
+			if u.Source.Dir == home {
+				add(u)
+			}
+		}
+	}
+	for _, name := range cmd.Name {
+		if dir := filepath.Join(home, name); !quadlet.IsQuadlet(name) && filepath.Dir(dir) == home && isDir(dir) {
+			if !cmd.Recursive {
+				return nil, nil, fmt.Errorf("cannot remove application %q: --recursive removes all of its files", name)
+			}
+			for _, u := range units {
+				if strings.HasPrefix(u.Source.Path, dir+"/") {
+					add(u)
+				}
+			}
+			dirs = append(dirs, dir)
+			continue
+		}
+		u, err := findUnit(units, name)
+		switch {
+		case err != nil && cmd.Ignore && isNotFound(err):
+		case err != nil:
+			return nil, nil, err
+		case u.Source.Dir != home:
+			return nil, nil, fmt.Errorf("cannot remove %q: it is not among yours in %s", u.Source.Path, home)
+		default:
+			add(u)
+		}
+	}
+	return out, dirs, nil
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+func stopUnits(ctx context.Context, names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	bus, err := systemd.DialUnits(ctx)
+	if err != nil {
+		return err
+	}
+	defer bus.Close()
+	var errs []error
+	for _, name := range names {
+		errs = append(errs, bus.Stop(ctx, name))
+	}
+	return errors.Join(errs...)
+}
