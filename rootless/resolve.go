@@ -124,7 +124,7 @@ func (e *Engine) resolve(ctx context.Context, name, platform string, opts Create
 	default:
 		return nil, fmt.Errorf("invalid value %q for flag --pull: want always, missing, never or newer", opts.Pull)
 	}
-	if isBuiltin(name) {
+	if IsBuiltin(name) {
 		if !found {
 			if err := e.ImageHelper(ctx, image.Request{Builtin: &image.IndexRequest{}}, io.Discard); err != nil {
 				return nil, err
@@ -161,6 +161,7 @@ func (e *Engine) fromList(ctx context.Context, list *image.Image, want image.Pla
 
 // pull gets an image for a container that is to be created.
 func (e *Engine) pull(ctx context.Context, name, platform, policy string, opts CreateOptions) error {
+	defer extendStart("Pulling " + name)()
 	return e.ImageHelper(ctx, image.Request{Pull: &image.PullRequest{
 		References: []string{name}, Platform: platform, Policy: policy, TLSVerify: opts.TLSVerify,
 		AuthFile: opts.AuthFile, Creds: opts.Creds, CertDir: opts.CertDir, Retries: opts.Retries, RetryDelay: opts.RetryDelay, Quiet: opts.Quiet, Progress: "stderr",
@@ -170,6 +171,7 @@ func (e *Engine) pull(ctx context.Context, name, platform, policy string, opts C
 // BuiltinImage is the image that moss carries itself.
 const BuiltinImage = "localhost/moss/box:latest"
 
-func isBuiltin(name string) bool {
+// IsBuiltin says whether a name is that of BuiltinImage.
+func IsBuiltin(name string) bool {
 	return name == BuiltinImage || name == strings.TrimSuffix(BuiltinImage, ":latest")
 }

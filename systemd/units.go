@@ -16,10 +16,8 @@ type UnitState struct {
 // Units is a connection to the user's service manager, for its units.
 type Units struct{ bus *manager }
 
-// DialUnits connects to the user's service manager.
+// DialUnits connects to the user's service manager; the connection ends with ctx.
 func DialUnits(ctx context.Context) (*Units, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
 	bus, err := dial(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("cannot talk to your service manager: %w", err)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 
@@ -16,6 +17,9 @@ func (r *specReader) log() {
 	r.check(f.LogDriver == "passthrough" && f.TTY, "--log-driver passthrough cannot be combined with --tty")
 	r.check(f.LogDriver == "passthrough-tty" && f.TTY, "--log-driver passthrough-tty cannot be combined with --tty: the program has moss's own terminal")
 	log.Driver = f.LogDriver
+	if log.Driver == "" && os.Getenv("PODMAN_SYSTEMD_UNIT") != "" && !f.TTY && journal.Available(journal.Socket) == nil {
+		log.Driver = "journald" // 'journalctl --user --unit' is where one looks for it
+	}
 	r.each("log-opt", f.LogOpt, func(v string) error {
 		key, value, err := syntax.KeyValue(v, false)
 		if err != nil {

@@ -220,7 +220,10 @@ func (cmd *UnitLogsCmd) Run(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	args := []string{"journalctl", "--user", "--unit", service}
+	// --user would not read the system's journal, where a user's entries are as long as
+	// there is none on disk.
+	uid := fmt.Sprint("_UID=", cgroup.HostUID())
+	args := []string{"journalctl", "_SYSTEMD_USER_UNIT=" + service, uid, "+", "USER_UNIT=" + service, uid}
 	if cmd.Follow {
 		args = append(args, "--follow")
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"moss/rootless"
 	"moss/systemd"
 	"moss/systemd/cgroup"
 	"moss/systemd/quadlet"
@@ -211,7 +212,11 @@ func (p *plan) print(c *call) {
 	}
 	for _, f := range p.files {
 		if !quadlet.IsQuadlet(f.name) {
-			rows = append(rows, [3]string{"changed", f.name, ""})
+			verdict := "changed"
+			if _, err := os.Lstat(filepath.Join(p.to, f.name)); err != nil {
+				verdict = "new"
+			}
+			rows = append(rows, [3]string{verdict, f.name, ""})
 		}
 	}
 	for _, name := range p.gone {
@@ -304,7 +309,7 @@ func pullFor(ctx context.Context, u *quadlet.Unit) error {
 			}
 			return moss(ctx, args...)
 		}
-	case image == "" || policy == "never" || strings.ContainsAny(image, "%$"), strings.HasSuffix(image, ".image"), strings.HasSuffix(image, ".build"):
+	case image == "" || rootless.IsBuiltin(image) || policy == "never" || strings.ContainsAny(image, "%$"), strings.HasSuffix(image, ".image"), strings.HasSuffix(image, ".build"):
 		return nil
 	}
 	args := []string{"pull", "--quiet", "--policy", policy}

@@ -258,14 +258,18 @@ func unitsAsIf(files []unitFile, to string, whole bool) (units []*quadlet.Unit, 
 	}
 	set := quadlet.LoadFor(scratch, to, whole, unitDirs())
 	all := set.Convert(self())
+	ours := map[string]bool{}
+	for _, f := range files {
+		ours[filepath.Join(to, f.name)] = true
+	}
 	for _, p := range slices.Concat(quadlet.Problems(set, all), commandProblems(all)) {
 		// What lies beside the file is there when it is installed.
-		if strings.HasPrefix(p.Path, to+"/") && !(strings.Contains(p.Message, to+"/") && strings.HasSuffix(p.Message, "no such file or directory")) {
+		if ours[p.Path] && !(strings.Contains(p.Message, to+"/") && strings.HasSuffix(p.Message, "no such file or directory")) {
 			problems = append(problems, p)
 		}
 	}
 	for _, u := range all {
-		if strings.HasPrefix(u.Source.Path, to+"/") && slices.ContainsFunc(files, func(f unitFile) bool { return filepath.Join(to, f.name) == u.Source.Path }) {
+		if ours[u.Source.Path] {
 			units = append(units, u)
 		}
 	}
