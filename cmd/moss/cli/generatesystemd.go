@@ -151,16 +151,7 @@ func (cmd *GenerateSystemdCmd) unit(ctr *container.Container) (name, text string
 		called = spec.ID
 	}
 	stop := int64(rootless.StopTimeout(spec, cmd.stopTimeout) / time.Second)
-	restart := cmd.RestartPolicy
-	switch {
-	case restart != "":
-	case spec.Lifecycle.Restart == "unless-stopped":
-		restart = "always"
-	case spec.Lifecycle.Restart != "":
-		restart = spec.Lifecycle.Restart
-	default:
-		restart = "on-failure"
-	}
+	restart := or(cmd.RestartPolicy, unitRestart(spec))
 	notify := spec.Lifecycle.SdNotify
 	if !slices.Contains([]string{"container", "healthy"}, notify) || !sdnotifyGiven(spec.CreateCommand) {
 		notify = "conmon"

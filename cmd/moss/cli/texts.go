@@ -193,3 +193,6 @@ Without --new the unit starts and stops this very container. With --new it makes
 const textBoot = `The user's service manager then starts moss-boot.service, which starts the containers of --restart always, and those of unless-stopped that nobody has stopped. It waits for no network: a container gets its uplink when the host has one.
 
 The manager itself runs from the boot on only for a user who lingers: loginctl enable-linger. Otherwise it begins at the first login, and ends, with the containers, after the last one.`
+
+const textGenerateQuadlet = `The file has the flags with which the container was created, as keys where there is one. With --files its networks
+and volumes become files too; what is in the volumes stays where it is, and the service uses it.`

@@ -37,16 +37,38 @@ var unitsOwn = []string{"detach", "rm", "replace", "name", "cidfile", "conmon-pi
 // unitCommand makes of the command line that has created a container that of the unit
 // which is to do so each time: the words of systemd that follow the program.
 func unitCommand(spec *container.Spec, name, notify string) ([]string, error) {
+	given, image, err := createdWith(spec)
+	if err != nil {
+		return nil, err
+	}
+	out := []string{"run", "--replace", "--rm", "-d", "--cgroups=" + cgroupsFor(spec), "--sdnotify=" + notify, "--name=" + name}
+	for _, g := range given {
+		word := "--" + g.flag.Name
+		if !g.flag.IsBool() || g.valued {
+			word += "=" + g.value
+		}
+		out = append(out, quadlet.Word(word))
+	}
+	for _, word := range image {
+		out = append(out, quadlet.Word(word))
+	}
+	return out, nil
+}
+
+// createdWith is the command line that has created a container: the flags that a unit
+// repeats, and the image with its command. Variables without a value have that of
+// then; what is relative to a directory is an error, since a unit has none.
+func createdWith(spec *container.Spec) (out []givenFlag, image []string, err error) {
 	_, rest := splitCommand(spec.CreateCommand)
 	if len(rest) > 0 && rest[0] == "container" {
 		rest = rest[1:]
 	}
 	if len(rest) == 0 || rest[0] != "run" && rest[0] != "create" {
-		return nil, errors.New("neither 'moss run' nor 'moss create' has made it, whose command --new would repeat")
+		return nil, nil, errors.New("neither 'moss run' nor 'moss create' has made it, whose command the unit would repeat")
 	}
 	parser, err := newParser("moss run", new(RunCmd))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	flags := map[string]*kong.Flag{}
 	for _, f := range parser.Model.Flags {
@@ -57,37 +79,28 @@ func unitCommand(spec *container.Spec, name, notify string) ([]string, error) {
 			flags["-"+string(f.Short)] = f
 		}
 	}
-	out := []string{"run", "--replace", "--rm", "-d", "--cgroups=" + cgroupsFor(spec), "--sdnotify=" + notify, "--name=" + name}
 	given, image, err := splitFlags(rest[1:], flags)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, g := range given {
 		if slices.Contains(unitsOwn, g.flag.Name) || rest[0] == "create" && g.flag.Name == "warm" {
 			continue
 		}
-		value := g.value
 		isPath := slices.Contains([]string{"FILE", "PATH", "DIR"}, g.flag.PlaceHolder)
-		if relative(value) || isPath && value != "" && !strings.HasPrefix(value, "/") {
-			return nil, fmt.Errorf("--%s %s is relative to the directory where it was created, which a unit has not; create it with the whole path", g.flag.Name, value)
+		if relative(g.value) || isPath && g.value != "" && !strings.HasPrefix(g.value, "/") {
+			return nil, nil, fmt.Errorf("--%s %s is relative to the directory where it was created, which a unit has not; create it with the whole path", g.flag.Name, g.value)
 		}
-		if g.flag.Name == "env" && !strings.ContainsAny(value, "=*") { // as it was there
-			i := slices.IndexFunc(spec.Process.Env, func(e string) bool { return strings.HasPrefix(e, value+"=") })
+		if g.flag.Name == "env" && !strings.ContainsAny(g.value, "=*") { // as it was there
+			i := slices.IndexFunc(spec.Process.Env, func(e string) bool { return strings.HasPrefix(e, g.value+"=") })
 			if i < 0 {
 				continue
 			}
-			value = spec.Process.Env[i]
+			g.value = spec.Process.Env[i]
 		}
-		word := "--" + g.flag.Name
-		if !g.flag.IsBool() || g.valued {
-			word += "=" + value
-		}
-		out = append(out, quadlet.Word(word))
+		out = append(out, g)
 	}
-	for _, word := range image {
-		out = append(out, quadlet.Word(word))
-	}
-	return out, nil
+	return out, image, nil
 }
 
 // cgroupsFor keeps the monitor in the unit's cgroup.
