@@ -180,6 +180,8 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 		return nil
 	case req.Pull != nil:
 		return h.pull(ctx, req.Pull)
+	case req.Newer != nil:
+		return h.newer(ctx, req.Newer)
 	case req.Push != nil:
 		return h.push(ctx, req.Push)
 	case req.Sweep != nil:

@@ -30,6 +30,7 @@ const (
 // What may have happened: podman's words.
 const (
 	Attach       = "attach"
+	AutoUpdate   = "auto-update"
 	Checkpoint   = "checkpoint"
 	Cleanup      = "cleanup"
 	Commit       = "commit"

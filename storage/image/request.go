@@ -44,6 +44,8 @@ type Request struct {
 	List    *ListRequest    `json:",omitempty"` // manifest lists
 	// Artifact does something with artifacts.
 	Artifact *ArtifactRequest `json:",omitempty"`
+	// Newer asks registries whether names mean other images there.
+	Newer *NewerRequest `json:",omitempty"`
 	// ExportVolume writes a volume as tar to standard output, ImportVolume reads one.
 	ExportVolume *VolumeRequest `json:",omitempty"`
 	ImportVolume *VolumeRequest `json:",omitempty"`
@@ -242,3 +244,22 @@ type MappedRequest struct {
 
 // IDMap is one line of a mapping.
 type IDMap struct{ Container, Host, Size int }
+
+// NewerRequest prints a NewerAnswer for each image, in their order.
+type NewerRequest struct {
+	Images    []NewerImage
+	TLSVerify *bool
+}
+
+// NewerImage is a name and the image that it has meant.
+type NewerImage struct {
+	Reference, ID string
+	Platform      string // as of a pull
+	AuthFile      string
+}
+
+// NewerAnswer says whether the name means another one now, or why that is not known.
+type NewerAnswer struct {
+	Newer bool
+	Error string `json:",omitempty"`
+}

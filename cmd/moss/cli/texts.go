@@ -196,3 +196,9 @@ The manager itself runs from the boot on only for a user who lingers: loginctl e
 
 const textGenerateQuadlet = `The file has the flags with which the container was created, as keys where there is one. With --files its networks
 and volumes become files too; what is in the volumes stays where it is, and the service uses it.`
+
+const textAutoUpdate = `A container that runs is looked at if it has the label io.containers.autoupdate: with registry, its image is updated when its name means another one in the registry; with local, when it means another one here. A container of a unit, which its label PODMAN_SYSTEMD_UNIT names, is updated by a restart of the unit, any other by being made anew, with all that was said of it, and its volumes and addresses.
+
+It is well when its health check succeeds, or where it has none, when it has run for the time of --stay. Otherwise the name of the image means again what it meant, its volumes hold again what they held, and the old container goes on: it is rolled back. With the label moss.autoupdate=notify an update is told of, and left to you.
+
+UPDATED is true, false, pending, failed, or rolled back. The service moss-auto-update.service does it once, its timer every night; 'systemctl --user edit moss-auto-update.timer' chooses another time.`
