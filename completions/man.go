@@ -10,7 +10,7 @@ import (
 
 // Man renders one page for each command, and moss(1): roff by file name.
 func Man(tree []Command, globals []*kong.Flag) map[string]string {
-	pages := map[string]string{"moss.1": overviewPage(tree, globals), "moss.conf.5": configPage()}
+	pages := map[string]string{"moss.1": overviewPage(tree, globals), "moss.conf.5": configPage(), "moss-unit.5": unitPage()}
 	for _, c := range tree {
 		pages[pageName(c.Name)+".1"] = commandPage(c)
 	}

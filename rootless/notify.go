@@ -102,32 +102,3 @@ func (l *launch) notifyStarted() {
 	}
 	monitor.SendNotify(n.Socket, state)
 }
-
-// extension is how much more time a service manager is asked for, each third of it.
-const extension = time.Minute
-
-// askForTime asks a service manager that moss starts under for more time until stop is
-// called: what is downloaded takes as long as it takes.
-func askForTime() (stop func()) {
-	socket := os.Getenv("NOTIFY_SOCKET")
-	if socket == "" {
-		return func() {}
-	}
-	done := make(chan struct{})
-	go func() {
-		ask := func() {
-			monitor.SendNotify(socket, fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d\nSTATUS=an image is being pulled", extension.Microseconds()))
-		}
-		ask()
-		for tick := time.NewTicker(extension / 3); ; {
-			select {
-			case <-tick.C:
-				ask()
-			case <-done:
-				tick.Stop()
-				return
-			}
-		}
-	}()
-	return func() { close(done) }
-}

@@ -52,7 +52,7 @@ func (e *Engine) imageHelper(ctx context.Context, req image.Request, in *os.File
 	}
 	_, err = w.Write(doc)
 	if req.Pull != nil {
-		defer askForTime()()
+		defer extendStart("Pulling " + strings.Join(req.Pull.References, ", "))()
 	}
 	if werr := cmd.Wait(); werr != nil {
 		var exit *exec.ExitError
@@ -161,7 +161,6 @@ func (e *Engine) fromList(ctx context.Context, list *image.Image, want image.Pla
 
 // pull gets an image for a container that is to be created.
 func (e *Engine) pull(ctx context.Context, name, platform, policy string, opts CreateOptions) error {
-	defer extendStart("Pulling " + name)()
 	return e.ImageHelper(ctx, image.Request{Pull: &image.PullRequest{
 		References: []string{name}, Platform: platform, Policy: policy, TLSVerify: opts.TLSVerify,
 		AuthFile: opts.AuthFile, Creds: opts.Creds, CertDir: opts.CertDir, Retries: opts.Retries, RetryDelay: opts.RetryDelay, Quiet: opts.Quiet, Progress: "stderr",

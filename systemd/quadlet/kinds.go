@@ -3,6 +3,7 @@ package quadlet
 import (
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // rule writes what a key means into the unit that is being made.
@@ -275,3 +276,33 @@ var builds = kind{ext: ".build", section: "Build", suffix: "-build", resource: b
 	{"File", one, "--file"},
 	{"PodmanArgs", eachArg, ""},
 }}
+
+// Section is a section of quadlet files, for its manual.
+type Section struct {
+	Name, Ext, Suffix string
+	Keys              []Key
+}
+
+// Key is a key of a section, and the option that it becomes; "" where it is more than
+// that.
+type Key struct{ Name, Flag string }
+
+// Sections are those of all kinds of files, their keys by name.
+func Sections() (out []Section) {
+	for _, k := range kinds() {
+		s := Section{Name: k.section, Ext: k.ext, Suffix: k.suffix}
+		for _, key := range k.keys {
+			flag := key.flag
+			switch {
+			case flag == "-v":
+				flag = "--volume"
+			case flag != "" && flag[0] != '-':
+				flag = "--security-opt " + flag
+			}
+			s.Keys = append(s.Keys, Key{key.name, flag})
+		}
+		slices.SortFunc(s.Keys, func(a, b Key) int { return strings.Compare(a.Name, b.Name) })
+		out = append(out, s)
+	}
+	return out
+}

@@ -54,6 +54,10 @@ var refusals = [...]refusal{
 	{"image-sign", "--directory", "signatures are put into the registry, beside the image"},
 	{"generate-systemd", "--pod-prefix", "moss has no pods"},
 	{"container-checkpoint container-restore", "", noCheckpoint},
+	{"pod-create pod-start pod-stop pod-rm", "", "moss has no pods yet; --network, --ipc and --pid container:NAME share another container's namespaces"},
+	{"kube-play kube-down", "", "moss does not read Kubernetes YAML yet"},
+	{"build", "", "moss does not build images yet; 'moss load' and 'moss pull' take those that another program has built"},
+	{"run exec kill rm pull network-create network-rm volume-create artifact-pull", "--module", "moss reads no modules of containers.conf; what they say may stand in containers.conf.d"},
 	{"container-cleanup", "", "the monitor of each container cleans up when it exits; 'moss rm' does it where a crash left something"},
 }
 

@@ -268,9 +268,15 @@ func (cmd *UnitStatusCmd) Run(ctx context.Context, c *call) error {
 // serviceOf is the service that a name means. That of a file which has just gone may
 // still be there.
 func serviceOf(name string) (string, error) {
-	u, err := findUnit(quadlet.Load(unitDirs()).Convert(self()), name)
+	units := quadlet.Load(unitDirs()).Convert(self())
+	u, err := findUnit(units, name)
 	if err == nil {
 		return u.Name, nil
+	}
+	if prefix, instance, is := strings.Cut(strings.TrimSuffix(name, ".service"), "@"); is && instance != "" {
+		if u, err := findUnit(units, prefix+"@"); err == nil { // of a template
+			return strings.Replace(u.Name, "@.", "@"+instance+".", 1), nil
+		}
 	}
 	if strings.HasSuffix(name, ".service") {
 		return name, nil

@@ -45,9 +45,10 @@ type plan struct {
 	former  []*quadlet.Unit
 	states  map[string]systemd.UnitState
 	verdict map[string]string // of each unit, by its name: new, changed, gone, same
-	remake  []*quadlet.Unit   // networks whose definition has changed
-	stop    []string          // before the files change
-	start   []string          // after it; those that run are restarted
+	remake  []*quadlet.Unit   // networks whose definition has changed, and volumes that nothing has used
+	unused  func(*quadlet.Unit) bool
+	stop    []string // before the files change
+	start   []string // after it; those that run are restarted
 }
 
 // Run prints the plan, and carries it out.
@@ -56,7 +57,10 @@ func (cmd *UnitApplyCmd) Run(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	p := &plan{to: filepath.Join(home, cmd.Application)}
+	p := &plan{to: filepath.Join(home, cmd.Application), unused: func(u *quadlet.Unit) bool {
+		v, err := c.Engine.Volumes.Get(u.Resource)
+		return err == nil && v.New
+	}}
 	if err := p.read(ctx, c, cmd.Dir); err != nil {
 		return err
 	}
@@ -132,7 +136,7 @@ func (p *plan) decide(noStart bool) {
 			p.verdict[u.Name] = "new"
 		case old.Text() != u.Text() || p.usesChanged(u):
 			p.verdict[u.Name] = "changed"
-			if u.Source.Kind() == "Network" && old.Text() != u.Text() {
+			if old.Text() != u.Text() && (u.Source.Kind() == "Network" || u.Source.Kind() == "Volume" && p.unused(u)) {
 				p.remake = append(p.remake, u)
 			}
 		default:
@@ -199,11 +203,11 @@ func (p *plan) print(c *call) {
 		case stops:
 			does = "stop"
 		}
-		if slices.Contains(p.remake, u) {
-			does = strings.TrimPrefix(does+", remove the network and make it anew", ", ")
-		}
-		if u.Source.Kind() == "Volume" && verdict == "changed" {
-			does = "keep the volume, with its data, as it is"
+		switch {
+		case slices.Contains(p.remake, u):
+			does = strings.TrimPrefix(does+", remove the "+strings.ToLower(u.Source.Kind())+" and make it anew", ", ")
+		case u.Source.Kind() == "Volume" && verdict == "changed":
+			does = "keep the volume, with its data, as it is; 'moss volume rm " + u.Resource + "' first has it made anew"
 		}
 		if verdict == "same" && does == "" {
 			continue
@@ -246,7 +250,7 @@ func (p *plan) carryOut(ctx context.Context, c *call) error {
 		return err
 	}
 	for _, u := range p.remake {
-		if err := moss(ctx, "network", "rm", "--force", u.Source.Resource()); err != nil {
+		if err := moss(ctx, strings.ToLower(u.Source.Kind()), "rm", "--force", u.Resource); err != nil {
 			return err
 		}
 	}

@@ -112,6 +112,9 @@ func commandProblems(units []*quadlet.Unit) (out []quadlet.Problem) {
 		}
 		for _, command := range u.Commands {
 			for _, p := range commandProblemsOf(u, command.Args) {
+				if p.Line == 0 && slices.ContainsFunc(out, func(q quadlet.Problem) bool { return q.Path == p.Path && q.Line == 0 && q.Warning }) {
+					continue // of another command of the same noun
+				}
 				if !slices.Contains(out, p) {
 					out = append(out, p)
 				}
@@ -147,19 +150,11 @@ func commandProblemsOf(u *quadlet.Unit, args []quadlet.Arg) (out []quadlet.Probl
 	}
 }
 
-// isLater says whether a command line may be right another day: moss may learn a
-// command, and a file of the host may be made.
+// isLater says whether a command line may be right another day: moss may learn what
+// it refuses, and a file of the host may be made.
 func isLater(err error) bool {
 	var refusal *refusalError
-	var missing *missingCommand
-	return errors.As(err, &refusal) || errors.As(err, &missing) || errors.Is(err, fs.ErrNotExist)
-}
-
-// missingCommand is a command that services of a kind of file need, and moss has not.
-type missingCommand struct{ name string }
-
-func (e *missingCommand) Error() string {
-	return "moss has no command '" + e.name + "' yet: the service will fail"
+	return errors.As(err, &refusal) || errors.Is(err, fs.ErrNotExist)
 }
 
 // checkCommand says what moss would say about a command line.
@@ -171,13 +166,6 @@ func checkCommand(args []quadlet.Arg) error {
 	}
 	entry, name, rest, err := lookup(words)
 	if err != nil {
-		command, _ := commandWords(words)
-		if len(command) > 0 && slices.Contains([]string{"pod", "kube", "build"}, command[0]) {
-			if command[0] == "build" {
-				command = command[:1]
-			}
-			return &missingCommand{strings.Join(command[:min(2, len(command))], " ")}
-		}
 		return err
 	}
 	cmd := entry.New()
@@ -240,6 +228,10 @@ func blame(args []quadlet.Arg, err error) *quadlet.Line {
 				return a.From
 			}
 		}
+	}
+	var refusal *refusalError
+	if errors.As(err, &refusal) && strings.HasPrefix(refusal.what, "moss ") {
+		return nil // it is about the command
 	}
 	for word := range strings.FieldsSeq(err.Error()) {
 		word = strings.Trim(word, `",:`)
