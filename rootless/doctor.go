@@ -31,6 +31,8 @@ type DoctorOptions struct {
 	Program string
 	// Dirs are where that moss keeps its files, if not where it finds by itself.
 	Dirs userns.Dirs
+	// CgroupManager is Engine's.
+	CgroupManager string
 	// Timeout bounds each try; 0 is 30 seconds.
 	Timeout time.Duration
 	// Report, if set, is called with each check when it is done.

@@ -246,7 +246,7 @@ func doctorTun(*doctor, context.Context) (string, error) {
 }
 
 func doctorCgroup(d *doctor, ctx context.Context) (string, error) {
-	parent := systemd.Cgroup(ctx, d.dirs.Run)
+	parent := systemd.Cgroup(ctx, d.dirs.Run, d.CgroupManager)
 	if err := parent.Why(); err != nil {
 		return "", err
 	}
@@ -272,7 +272,7 @@ func doctorCgroup(d *doctor, ctx context.Context) (string, error) {
 }
 
 func doctorLimits(d *doctor, ctx context.Context) (string, error) {
-	parent := systemd.Cgroup(ctx, d.dirs.Run)
+	parent := systemd.Cgroup(ctx, d.dirs.Run, d.CgroupManager)
 	if err := parent.Why(); err != nil {
 		return "", errors.New("there are no cgroups to put limits on")
 	}

@@ -31,6 +31,9 @@ type Engine struct {
 	// Sockets are listening sockets of a service manager, for the containers that are started.
 	Sockets []Socket
 
+	// CgroupManager is "systemd", "cgroupfs", "none", or "" for the best there is.
+	CgroupManager string
+
 	parentOnce  sync.Once
 	parentFound *cgroup.Parent
 }

@@ -15,7 +15,6 @@ import (
 	"moss/rootless/container"
 	"moss/slirp"
 	"moss/storage/driver"
-	"moss/systemd"
 	"moss/userns"
 )
 
@@ -174,7 +173,7 @@ func (e *Engine) Info(ctx context.Context) (*Info, error) {
 
 func (e *Engine) cgroupInfo(ctx context.Context, h *HostInfo) {
 	h.CgroupVersion, h.CgroupManager, h.CgroupControllers = cgroupVersion(), "none", []string{}
-	parent := systemd.Cgroup(ctx, e.Paths.Run)
+	parent := e.parent(ctx)
 	if err := parent.Why(); err != nil {
 		h.CgroupWhy = err.Error()
 		return

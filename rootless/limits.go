@@ -11,6 +11,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"moss/rootless/container"
+	"moss/rootless/monitor"
 	"moss/rootless/runtime"
 	"moss/rootless/runtime/seccomp"
 	"moss/rootless/runtime/seccomp/profile"
@@ -34,7 +35,7 @@ func resources(spec *container.Spec) cgroup.Resources {
 
 // parent is the cgroup above the containers', found once.
 func (e *Engine) parent(ctx context.Context) *cgroup.Parent {
-	e.parentOnce.Do(func() { e.parentFound = systemd.Cgroup(ctx, e.Paths.Run) })
+	e.parentOnce.Do(func() { e.parentFound = systemd.Cgroup(ctx, e.Paths.Run, e.CgroupManager) })
 	return e.parentFound
 }
 
@@ -73,6 +74,17 @@ func (e *Engine) limits(ctx context.Context, spec *container.Spec) (map[string]s
 	return parent.Limits(resources(spec))
 }
 
+// under is the parent that --cgroup-parent asks for. A slice that does not run is started
+// first: it may have limits of its own.
+func under(ctx context.Context, parent *cgroup.Parent, name string) (*cgroup.Parent, error) {
+	if slice := parent.SliceMissing(name); slice != "" {
+		if err := systemd.StartSlice(ctx, slice); err != nil {
+			return nil, fmt.Errorf("cannot use cgroup parent %q: %w", name, err)
+		}
+	}
+	return parent.Under(name)
+}
+
 // cgroup chooses the directory that the container is born in.
 func (l *launch) cgroup(ctx context.Context, undo *rollback) error {
 	spec := &l.c.Spec
@@ -92,12 +104,29 @@ func (l *launch) cgroup(ctx context.Context, undo *rollback) error {
 	if !parent.Usable() {
 		return nil
 	}
-	if l.cfg.Cgroup, err = parent.Path(spec.ID, spec.Resources.CgroupParent); err != nil {
+	if parent, err = under(ctx, parent, spec.Resources.CgroupParent); err != nil {
 		return err
+	}
+	if l.cfg.Cgroup, err = parent.Path(spec.ID, ""); err != nil {
+		return err
+	}
+	if parent.Slice != "" {
+		l.cfg.Scope = &monitor.Scope{
+			Socket: cgroup.ManagerSocket(), UID: cgroup.HostUID(), Slice: parent.Slice,
+			Description: "moss container " + spec.Name + " (" + l.cfg.Image + ")",
+			Own:         home != "", Known: l.detached,
+			Settled: spec.Process.Systemd || spec.Security.Privileged,
+		}
+	}
+	if l.cfg.Network != nil && spec.Resources.CgroupsMode == "" {
+		l.cfg.Network.Dirs.Cgroup, _ = parent.Net() // without, it is born in the monitor's
 	}
 	l.cfg.Home = home
 	l.in.Cgroup = l.cfg.Cgroup
 	undo.add(func() error {
+		if l.cfg.Scope != nil { // the monitor, or the service manager, does it: nobody else knows when
+			return nil
+		}
 		if err := cgroup.Remove(l.cfg.Cgroup); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}

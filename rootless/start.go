@@ -94,6 +94,8 @@ type launch struct {
 	conn *client.Conn // the monitor, if it was started early
 	undo rollback
 	done bool // begin has been called
+	// detached: nobody stays with it.
+	detached bool
 	// filled are the volumes that this start makes what the image has.
 	filled []string
 
@@ -172,6 +174,7 @@ func (l *launch) begin(ctx context.Context, s *Streams) error {
 		return err
 	}
 	l.undo.add(func() error { return record.RemoveTree(l.c.RunDir) })
+	l.detached = s == nil
 	l.config()
 	if err := l.takeSockets(); err != nil {
 		return err
@@ -259,7 +262,7 @@ func (l *launch) spawn(ctx context.Context, s *Streams, early bool) error {
 		return nil
 	}
 	if r := l.c.Spec.Resources; l.cfg.Cgroup != "" && r.CgroupParent+r.CgroupsMode == "" {
-		client.Remember(l.e.Paths.Run, l.cfg.Home, filepath.Dir(l.cfg.Cgroup))
+		client.Remember(l.e.Paths.Run, l.cfg.Home, filepath.Dir(l.cfg.Cgroup), l.cfg.Scope != nil)
 	}
 	conn, err := client.Spawn(ctx, Helper("moss-monitor"), l.cfg, early, stdio)
 	if err != nil {

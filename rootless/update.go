@@ -16,7 +16,9 @@ import (
 	"moss/rootless/monitor"
 	"moss/rootless/monitor/client"
 	"moss/slirp"
+	"moss/systemd"
 	"moss/systemd/cgroup"
+	"moss/systemd/scope"
 )
 
 // Update changes what may change after create: limits, the restart policy, the
@@ -152,8 +154,17 @@ func (e *Engine) updateLimits(ctx context.Context, c *container.Container, was *
 	if v.Live.Cgroup == "" {
 		return fmt.Errorf("cannot limit container %q: it has no cgroup of its own: %w", c.Spec.Name, errdefs.ErrFailedPrecondition)
 	}
-	undo.add(func() error { return cgroup.Apply(v.Live.Cgroup, changed(limits, before)) })
-	if err := cgroup.Apply(v.Live.Cgroup, changed(before, limits)); err != nil {
+	apply := func(changed map[string]string) error {
+		if err := cgroup.Apply(v.Live.Cgroup, changed); err != nil {
+			return err
+		}
+		if filepath.Base(v.Live.Cgroup) != scope.Of(c.Spec.ID) || len(changed) == 0 {
+			return nil
+		}
+		return systemd.Limit(ctx, c.Spec.ID, changed) // or the manager would put its own back
+	}
+	undo.add(func() error { return apply(changed(limits, before)) })
+	if err := apply(changed(before, limits)); err != nil {
 		return fmt.Errorf("cannot limit container %q: %w", c.Spec.Name, err)
 	}
 	return nil

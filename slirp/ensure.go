@@ -67,6 +67,10 @@ func flock(ctx context.Context, f *os.File) error {
 	}
 }
 
+// CgroupVariable holds Dirs.Cgroup for moss-net, which moves there itself: clone(2) refuses
+// to put a process into a cgroup that is to be a child of its caller's parent.
+const CgroupVariable = "_MOSS_CGROUP"
+
 // launch starts moss-net and waits until it listens. The new process is made
 // a child of the caller's parent (CLONE_PARENT): a monitor lives long, and must
 // neither wait for it nor keep its corpse.
@@ -89,7 +93,7 @@ func launch(ctx context.Context, d Dirs) error {
 
 	pid, err := syscall.ForkExec(d.Program, []string{"moss-net", d.Run, d.Networks}, &syscall.ProcAttr{
 		Dir:   "/",
-		Env:   environment(),
+		Env:   append(environment(), CgroupVariable+"="+d.Cgroup),
 		Files: []uintptr{null.Fd(), log.Fd(), log.Fd(), uintptr(ready[1])},
 		Sys:   &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_PARENT},
 	})

@@ -174,4 +174,5 @@ type Dirs struct {
 	Run      string // <run>/net: net.sock, moss-net.pid, state, the namespace's bound file
 	Networks string // <root>/networks: the records
 	Program  string // path of moss-net, to start it when it is not there
+	Cgroup   string `json:",omitempty"` // where it is to be then; "": with who starts it
 }

@@ -22,26 +22,28 @@ import (
 // patience bounds the conversation with the service manager.
 const patience = 5 * time.Second
 
-// Cgroup returns the cgroup below which containers' cgroups are made. Where the
-// user has a service manager it asks it, once per login, for moss.scope: the
-// only part of the manager's tree that is ours to change (systemd's
-// CGROUP_DELEGATION, "Two Key Design Rules"). A scope needs a process; it is
-// pause, which keeps the user's namespaces. A caller from outside the manager's
+// Cgroup returns the cgroup below which containers' cgroups are made, by the manager
+// "systemd", "cgroupfs" or "none", or "" for the best there is. Where the
+// user has a service manager it asks it, once per login, for moss.scope, where moss's
+// own processes are. A scope needs a process; it is
+// pause, which keeps the user's namespaces. The scope's delegation (systemd's
+// CGROUP_DELEGATION, "Two Key Design Rules") keeps all controllers in moss.slice, where
+// each container is a scope too: see package scope. A caller from outside the manager's
 // tree, such as a login by ssh, is moved into the scope, without which the
 // kernel lets it put no process there.
 //
 // Where there can be none the Parent is not Usable, and says why.
-func Cgroup(ctx context.Context, run string) *cgroup.Parent {
-	p, err := cgroup.Find(run)
+func Cgroup(ctx context.Context, run, choice string) *cgroup.Parent {
+	p, err := cgroup.Find(run, choice)
 	if err == nil {
 		return p
 	}
-	err = makeScope(ctx, run)
+	err = makeScope(ctx, run, choice)
 	if err == nil {
-		_, err = cgroup.Find(run)
+		_, err = cgroup.Find(run, choice)
 	}
 	if err != nil { // it may have ended just now, with the last process of another run directory
-		err = makeScope(ctx, run)
+		err = makeScope(ctx, run, choice)
 	}
 	if err != nil {
 		return cgroup.None(&cgroup.NoneError{
@@ -49,7 +51,7 @@ func Cgroup(ctx context.Context, run string) *cgroup.Parent {
 			Mend:   "systemctl --user stop " + cgroup.Scope,
 		})
 	}
-	if p, err = cgroup.Find(run); err != nil {
+	if p, err = cgroup.Find(run, choice); err != nil {
 		return cgroup.None(&cgroup.NoneError{
 			Reason: fmt.Sprintf("your service manager made %s, but no process can be put there", cgroup.Scope),
 		})
@@ -59,7 +61,7 @@ func Cgroup(ctx context.Context, run string) *cgroup.Parent {
 
 // makeScope makes the scope where it is missing, and moves this process below
 // the user's manager where it is not.
-func makeScope(ctx context.Context, run string) error {
+func makeScope(ctx context.Context, run, choice string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	unlock, err := lock(filepath.Join(run, "cgroup.lock"))
@@ -67,7 +69,7 @@ func makeScope(ctx context.Context, run string) error {
 		return err
 	}
 	defer unlock()
-	if _, err := cgroup.Find(run); err == nil {
+	if _, err := cgroup.Find(run, choice); err == nil {
 		return nil // another moss did it while we waited
 	}
 
@@ -146,13 +148,13 @@ func (m *manager) startScope(ctx context.Context, run string) (string, error) {
 		return "", err
 	}
 	properties := []systemd.Property{
-		systemd.PropDescription("moss containers"),
-		systemd.PropSlice("app.slice"),
+		systemd.PropDescription("moss: namespaces, networks and new monitors"),
+		systemd.PropSlice(cgroup.Slice),
 		{Name: "Delegate", Value: dbus.MakeVariant(true)},
 		// A failed scope goes away too, or the next one could not have its name.
 		{Name: "CollectMode", Value: dbus.MakeVariant("inactive-or-failed")},
-		// At logout: as long as "moss stop" gives a container by default.
-		{Name: "TimeoutStopUSec", Value: dbus.MakeVariant(uint64(10 * time.Second / time.Microsecond))},
+		// At the end of the session moss-net stays until the last container has ended.
+		{Name: "TimeoutStopUSec", Value: dbus.MakeVariant(uint64(90 * time.Second / time.Microsecond))},
 		systemd.PropPids(uint32(pid)),
 	}
 	done := make(chan string, 1)

@@ -36,19 +36,19 @@ func TestCgroup(t *testing.T) {
 	before, _ := os.ReadFile("/proc/self/cgroup")
 
 	start := time.Now()
-	p := Cgroup(context.Background(), run)
+	p := Cgroup(context.Background(), run, "")
 	t.Logf("from %s to %+v in %v, controllers %v", strings.TrimSpace(string(before)), p, time.Since(start), p.Controllers())
 	if err := p.Why(); err != nil {
 		t.Fatal(err)
 	}
-	if p.Manager != "systemd" || !strings.HasSuffix(p.Dir, "/app.slice/moss.scope") {
+	if p.Manager != "systemd" || !strings.HasSuffix(p.Dir, "/moss.slice") {
 		t.Errorf("got %+v", p)
 	}
 	after, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pause.Process.Pid))
 	if !strings.Contains(string(after), "/moss.scope/pause") {
 		t.Errorf("the pause process is in %s", after)
 	}
-	if _, err := cgroup.Find(run); err != nil {
+	if _, err := cgroup.Find(run, ""); err != nil {
 		t.Errorf("the second time: %v", err)
 	}
 

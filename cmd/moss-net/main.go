@@ -8,8 +8,11 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -43,11 +46,31 @@ func idle() time.Duration {
 	return hub.DefaultIdle
 }
 
+// settle moves the process into its own cgroup. From among monitors it need not be fast: nobody
+// ends those together.
+func settle(cgroup string) *sync.WaitGroup {
+	var moved sync.WaitGroup
+	if cgroup == "" {
+		return &moved
+	}
+	moved.Go(func() {
+		if err := os.WriteFile(filepath.Join(cgroup, "cgroup.procs"), []byte("0"), 0); err != nil {
+			log.Printf("cannot move into cgroup %q: %v", cgroup, err)
+		}
+	})
+	if own, err := os.ReadFile("/proc/self/cgroup"); err != nil || !strings.HasSuffix(strings.TrimSpace(string(own)), "/monitors") {
+		moved.Wait() // before it has children
+	}
+	return &moved
+}
+
 // run serves until nobody needs it. The starter, who holds the lock, reads "ok"
 // or an error from ready.
 func run(d slirp.Dirs, ready *os.File) error {
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT)
 	defer stop()
+	moved := settle(os.Getenv(slirp.CgroupVariable))
+	defer moved.Wait()
 	h, err := hub.Open(d, log.Default())
 	if err != nil {
 		return err
@@ -64,5 +87,12 @@ func run(d slirp.Dirs, ready *os.File) error {
 		log.Printf("the starter has gone: %v", err) // the next one finds this process
 	}
 	ready.Close()
+	drain := make(chan os.Signal, 1)
+	signal.Notify(drain, unix.SIGTERM)
+	go func() { // ends with the process
+		for range drain {
+			s.Drain()
+		}
+	}()
 	return s.Serve(ctx)
 }

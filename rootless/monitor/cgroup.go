@@ -69,6 +69,12 @@ func (g group) frozen() bool {
 	return err == nil && len(data) > 0 && data[0] == '1'
 }
 
+// populated says whether a process is left there.
+func (g group) populated() bool {
+	data, err := record.ReadFile(filepath.Join(string(g), "cgroup.events"))
+	return err == nil && bytes.Contains(data, []byte("populated 1"))
+}
+
 // thaw lets a container that is paused go on.
 func (g group) thaw() {
 	if g.frozen() {

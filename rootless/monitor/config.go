@@ -21,6 +21,7 @@
 //	health.go    health checks
 //	oom.go       processes killed for want of memory
 //	signal.go    the end of the session
+//	adopt.go     the unit of the user's service manager
 //	notify.go    what a service manager is told
 //	scratch.go   what lasts for one run only
 //	finish.go    the end of a run, and of all
@@ -107,11 +108,13 @@ type Config struct {
 
 	// Home is the cgroup that the monitor itself is born in; "" is the caller's. In
 	// one of moss's own it outlives the caller's login session.
-	Home    string            `json:",omitempty"`
-	Cgroup  string            `json:",omitempty"` // removed at the end
-	Limits  map[string]string `json:",omitempty"` // cgroup file -> value, written before the birth (after a restart too)
-	Unmount []string          `json:",omitempty"` // mounts in this namespace to undo (fuse-overlayfs)
-	PIDFile string            `json:",omitempty"`
+	Home   string            `json:",omitempty"`
+	Cgroup string            `json:",omitempty"` // removed at the end
+	Limits map[string]string `json:",omitempty"` // cgroup file -> value, written before the birth (after a restart too)
+	// Scope is the unit that the user's service manager is to make of the cgroup; nil: none.
+	Scope   *Scope   `json:",omitempty"`
+	Unmount []string `json:",omitempty"` // mounts in this namespace to undo (fuse-overlayfs)
+	PIDFile string   `json:",omitempty"`
 	// Hooks is the runtime.HooksDocument of the hooks to run; "" where there are none.
 	Hooks string `json:",omitempty"`
 	// MonitorPIDFile gets this process's PID.

@@ -33,6 +33,7 @@ func (m *monitor) died(status unix.WaitStatus) {
 	m.pidfd, m.settleAt = -1, time.Time{}
 	m.killAt, m.timeoutAt = time.Time{}, time.Time{}
 	m.forgetHealth()
+	m.adoption.next = time.Time{}
 	m.oom.close()
 	m.stdin.close()
 	if m.peer >= 0 {
@@ -120,13 +121,18 @@ func (m *monitor) exit() Exit {
 	}
 	kills := m.group.oomKills()
 	e.OOMKilled = kills > m.kills
+	if e.Signal == int(unix.SIGKILL) && m.group.killedByOOMD() {
+		e.OOMKilled, e.Error = true, "it was killed by systemd-oomd: the machine was short of memory"
+		m.oom.tell(m.oom.told + 1)
+	}
 	m.oom.tell(kills)
 	return e
 }
 
 // waitToRestart reports the end of this run and sets the time of the next.
 func (m *monitor) waitToRestart(exit Exit) {
-	m.group.remove() // the next run gets a new one: see prepare
+	m.leaveOwn()
+	m.leaveCgroup() // the next run gets a new one: see prepare
 	if m.wakes {
 		m.pause = m.wakePause(exit.At.Sub(m.started))
 	} else {
@@ -209,9 +215,10 @@ func (m *monitor) finish(exit Exit, errs []error) {
 	if !m.wanted && !m.session {
 		m.code = exit.Code
 	}
+	m.leaveUnit()
 	m.closeParked()
 	m.settleAt = time.Time{}
-	if err := m.group.remove(); err != nil {
+	if err := m.leaveCgroup(); err != nil {
 		errs = append(errs, err)
 	}
 	mounted := m.unmount()

@@ -58,6 +58,7 @@ type monitor struct {
 	timedOut  bool          // it has come
 	health    *health       // nil: there is nothing to check
 	oom       oomWatch
+	adoption  adoption
 	notify    *notifier    // nil: no service manager wants to hear anything
 	subreaper bool         // processes of the container's may become our children
 	external  bool         // another OCI runtime made the process
@@ -211,6 +212,7 @@ func (m *monitor) begin() bool {
 		m.undo()
 		unix.Sendto(startFD, encode(Failed, failure(err)), unix.MSG_NOSIGNAL, nil)
 		unix.Close(startFD)
+		m.awaitUnit()
 		return false
 	}
 	if m.held {
@@ -332,7 +334,7 @@ func (m *monitor) serve() int {
 	for {
 		m.reap()
 		m.look(time.Now())
-		if m.finished && len(m.clients) == 0 {
+		if m.finished && len(m.clients) == 0 && m.adoption.conn == nil {
 			return m.code
 		}
 		if m.forget {
@@ -352,6 +354,7 @@ func (m *monitor) serve() int {
 func (m *monitor) next() time.Time {
 	next := sooner(sooner(m.drainAt, m.restartAt), sooner(m.settleAt, m.lease.retryAt()))
 	next = sooner(next, sooner(m.health.next(), m.notify.next()))
+	next = sooner(next, m.nextAdoption())
 	return sooner(m.giveUpAt(), sooner(next, sooner(m.killAt, m.timeoutAt)))
 }
 
@@ -385,6 +388,9 @@ func (m *monitor) look(now time.Time) {
 	}
 	if due(m.giveUpAt()) {
 		m.giveUp(now)
+	}
+	if due(m.nextAdoption()) {
+		m.lookAfterAdoption(now)
 	}
 	if due(m.settleAt) {
 		m.settle(now)

@@ -46,6 +46,9 @@ func (m *monitor) prepare(meanwhile func() error) error {
 	// a new one.
 	ahead := m.takeBorn()
 	if !ahead {
+		if c.Scope != nil {
+			m.group.awaitRemoval(time.Second)
+		}
 		if err := m.group.remove(); err != nil {
 			return err
 		}
@@ -59,6 +62,7 @@ func (m *monitor) prepare(meanwhile func() error) error {
 		return err
 	}
 	m.pid, m.ended = pid, false
+	m.beginAdoption()
 	if m.pidfd, err = unix.PidfdOpen(pid, 0); err != nil {
 		return fmt.Errorf("cannot open process %d: %w", pid, err)
 	}
@@ -100,6 +104,9 @@ func (m *monitor) prepare(meanwhile func() error) error {
 	}
 	if failed := <-connected; err == nil {
 		err = failed
+	}
+	if err == nil && c.Scope != nil {
+		m.awaitAdoption()
 	}
 	return err
 }
@@ -196,10 +203,11 @@ func (m *monitor) undo() {
 	m.stopped = true // there is no next run
 	m.dropBorn()
 	m.discardRun()
+	m.ended = true
 	if m.cfg == nil {
 		return
 	}
-	m.group.remove()
+	m.leaveCgroup()
 	for _, l := range []*listener{m.attach, m.ctl} {
 		if l != nil {
 			m.loop.close(l.fd)
@@ -224,6 +232,7 @@ func (m *monitor) discardRun() {
 	}
 	m.loop.close(m.pidfd)
 	m.pidfd = -1
+	m.adoption.next = time.Time{}
 	m.lease.release()
 	m.lease = nil
 	m.closeStreams()

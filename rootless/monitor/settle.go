@@ -83,7 +83,7 @@ func (m *monitor) quiet() bool {
 			return false
 		}
 	}
-	return len(m.stdin.pending) == 0 && !m.health.busy() && !m.lease.busy() && m.lease.retryAt().IsZero() && m.loop.only(m.descriptors())
+	return len(m.stdin.pending) == 0 && m.adoption.conn == nil && m.adoption.next.IsZero() && !m.health.busy() && !m.lease.busy() && m.lease.retryAt().IsZero() && m.loop.only(m.descriptors())
 }
 
 // clean is the environment without the state of an earlier time. A second
@@ -164,6 +164,9 @@ func (m *monitor) save() (string, []int) {
 	w.flag(m.stopped)
 	w.flag(m.session)
 	w.flag(m.wanted)
+	w.flag(m.adoption.own)
+	w.flag(m.adoption.stale)
+	w.flag(m.adoption.adopted)
 	w.flag(m.wakes)
 	w.flag(m.idle)
 	w.flag(m.renew)
@@ -220,6 +223,9 @@ func (m *monitor) restore(state string) error {
 	m.stopped = r.flag()
 	m.session = r.flag()
 	m.wanted = r.flag()
+	m.adoption.own = r.flag()
+	m.adoption.stale = r.flag()
+	m.adoption.adopted = r.flag()
 	m.wakes = r.flag()
 	m.idle = r.flag()
 	m.renew = r.flag()

@@ -96,8 +96,8 @@ func (s *session) ready(uint32) {
 // somebody who has stopped its scope. The policy does not start it again before
 // the next boot, which finds it as one that ran.
 func (m *monitor) endSession() {
-	if m.finished || m.session {
-		return
+	if m.finished || m.session || m.ended && m.adoption.own {
+		return // of the last: see leaveOwn
 	}
 	m.session, m.stopped = true, m.stopped && !m.held // by a user before that, or only held
 	m.note(func(e *event.Event) {

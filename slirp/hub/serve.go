@@ -106,6 +106,18 @@ func (s *Server) leave() {
 	}
 }
 
+// Drain ends the server as soon as nobody needs it: at the end of a session containers are
+// connected for as long as they take to end.
+func (s *Server) Drain() {
+	s.mu.Lock()
+	s.stay = 0
+	idle := s.active == 0
+	s.mu.Unlock()
+	if idle {
+		s.retire()
+	}
+}
+
 // retire ends the server if it is idle. It holds the lock meanwhile: who wants
 // to start another moss-net waits, and then finds no socket.
 func (s *Server) retire() {

@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"moss/systemd/scope"
 )
 
 // wanted are the controllers that limits and statistics use.
@@ -26,11 +28,15 @@ type Parent struct {
 	// Dir is its directory.
 	Dir string
 	// Top is the directory of the topmost cgroup that is delegated to the user;
-	// processes below it can be born below Dir.
+	// processes below it can be born below Dir. Where the user's service manager runs it is
+	// the scope of moss's own processes.
 	Top string
-	// Manager is "systemd" when Dir belongs to a scope that the user's service
-	// manager made for moss, else "cgroupfs".
+	// Manager is "systemd" when Dir is a slice of the user's service
+	// manager, else "cgroupfs".
 	Manager string
+	// Slice is the unit whose cgroup Dir is, where each container below it is to be a scope
+	// of its own; "" where none is.
+	Slice string
 
 	tree tree
 	none *NoneError
@@ -57,8 +63,13 @@ func (p *Parent) Path(id, parent string) (string, error) {
 	return q.path(id), nil
 }
 
-// path uses the part of an ID that names run directories too.
-func (p *Parent) path(id string) string { return filepath.Join(p.Dir, id[:min(len(id), 12)]) }
+// path uses the part of an ID that names run directories too, or the name of its scope.
+func (p *Parent) path(id string) string {
+	if p.Slice != "" {
+		return filepath.Join(p.Dir, scope.Of(id))
+	}
+	return filepath.Join(p.Dir, id[:min(len(id), 12)])
+}
 
 // Make makes the cgroup of the container with that ID and returns its
 // directory. One that a crash left behind, empty, is used again.
@@ -88,18 +99,24 @@ func (p *Parent) Make(id string) (string, error) {
 // and returns its directory. A monitor that is born there may clone containers
 // into their cgroups wherever its caller came from, and outlives the caller's
 // login session.
-func (p *Parent) Monitors() (string, error) {
+func (p *Parent) Monitors() (string, error) { return p.leaf("monitors") }
+
+// Net makes, once, the cgroup for the process that connects containers, which belongs to
+// none of them.
+func (p *Parent) Net() (string, error) { return p.leaf("net") }
+
+func (p *Parent) leaf(name string) (string, error) {
 	if err := p.Why(); err != nil {
 		return "", err
 	}
-	dir := filepath.Join(p.base(), "monitors")
+	dir := filepath.Join(p.base(), name)
 	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", fmt.Errorf("cannot make cgroup %q: %w", dir, err)
 	}
 	return dir, nil
 }
 
-// base is Dir without what Under added to it.
+// base is the cgroup of moss's own processes.
 func (p *Parent) base() string {
 	if p.Manager == managerSystemd {
 		return p.Top
@@ -122,9 +139,10 @@ func (p *Parent) Missing() []string {
 	return slices.DeleteFunc(slices.Clone(wanted), func(c string) bool { return slices.Contains(have, c) })
 }
 
-// Under is p one or more levels down, as --cgroup-parent asks: a relative name
-// is below p, an absolute one is a cgroup's path as /proc/PID/cgroup has it,
-// which must be below what is delegated to the user.
+// Under is p as --cgroup-parent asks: a slice of the user's service manager where that
+// runs, and else one or more levels down. A relative name is below moss's own cgroup, an
+// absolute one is a cgroup's path as /proc/PID/cgroup has it, which must be below what is
+// delegated to the user.
 func (p *Parent) Under(parent string) (*Parent, error) {
 	if err := p.Why(); err != nil {
 		return nil, err
@@ -136,6 +154,15 @@ func (p *Parent) Under(parent string) (*Parent, error) {
 		return nil, fmt.Errorf("cannot use cgroup parent %q: it contains \"..\"", parent)
 	}
 	q := *p
+	if p.Manager == managerSystemd && strings.HasSuffix(parent, ".slice") {
+		q.Slice = filepath.Base(parent)
+		q.Dir = filepath.Join(p.service(), slicePath(q.Slice))
+		if err := q.prepare(); err != nil {
+			return nil, fmt.Errorf("cannot use cgroup parent %q: %w", parent, err)
+		}
+		return &q, nil
+	}
+	q.Slice = ""
 	if filepath.IsAbs(parent) {
 		q.Dir = p.tree.dir(filepath.Clean(parent))
 		if !below(q.Dir, p.Top) {
@@ -143,7 +170,7 @@ func (p *Parent) Under(parent string) (*Parent, error) {
 				parent, p.tree.path(p.Top))
 		}
 	} else {
-		q.Dir = filepath.Join(p.Dir, parent)
+		q.Dir = filepath.Join(p.base(), parent)
 	}
 	if err := q.prepare(); err != nil {
 		return nil, fmt.Errorf("cannot use cgroup parent %q: %w", parent, err)
@@ -151,14 +178,45 @@ func (p *Parent) Under(parent string) (*Parent, error) {
 	return &q, nil
 }
 
-// prepare makes the directories from Top to Dir and hands the controllers down
+// service is the cgroup of the user's service manager, of which Top is two levels down.
+func (p *Parent) service() string { return filepath.Dir(filepath.Dir(p.Top)) }
+
+// SliceMissing is the slice that --cgroup-parent asks for, where the user's service manager has to
+// be asked for it first; else "".
+func (p *Parent) SliceMissing(parent string) string {
+	name := filepath.Base(parent)
+	if p.Manager != managerSystemd || !strings.HasSuffix(parent, ".slice") {
+		return ""
+	}
+	if _, err := os.Stat(filepath.Join(p.service(), slicePath(name))); err == nil {
+		return ""
+	}
+	return name
+}
+
+// slicePath is where a slice is: a-b.slice is in a.slice; see systemd.slice(5).
+func slicePath(name string) string {
+	path := ""
+	for i, c := range strings.TrimSuffix(name, ".slice") {
+		if c == '-' {
+			path = filepath.Join(path, name[:i]+".slice")
+		}
+	}
+	return filepath.Join(path, name)
+}
+
+// prepare makes the directories down to Dir and hands the controllers down
 // through each, as far as the kernel lets it.
 func (p *Parent) prepare() error {
-	rel, err := filepath.Rel(p.Top, p.Dir)
+	dir := p.Top
+	if p.Slice != "" {
+		dir = p.service()
+		enable(p.Top)
+	}
+	rel, err := filepath.Rel(dir, p.Dir)
 	if err != nil {
 		return err
 	}
-	dir := p.Top
 	enable(dir)
 	for name := range strings.SplitSeq(rel, "/") {
 		if name == "." {

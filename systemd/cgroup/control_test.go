@@ -12,7 +12,7 @@ import (
 
 // live is a cgroup of this machine, or a skipped test.
 func live(t *testing.T, id string) (*Parent, string) {
-	p, err := Find(t.TempDir())
+	p, err := Find(t.TempDir(), "")
 	if err != nil {
 		t.Skipf("no cgroup here: %v", err)
 	}
@@ -148,7 +148,7 @@ func TestUnderLive(t *testing.T) {
 func BenchmarkFind(b *testing.B) {
 	run := b.TempDir()
 	for b.Loop() {
-		if _, err := Find(run); err != nil {
+		if _, err := Find(run, ""); err != nil {
 			b.Skip(err)
 		}
 	}

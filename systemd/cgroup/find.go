@@ -11,14 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"moss/record"
+	"moss/systemd/scope"
 )
 
 const (
 	managerSystemd  = "systemd"
 	managerCgroupfs = "cgroupfs"
 
-	// Scope is the unit in which the user's service manager keeps moss's cgroups.
-	Scope = "moss.scope"
+	// Scope is the unit in which the user's service manager keeps moss's own processes, and
+	// Slice the one in which it keeps that and the containers.
+	Scope = scope.Own
+	Slice = scope.Slice
 )
 
 // ErrNeedsScope says that the user's service manager must first be asked for a
@@ -47,14 +50,23 @@ type host struct {
 func None(why *NoneError) *Parent { return &Parent{none: why} }
 
 // Find returns the cgroup below which containers' cgroups are made, and makes
-// it. The answer is kept in <run>/cgroup.json. Where there can be none the
+// it. manager is "systemd", "cgroupfs" or "none", or "" for the best there is. The answer
+// is kept in <run>/cgroup.json. Where there can be none the
 // Parent is not Usable. The only error is ErrNeedsScope.
-func Find(run string) (*Parent, error) {
+func Find(run, manager string) (*Parent, error) {
+	if manager == "none" {
+		return None(&NoneError{Reason: "you have chosen the cgroup manager none"}), nil
+	}
 	h := host{self: "/proc/self/cgroup", mountinfo: "/proc/self/mountinfo", uid: HostUID(), delegated: delegated}
-	if p := h.cached(run); p != nil {
+	if p := h.cached(run, manager); p != nil {
 		return p, nil
 	}
-	h.manager = ManagerSocket()
+	if manager != managerCgroupfs {
+		h.manager = ManagerSocket()
+	}
+	if manager == managerSystemd && h.manager == "" {
+		return None(&NoneError{Reason: "you have chosen the cgroup manager systemd, and no service manager of yours runs", Mend: "sudo loginctl enable-linger " + userName()}), nil
+	}
 	p, err := h.find()
 	if none, ok := errors.AsType[*NoneError](err); ok {
 		return None(none), nil
@@ -62,7 +74,7 @@ func Find(run string) (*Parent, error) {
 	if err != nil {
 		return nil, err
 	}
-	keep(run, p)
+	keep(run, manager, p)
 	return p, nil
 }
 
@@ -100,13 +112,14 @@ func (h host) find() (*Parent, error) {
 
 // scope finds moss's scope below the service of the user's manager.
 func (h host) scope(t tree, self, service string) (*Parent, error) {
-	dir := filepath.Join(t.dir(service), "app.slice", Scope)
+	slice := filepath.Join(t.dir(service), Slice)
+	dir := filepath.Join(slice, Scope)
 	// Being born in the scope needs write access to a common ancestor, and the
 	// scope itself must hold no process; see enable.
 	if !below(self, service) || !h.delegated(dir) || len(words(filepath.Join(dir, "cgroup.procs"))) > 0 {
 		return nil, ErrNeedsScope
 	}
-	p := &Parent{Top: dir, Dir: dir, Manager: managerSystemd, tree: t}
+	p := &Parent{Top: dir, Dir: slice, Manager: managerSystemd, Slice: Slice, tree: t}
 	if err := p.prepare(); err != nil {
 		return nil, &NoneError{Reason: err.Error()}
 	}
@@ -248,28 +261,39 @@ func userName() string {
 // kept is <run>/cgroup.json.
 type kept struct {
 	Version           int
+	Asked             string
 	Dir, Top, Manager string
+	Slice             string
 	Tree              tree
 	Device, Inode     uint64
 }
 
-const keptVersion = 1
+const keptVersion = 2
 
 // keep writes the answer down. That it cannot costs time, not truth.
-func keep(run string, p *Parent) {
-	k := kept{Version: keptVersion, Dir: p.Dir, Top: p.Top, Manager: p.Manager, Tree: p.tree}
-	k.Device, k.Inode = identity(p.Dir)
+func keep(run, asked string, p *Parent) {
+	k := kept{Version: keptVersion, Asked: asked, Dir: p.Dir, Top: p.Top, Manager: p.Manager, Slice: p.Slice, Tree: p.tree}
+	k.Device, k.Inode = identity(p.shortLived())
 	_ = record.Write(filepath.Join(run, "cgroup.json"), k, false)
+}
+
+// shortLived is that cgroup of p which ends first: a slice outlives moss's own scope.
+func (p *Parent) shortLived() string {
+	if p.Slice != "" {
+		return p.Top
+	}
+	return p.Dir
 }
 
 // cached is the kept answer if it is still true for this process: the cgroup is
 // the same one, writable, and shares a writable ancestor with our own.
-func (h host) cached(run string) *Parent {
+func (h host) cached(run, asked string) *Parent {
 	var k kept
-	if found, err := record.Read(filepath.Join(run, "cgroup.json"), &k); !found || err != nil || k.Version != keptVersion {
+	if found, err := record.Read(filepath.Join(run, "cgroup.json"), &k); !found || err != nil || k.Version != keptVersion || k.Asked != asked {
 		return nil
 	}
-	device, inode := identity(k.Dir)
+	p := &Parent{Dir: k.Dir, Top: k.Top, Manager: k.Manager, Slice: k.Slice, tree: k.Tree}
+	device, inode := identity(p.shortLived())
 	if inode == 0 || device != k.Device || inode != k.Inode || !h.delegated(k.Dir) {
 		return nil
 	}
@@ -277,7 +301,6 @@ func (h host) cached(run string) *Parent {
 	if err != nil {
 		return nil
 	}
-	p := &Parent{Dir: k.Dir, Top: k.Top, Manager: k.Manager, tree: k.Tree}
 	reach := p.tree.path(p.Top)
 	if p.Manager == managerSystemd {
 		// Whatever is below the user's manager may be born in its scope.
@@ -299,6 +322,18 @@ func Dir(path string) (string, error) {
 		return "", fmt.Errorf("cannot find cgroup %q: %q shows only those below %q", path, t.Mount, t.Root)
 	}
 	return t.dir(path), nil
+}
+
+// Name is the path of a cgroup in /proc/PID/cgroup by its directory.
+func Name(dir string) string {
+	if dir == "" {
+		return ""
+	}
+	t, err := host{mountinfo: "/proc/self/mountinfo"}.tree()
+	if err != nil || !below(dir, t.Mount) {
+		return dir
+	}
+	return t.path(dir)
 }
 
 // InManager says whether this process is below the user's service manager, so

@@ -97,7 +97,7 @@ func TestFindNone(t *testing.T) {
 // where processes can be born in it.
 func TestFindScope(t *testing.T) {
 	const service = "/user.slice/user-1000.slice/user@1000.service"
-	const scope = service + "/app.slice/moss.scope"
+	const scope = service + "/moss.slice/moss.scope"
 	f := newFake(t, service+"/app.slice/terminal.scope")
 	f.manager = "/run/user/1000/systemd/private"
 	f.group(service, true)
@@ -109,8 +109,19 @@ func TestFindScope(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Dir != f.mount+scope || p.Manager != "systemd" {
+	if p.Dir != f.mount+service+"/moss.slice" || p.Top != f.mount+scope || p.Manager != "systemd" {
 		t.Errorf("got %+v", p)
+	}
+	for parent, want := range map[string]string{
+		"": "/moss.slice/moss-0123.scope", "ci.slice": "/ci.slice/moss-0123.scope", "/ci.slice/ci-web.slice": "/ci.slice/ci-web.slice/moss-0123.scope",
+		"ci": "/moss.slice/moss.scope/ci/0123", scope + "/x": "/moss.slice/moss.scope/x/0123",
+	} {
+		if got, err := p.Path("0123", parent); err != nil || got != f.mount+service+want {
+			t.Errorf("with parent %q: %q, %v", parent, got, err)
+		}
+	}
+	if missing := p.SliceMissing("other-one.slice"); missing != "other-one.slice" || p.SliceMissing("ci.slice") != "" {
+		t.Errorf("other-one.slice is missing: got %q", missing)
 	}
 
 	f.write(f.mount+scope+"/cgroup.procs", "77\n")
@@ -141,16 +152,19 @@ func TestCached(t *testing.T) {
 	}
 	f.mine["/a/b/moss"] = true
 	run := t.TempDir()
-	if f.cached(run) != nil {
+	if f.cached(run, "") != nil {
 		t.Fatal("an answer before one was kept")
 	}
-	keep(run, p)
-	if got := f.cached(run); got == nil || *got != *p {
+	keep(run, "", p)
+	if got := f.cached(run, ""); got == nil || *got != *p {
 		t.Fatalf("got %+v, want %+v", got, p)
 	}
 
+	if f.cached(run, "systemd") != nil {
+		t.Error("used for another choice")
+	}
 	f.write(f.self, "0::/elsewhere\n")
-	if f.cached(run) != nil {
+	if f.cached(run, "") != nil {
 		t.Error("used from outside the delegated cgroup")
 	}
 	f.write(f.self, "0::/a/b/c\n")
@@ -160,7 +174,7 @@ func TestCached(t *testing.T) {
 	if err := os.Mkdir(p.Dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if f.cached(run) != nil {
+	if f.cached(run, "") != nil {
 		t.Error("used although the cgroup is another one")
 	}
 }

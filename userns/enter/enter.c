@@ -528,7 +528,7 @@ static int has_monitor(const char *pause, int argc, char **argv)
 
 // start_monitor starts a moss-monitor that waits for its container, in a cgroup
 // that an earlier moss has written to <run>/monitors; the second line of that is
-// where the containers' cgroups are. It gets ready on another processor while moss
+// where the containers' cgroups are, the third says that they are to be scopes. It gets ready on another processor while moss
 // itself does, and makes the container's first process too where that can be
 // guessed: see client.Ahead. If anything is not as expected there is none, and
 // moss starts one later.
@@ -545,10 +545,13 @@ static void start_monitor(const char *pause, int argc, char **argv)
 	char *groups = strchr(moss_enter_monitor_home, '\n');
 	if (groups)
 		*groups++ = '\0';
+	char *scopes = groups ? strchr(groups, '\n') : NULL;
+	if (scopes)
+		*scopes = '\0';
 	if (groups && *groups)
 		choose_id(argc, argv);
 	int born = *moss_enter_monitor_id &&
-		   (size_t)snprintf(group, sizeof group, "%s/%.12s", groups, moss_enter_monitor_id) < sizeof group &&
+		   (size_t)snprintf(group, sizeof group, scopes ? "%s/moss-%s.scope" : "%s/%.12s", groups, moss_enter_monitor_id) < sizeof group &&
 		   (size_t)snprintf(document, sizeof document, "%.*sc/%.12s/init.json", n, pause, moss_enter_monitor_id) < sizeof document;
 	if (!born)
 		*moss_enter_monitor_id = '\0';

@@ -12,6 +12,7 @@ import (
 	"moss/rootless/container"
 	"moss/slirp"
 	"moss/storage/image"
+	"moss/systemd/cgroup"
 )
 
 // containerView is a container as inspect shows it. The names and types of all
@@ -264,7 +265,7 @@ func (r psRow) stateView() stateView {
 	}
 	v.Health, _ = rootless.Health(r.container, r.view)
 	if live := r.view.Live; live != nil {
-		v.ConmonPid, v.CgroupPath = live.Monitor, live.Cgroup
+		v.ConmonPid, v.CgroupPath = live.Monitor, cgroup.Name(live.Cgroup)
 	}
 	if last := r.view.Last; last != nil {
 		v.FinishedAt = last.Finished

@@ -51,10 +51,13 @@ func (a *Ahead) Take(cfg monitor.Config) *Conn {
 const homesFile = "monitors"
 
 // Remember writes down where monitors are born, and in which directory containers'
-// cgroups are made, so that the next moss can start one ahead. It is not needed
+// cgroups are made, as scopes or not, so that the next moss can start one ahead. It is not needed
 // for anything else, and may fail.
-func Remember(run, home, groups string) {
+func Remember(run, home, groups string, scopes bool) {
 	path, text := filepath.Join(run, homesFile), home+"\n"+groups
+	if scopes {
+		text += "\nscopes"
+	}
 	if old, err := record.ReadFile(path); err == nil && string(old) == text {
 		return
 	}

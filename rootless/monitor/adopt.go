@@ -1,0 +1,311 @@
+package monitor
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"moss/systemd/scope"
+)
+
+// Scope is the unit as which the user's service manager is to know a container: see
+// package scope. The cgroup is there before the manager knows of it.
+type Scope struct {
+	Socket string // the manager's
+	UID    int    // the user outside of namespaces
+	Slice  string
+	// Description is for people.
+	Description string
+	// Own: the monitor gets a scope too, which is stopped before the container's:
+	// so a stop of either is one of the container, by its own signal.
+	Own bool `json:",omitempty"`
+	// Known: it is waited for that the manager knows the name; nobody else could stop it by
+	// that before. Without, most containers have ended before they are worth a unit.
+	Known bool `json:",omitempty"`
+	// Settled: it is waited for that the manager has done everything: it puts the
+	// first process into the cgroup again, which is refused when the program has made
+	// cgroups below it.
+	Settled bool `json:",omitempty"`
+}
+
+const (
+	adoptAfter    = 100 * time.Millisecond // after the start of one that nobody has to know by its unit
+	adoptPatience = 2 * time.Second        // with the manager
+	adoptAgain    = 50 * time.Millisecond  // while the scope of the run before is there
+	adoptTimes    = 20
+	// What a stop of the units may take beyond the stop time-out of the container.
+	stopMargin  = 10 * time.Second
+	longestStop = 24 * time.Hour
+)
+
+// adoption is what is known of the units.
+type adoption struct {
+	conn  *scope.Conn // the conversation, while there is one
+	call  uint32      // what asked for the container's unit
+	known bool        // the manager knows it
+	// adopted: the manager has taken over, and watches for the end: it removes the cgroup.
+	adopted bool
+	busy    int // units that are being made
+	tried   int
+	next    time.Time // when to try again
+	until   time.Time // the end of patience
+	own     bool      // the monitor has its unit
+	// stale: the unit is one of an earlier run, and the manager has missed its end. It does
+	// not see the end of this one either, and must be told.
+	stale bool
+}
+
+// adopt asks the manager to take over. That it does not is no reason to end anything.
+func (m *monitor) adopt() {
+	a := &m.adoption
+	a.next = time.Time{}
+	c, err := m.config()
+	if err != nil || c.Scope == nil || m.group == "" || m.ended {
+		return
+	}
+	if a.conn != nil { // about the run before
+		a.next = time.Now().Add(adoptAgain)
+		return
+	}
+	s := c.Scope
+	conn, err := scope.Dial(s.Socket, s.UID)
+	if err != nil {
+		return
+	}
+	unit, own := scope.Of(c.ID), scope.OfMonitor(c.ID)
+	u := scope.Unit{
+		Name: unit, Description: s.Description, Slice: s.Slice, PID: m.pid, Delegate: true,
+		Limits: c.Limits, Patience: stopMargin,
+	}
+	if s.Own {
+		u.StopsFirst = own // which must not name this one: it could not be made anew while that is there
+	}
+	a.call, a.busy = conn.Start(u), 1
+	if s.Own && !a.own {
+		a.busy++
+		conn.Start(scope.Unit{
+			Name: own, Description: "monitor of " + s.Description, Slice: scope.Slice, PID: os.Getpid(),
+			Patience: min(c.StopTimeout, longestStop) + stopMargin,
+		})
+		a.own = true
+	}
+	a.tried++
+	a.known, a.adopted, a.until = false, false, time.Now().Add(adoptPatience)
+	if err := conn.Flush(); err != nil {
+		conn.Close()
+		return
+	}
+	a.conn = conn
+	m.loop.watch(conn.FD, unix.EPOLLIN, (*adopting)(m))
+}
+
+// adopting is the source of what the manager says.
+type adopting monitor
+
+func (s *adopting) ready(uint32) {
+	m := (*monitor)(s)
+	for m.adoption.conn != nil {
+		said, err := m.adoption.conn.Next()
+		if err != nil {
+			m.endAdoption()
+		}
+		if said == nil {
+			return
+		}
+		m.hearAdoption(said)
+	}
+}
+
+// hearAdoption takes one thing that the manager says.
+func (m *monitor) hearAdoption(said *scope.Message) {
+	a := &m.adoption
+	switch {
+	case said.To == a.call && said.Err == nil:
+		a.known = true
+		return
+	case said.To == a.call && said.Err.Exists() && a.tried < adoptTimes:
+		a.stale = true
+		if !m.ended {
+			a.next = time.Now().Add(time.Duration(a.tried) * adoptAgain)
+		}
+	case said.To != 0 && said.Err == nil:
+		return
+	case said.To != 0:
+	case said.Unit == scope.OfMonitor(m.cfg.ID):
+	case said.Unit == scope.Of(m.cfg.ID) && a.known:
+		m.adoptedAs(said.Result)
+	default:
+		return
+	}
+	if a.busy--; a.busy == 0 {
+		m.endAdoption()
+	}
+}
+
+// adoptedAs is the end of the job that makes the container's unit.
+func (m *monitor) adoptedAs(result string) {
+	a := &m.adoption
+	a.stale = false
+	switch {
+	case result != "done" && m.ended:
+		m.group.remove()
+	case result != "done": // it has no unit
+	case m.ended:
+		a.adopted = true
+		m.group.nudge()
+	default:
+		a.adopted, a.next = true, time.Time{}
+		m.group.make(m.cfg.Limits) // those that the manager does not know, and has changed
+	}
+}
+
+func (m *monitor) endAdoption() {
+	if m.adoption.conn != nil {
+		m.loop.watch(m.adoption.conn.FD, 0, nil)
+		m.adoption.conn.Close()
+		m.adoption.conn = nil
+	}
+	m.adoption.until = time.Time{}
+}
+
+// awaitAdoption waits for as much of it as the start has to.
+func (m *monitor) awaitAdoption() {
+	a, s := &m.adoption, m.cfg.Scope
+	if s.Settled {
+		m.awaitUnit()
+	}
+	for a.conn != nil && s.Known && !a.known {
+		said, err := a.conn.Await(a.until)
+		if err != nil {
+			m.endAdoption()
+			return
+		}
+		m.hearAdoption(said)
+	}
+}
+
+// beginAdoption is adopt at the time that is right for a run that begins.
+func (m *monitor) beginAdoption() {
+	m.adoption.tried = 0
+	switch s := m.cfg.Scope; {
+	case s == nil:
+	case (s.Known || s.Settled) && m.restarts == 0:
+		m.adopt()
+	default:
+		m.adoption.next = time.Now().Add(adoptAfter)
+	}
+}
+
+// nextAdoption is when something is to be done about it.
+func (m *monitor) nextAdoption() time.Time { return sooner(m.adoption.next, m.adoption.until) }
+
+// lookAfterAdoption does it.
+func (m *monitor) lookAfterAdoption(now time.Time) {
+	if a := &m.adoption; !a.until.IsZero() && !now.Before(a.until) {
+		m.endAdoption()
+	}
+	if a := &m.adoption; !a.next.IsZero() && !now.Before(a.next) {
+		m.adopt()
+	}
+}
+
+// nudge has the manager see that there is nobody in the cgroup any more: it watches for the
+// last process to end, and the last one has ended before it began to.
+func (g group) nudge() {
+	fd, err := unix.Open(string(g), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	pid, err := syscall.ForkExec("/proc/self/exe", []string{"moss-monitor"}, &syscall.ProcAttr{
+		Sys: &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: fd}, // it says how it is used, to nobody
+	})
+	if err == nil {
+		retry(func() (int, error) { return unix.Wait4(pid, nil, 0, nil) })
+	}
+}
+
+// leaveCgroup is the end of a run for its cgroup. One that the manager has adopted is its to
+// remove, when it sees that nobody is left there: it would not see it if that were
+// gone already.
+func (m *monitor) leaveCgroup() error {
+	if a := &m.adoption; !a.adopted && a.conn == nil {
+		return m.group.remove()
+	}
+	if m.group.populated() {
+		m.group.kill()
+		m.group.waitEmpty(2 * time.Second)
+	}
+	return nil
+}
+
+// leaveOwn is the end of a run after which there will be another: the manager stops the
+// monitor's unit when the container's has ended, whether it was stopped or not. So
+// the monitor leaves it, and gets a new one with the next run's. A SIGTERM that has come of
+// that is forgotten; one that ends the session comes again, with the end of moss's own unit.
+func (m *monitor) leaveOwn() {
+	c, err := m.config()
+	if err != nil || !m.adoption.own || c.Home == "" {
+		return
+	}
+	if group(c.Home).write("cgroup.procs", "0") == nil {
+		m.adoption.own = false
+		asked()
+	}
+}
+
+// awaitRemoval waits until the manager has removed the cgroup of the run before.
+func (g group) awaitRemoval(limit time.Duration) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	if _, err := unix.InotifyAddWatch(fd, string(g), unix.IN_DELETE_SELF); err != nil {
+		return // ENOENT: it has
+	}
+	unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, timeout(time.Now().Add(limit)))
+}
+
+// leaveUnit is the end of all for the manager, which sees it by itself as a rule. A
+// conversation that is under way goes on: awaitUnit waits for its end.
+func (m *monitor) leaveUnit() {
+	a := &m.adoption
+	a.next = time.Time{}
+	c, err := m.config()
+	if !a.stale || err != nil || c.Scope == nil {
+		return
+	}
+	if conn, err := scope.Dial(c.Scope.Socket, c.Scope.UID); err == nil {
+		conn.StopUnit(scope.Of(c.ID))
+		err = errors.Join(conn.Flush(), conn.Close())
+		a.stale = err != nil
+	}
+}
+
+// awaitUnit waits for the end of the conversation.
+func (m *monitor) awaitUnit() {
+	for a := &m.adoption; a.conn != nil; {
+		said, err := a.conn.Await(a.until)
+		if err != nil {
+			m.endAdoption()
+			return
+		}
+		m.hearAdoption(said)
+	}
+}
+
+// killedByOOMD says whether systemd-oomd has killed the container: it writes how
+// many processes of a cgroup it has killed into an attribute of the cgroup; see systemd-oomd.service(8).
+func (g group) killedByOOMD() bool {
+	if g == "" {
+		return false
+	}
+	var value [16]byte
+	n, err := unix.Getxattr(string(g), "user.oomd_kill", value[:])
+	return err == nil && n > 0 && !slices.Equal(value[:n], []byte("0"))
+}
