@@ -35,8 +35,8 @@ func (m *monitor) catchSignals() {
 // releaseSignals takes it back: before execve of ourselves, after which the
 // runtime would otherwise take SIGHUP and SIGINT for ignored by our caller, and
 // pass that on to the container. It says whether SIGTERM has come meanwhile. One that
-// comes before catchSignals has been called again kills the monitor: this is
-// better than to miss the end.
+// comes before catchSignals has been called again kills the monitor, for the runtime unblocks
+// and handles SIGTERM before any code of ours: this is better than to miss the end.
 func releaseSignals() (told bool) {
 	setSignals(ignored, 0)
 	setSignals([]unix.Signal{unix.SIGTERM}, 0)
