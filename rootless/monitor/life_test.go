@@ -213,8 +213,8 @@ func TestTerminated(t *testing.T) {
 		script string
 		ready  func(v container.View) bool
 	}{
-		"running":    {"trap 'exit 7' USR1; while :; do sleep 0.1; done", func(v container.View) bool { return v.Status == container.StatusRunning }},
-		"settled":    {"trap 'exit 7' USR1; while :; do sleep 0.1; done", func(v container.View) bool { return v.Live != nil && settled(v.Live.Monitor) }},
+		"running": {"trap 'exit 7' USR1; while :; do sleep 0.1; done", func(v container.View) bool { return v.Status == container.StatusRunning }},
+		"settled": {"trap 'exit 7' USR1; while :; do sleep 0.1; done", func(v container.View) bool { return v.Live != nil && settled(v.Live.Monitor) }},
 		"restarting": {"exit 7", func(v container.View) bool {
 			return v.Status == container.StatusRestarting && v.Last != nil && v.Last.Restarts > 2 // the pause is long by then
 		}},
