@@ -2,7 +2,7 @@
 // completions and as man pages.
 //
 // The scripts are static: they hold every command and flag. Only for names that
-// come and go (containers, images, networks, volumes) do they ask moss, by
+// come and go (containers, images, networks, volumes, secrets, registries, units) do they ask moss, by
 // "moss __complete KIND", which prints one name a line.
 package completions
 
@@ -63,6 +63,8 @@ func (c Command) flagKind(f *kong.Flag) string {
 		return kindMounts
 	case "NETWORK":
 		return "networks"
+	case "IMAGE":
+		return "images"
 	case "CONTAINER[:ro|rw]":
 		return "containers"
 	}
@@ -73,6 +75,16 @@ func (c Command) flagKind(f *kong.Flag) string {
 // commands comes a command line of the container's, about which moss knows nothing.
 func (c Command) argumentKind() (kind string, onlyFirst bool) {
 	switch c.Name {
+	case "login", "logout":
+		return "registries", true
+	case "unit print", "unit rm", "unit logs", "unit status", "quadlet print":
+		return "units", false
+	case "unit check", "unit install", "unit apply":
+		return kindFiles, false
+	case "secret create":
+		return kindNone, false
+	case "container runlabel":
+		return kindNone, true
 	case "run", "create":
 		return "images", true
 	case "exec":
@@ -106,6 +118,8 @@ func (c Command) argumentKind() (kind string, onlyFirst bool) {
 		return "volumes", false
 	case "NETWORK":
 		return "networks", false
+	case "SECRET":
+		return "secrets", false
 	case "FILE":
 		return kindFiles, false
 	}

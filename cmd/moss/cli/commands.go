@@ -487,7 +487,11 @@ func groupError(words []string) error {
 	if len(words) == 1 {
 		return usagef("%s needs a command: %s", words[0], list)
 	}
-	return &hintedError{fmt.Errorf("unknown command \"%s %s\"", words[0], words[1]), words[0] + " has the commands " + list}
+	hint := words[0] + " has the commands " + list
+	if best := nearest(words[1], subs); best != "" {
+		hint = "did you mean 'moss " + words[0] + " " + best + "'? " + hint
+	}
+	return &hintedError{fmt.Errorf("unknown command \"%s %s\"", words[0], words[1]), hint}
 }
 
 // hintedError is an error with a line of advice.
@@ -501,18 +505,28 @@ func (e *hintedError) Unwrap() error { return e.err }
 func (e *hintedError) Hint() string  { return e.hint }
 
 func unknownCommand(word string) error {
-	best, distance := "", min(3, len(word)-1)
+	var names []string
 	eachName(func(name string, _ *entry) {
 		name, _, _ = strings.Cut(name, " ")
-		if d := editDistance(word, name); d < distance {
-			best, distance = name, d
-		}
+		names = append(names, name)
 	})
+	best := nearest(word, names)
 	hint := "'moss help' lists the commands"
 	if best != "" {
 		hint = "did you mean 'moss " + best + "'?"
 	}
 	return &hintedError{fmt.Errorf("unknown command %q", word), hint}
+}
+
+// nearest is the name that a mistyped one most likely means; "" if none is near.
+func nearest(word string, names []string) string {
+	best, distance := "", min(3, len(word)-1)
+	for _, name := range names {
+		if d := editDistance(word, name); d < distance {
+			best, distance = name, d
+		}
+	}
+	return best
 }
 
 // editDistance is Levenshtein's: how many letters to add, drop or change.

@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"moss/completions"
 	"moss/rootless/container"
+	"moss/systemd/quadlet"
 )
 
 // CompletionCmd is "moss completion".
@@ -80,7 +82,7 @@ func words(t reflect.Type) map[string][]string {
 // CompleteCmd is "moss __complete", which completion scripts ask.
 type CompleteCmd struct {
 	Globals
-	Kind string `arg:"" help:"containers, running, stopped, paused, images, networks or volumes."`
+	Kind string `arg:"" help:"containers, running, stopped, paused, images, networks, volumes, secrets, registries or units."`
 }
 
 // Run prints one name a line. It opens nothing but records, and says nothing of
@@ -102,6 +104,21 @@ func (cmd *CompleteCmd) Run(ctx context.Context, c *call) error {
 		names = append(names, "none", "host", "private")
 	case "volumes":
 		names = recordNames(c.Engine.Volumes.All())
+	case "secrets":
+		list, _ := c.Engine.Secrets.List()
+		for _, s := range list {
+			names = append(names, s.Name)
+		}
+	case "registries":
+		names = c.completeRegistries()
+	case "units":
+		for _, dir := range unitDirs() {
+			for _, name := range recordNames(dir) {
+				if quadlet.IsQuadlet(name) {
+					names = append(names, name)
+				}
+			}
+		}
 	}
 	slices.Sort(names)
 	w := bufio.NewWriter(c.Out)
@@ -121,6 +138,31 @@ func (c *call) completeContainers(kind string) (names []string) {
 		if kind == "containers" || kind == "running" && status == container.StatusRunning ||
 			kind == "stopped" && status.CanStart() || kind == "paused" && status == container.StatusPaused {
 			names = append(names, ctr.Spec.Name)
+		}
+	}
+	return names
+}
+
+// completeRegistries are those whose credentials are known, and those that images are of.
+func (c *call) completeRegistries() (names []string) {
+	for _, dir := range []string{os.Getenv("XDG_RUNTIME_DIR"), os.Getenv("XDG_CONFIG_HOME"), filepath.Join(os.Getenv("HOME"), ".config")} {
+		var auth struct {
+			Auths map[string]struct{} `json:"auths"`
+		}
+		data, err := os.ReadFile(filepath.Join(dir, "containers", "auth.json"))
+		if err != nil || json.Unmarshal(data, &auth) != nil {
+			continue
+		}
+		for name := range auth.Auths {
+			names = append(names, name)
+		}
+	}
+	list, _ := c.Engine.Images.List()
+	for _, img := range list {
+		for _, name := range img.Names {
+			if host, _, ok := strings.Cut(name, "/"); ok && strings.ContainsAny(host, ".:") {
+				names = append(names, host)
+			}
 		}
 	}
 	return names
