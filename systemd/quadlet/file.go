@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"moss/record"
 )
 
 // Line is an assignment of a unit file: its value is what systemd makes of the
@@ -71,7 +73,7 @@ func (f *File) read(at, path string) []Problem {
 	if !info.Mode().IsRegular() || info.Size() > maxFile {
 		return unreadable("not a regular file of at most 1 MiB")
 	}
-	data, err := os.ReadFile(at)
+	data, err := record.ReadFile(at)
 	if err != nil {
 		return unreadable(cause(err))
 	}

@@ -63,11 +63,11 @@ func Load(dirs []string, files ...string) *Set {
 	l := newLoader()
 	for _, path := range files {
 		l.file(path, filepath.Base(path))
-		l.dirs = append(l.dirs, filepath.Dir(path))
 	}
 	for _, path := range files { // what they refer to may lie beside them
 		entries, _ := os.ReadDir(filepath.Dir(path))
 		for _, e := range entries {
+			l.dropIn(filepath.Join(filepath.Dir(path), e.Name()), e)
 			if IsQuadlet(e.Name()) && !e.IsDir() {
 				l.file(filepath.Join(filepath.Dir(path), e.Name()), e.Name())
 			}
@@ -100,7 +100,7 @@ func LoadFor(from, to string, whole bool, dirs []string) *Set {
 }
 
 func newLoader() *loader {
-	return &loader{set: &Set{problems: map[*File][]Problem{}, byName: map[string]*File{}}, seen: map[string]bool{}}
+	return &loader{dirs: map[string][]string{}, set: &Set{problems: map[*File][]Problem{}, byName: map[string]*File{}}, seen: map[string]bool{}}
 }
 
 // walk finds what is in the directories, and reads all that was found.
@@ -142,9 +142,9 @@ func (s *Set) find(name string) *File {
 // loader walks the search path.
 type loader struct {
 	set  *Set
-	top  string          // what is being walked
-	dirs []string        // all that was walked, where drop-ins lie
-	seen map[string]bool // directories, by their real names: links may lead round
+	top  string              // what is being walked
+	dirs map[string][]string // directories of drop-ins that were met, by name
+	seen map[string]bool     // directories, by their real names: links may lead round
 	// what lies below from is said to lie below to
 	from, to string
 }
@@ -162,11 +162,9 @@ func (l *loader) directory(dir string) {
 		}
 		return
 	}
-	if !slices.Contains(l.dirs, real) {
-		l.dirs = append(l.dirs, real)
-	}
 	for _, e := range entries {
 		path := filepath.Join(real, e.Name())
+		l.dropIn(path, e)
 		if IsQuadlet(e.Name()) && !e.IsDir() {
 			l.file(path, e.Name())
 			continue
@@ -184,6 +182,13 @@ func (l *loader) ofOther(dir string) bool {
 	first, _, _ := strings.Cut(rest, "/")
 	_, err := strconv.Atoi(first)
 	return ok && err == nil && filepath.Base(l.top) == "users"
+}
+
+// dropIn notes a directory of drop-ins.
+func (l *loader) dropIn(path string, e os.DirEntry) {
+	if name := e.Name(); strings.HasSuffix(name, ".d") && !e.Type().IsRegular() && !slices.Contains(l.dirs[name], path) {
+		l.dirs[name] = append(l.dirs[name], path)
+	}
 }
 
 func (l *loader) file(path, name string) {
@@ -205,17 +210,15 @@ func (l *loader) file(path, name string) {
 func (l *loader) dropIns(f *File) (bad []Problem) {
 	paths := map[string]string{}
 	for _, dir := range dropInDirs(f.Name) {
-		for _, at := range l.dirs {
-			entries, err := os.ReadDir(filepath.Join(at, dir))
+		for _, at := range l.dirs[dir] {
+			entries, err := os.ReadDir(at)
 			if err != nil {
-				if !os.IsNotExist(err) {
-					bad = append(bad, Problem{Path: filepath.Join(at, dir), Message: "cannot read: " + cause(err)})
-				}
+				bad = append(bad, Problem{Path: l.shown(at), Message: "cannot read: " + cause(err)})
 				continue
 			}
 			for _, e := range entries {
 				if name := e.Name(); strings.HasSuffix(name, ".conf") && paths[name] == "" {
-					paths[name] = filepath.Join(at, dir, name)
+					paths[name] = filepath.Join(at, name)
 				}
 			}
 		}

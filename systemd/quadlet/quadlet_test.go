@@ -287,3 +287,62 @@ func FuzzParse(f *testing.F) {
 		_ = s.Convert("moss")
 	})
 }
+
+// TestDirect: without a generator the services lie among the user's own, which stay as
+// they are; what is no longer wanted goes.
+func TestDirect(t *testing.T) {
+	dir, home := t.TempDir(), t.TempDir()
+	out, made := filepath.Join(home, "systemd/user"), filepath.Join(home, "made")
+	run := func() (bool, error) {
+		g := Generator{Out: out, Moss: "/usr/bin/moss", Report: func(string, Problem) {}}
+		return g.Direct([]string{dir}, made)
+	}
+	lay(t, dir, "-- web.container --\n[Container]\nImage=localhost/web:1\n[Install]\nWantedBy=default.target\n-- own.container --\n[Container]\nImage=localhost/own:1\n")
+	lay(t, out, "-- own.service --\n[Service]\nExecStart=/bin/true\n")
+	failed, err := run()
+	if failed || err == nil || !strings.Contains(err.Error(), "own.service") || !strings.Contains(err.Error(), "not moss's") {
+		t.Errorf("a unit of the user's own: %v, %v", failed, err)
+	}
+	if got := contents(t, filepath.Join(out, "own.service")); !strings.HasPrefix(got, "[Service]") {
+		t.Error("it was overwritten:", got)
+	}
+	link := filepath.Join(out, "default.target.wants/web.service")
+	if target, err := os.Readlink(link); target != "../web.service" {
+		t.Error(target, err)
+	}
+	for _, name := range []string{"web.container", "own.container"} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if failed, err = run(); failed || err != nil {
+		t.Error(failed, err)
+	}
+	if fileIsThere(filepath.Join(out, "web.service")) || fileIsThere(link) || !fileIsThere(filepath.Join(out, "own.service")) {
+		t.Error("web.service should be gone, and own.service there")
+	}
+	if entries, _ := os.ReadDir(home); len(entries) != 2 {
+		t.Errorf("left behind: %v", entries)
+	}
+}
+
+// TestHasGenerator: the first of a name counts, and a link to /dev/null is none.
+func TestHasGenerator(t *testing.T) {
+	was := generatorDirs
+	defer func() { generatorDirs = was }()
+	first, second := t.TempDir(), t.TempDir()
+	generatorDirs = [...]string{first, second, first, second}
+	if HasGenerator("g") {
+		t.Error("there is none")
+	}
+	lay(t, second, "-- g --\n")
+	if !HasGenerator("g") {
+		t.Error("there is one")
+	}
+	if err := os.Symlink("/dev/null", filepath.Join(first, "g")); err != nil {
+		t.Fatal(err)
+	}
+	if HasGenerator("g") {
+		t.Error("it is masked")
+	}
+}

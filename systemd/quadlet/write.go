@@ -90,7 +90,7 @@ func (g *Generator) keep(u *Unit) error {
 		return nil
 	}
 	path, text := filepath.Join(g.Kept, keptName(u)), u.Text()
-	if old, err := os.ReadFile(path); err == nil && string(old) == text {
+	if old, err := record.ReadFile(path); err == nil && string(old) == text {
 		return nil
 	}
 	if err := os.MkdirAll(g.Kept, 0o700); err != nil {
@@ -127,7 +127,7 @@ func (g *Generator) standIn(u *Unit) []*section {
 	if g.Kept != "" {
 		var f File
 		path := filepath.Join(g.Kept, keptName(u))
-		if data, err := os.ReadFile(path); err == nil && len(f.parse(path, string(data))) == 0 {
+		if data, err := record.ReadFile(path); err == nil && len(f.parse(path, string(data))) == 0 {
 			s := f.open("Unit", "", 0)
 			description := s.value("Description")
 			for i := range s.lines {
