@@ -88,6 +88,13 @@ func under(ctx context.Context, parent *cgroup.Parent, name string) (*cgroup.Par
 // cgroup chooses the directory that the container is born in.
 func (l *launch) cgroup(ctx context.Context, undo *rollback) error {
 	spec := &l.c.Spec
+	if l.cfg.Network != nil {
+		// Whatever becomes of the container's own: moss-net, which serves others too, must not
+		// end with a unit. Without, it is born in the monitor's.
+		if own := l.e.parent(ctx); own.Usable() {
+			l.cfg.Network.Dirs.Cgroup, _ = own.Net()
+		}
+	}
 	if spec.Resources.CgroupsMode == "disabled" {
 		return nil
 	}
@@ -117,9 +124,6 @@ func (l *launch) cgroup(ctx context.Context, undo *rollback) error {
 			Own:         home != "", Known: l.detached,
 			Settled: spec.Process.Systemd || spec.Security.Privileged,
 		}
-	}
-	if l.cfg.Network != nil && spec.Resources.CgroupsMode == "" {
-		l.cfg.Network.Dirs.Cgroup, _ = parent.Net() // without, it is born in the monitor's
 	}
 	l.cfg.Home = home
 	l.in.Cgroup = l.cfg.Cgroup

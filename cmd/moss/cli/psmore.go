@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"moss/cmd/moss/cli/format"
+	"moss/rootless"
 	"moss/slirp"
 )
 
@@ -205,6 +206,9 @@ func (r *row) program(images *imageCache) string {
 // startsOnBoot says whether the restart policy wants it to be started when the
 // machine has been: unless-stopped leaves alone what was stopped by hand.
 func (r *row) startsOnBoot() bool {
+	if r.container.Spec.Labels[rootless.UnitLabel] != "" { // its unit does
+		return false
+	}
 	switch r.container.Spec.Lifecycle.Restart {
 	case "always":
 		return true
