@@ -95,7 +95,7 @@ var Keys = [...]Key{
 	{Name: "engine.active_service", Useless: noRemote},
 	{Name: "engine.add_compression", Kind: List, Useless: noPush},
 	{Name: "engine.cdi_spec_dirs", Kind: List, Default: "/etc/cdi /var/run/cdi"},
-	{Name: "engine.cgroup_manager", Useless: "moss asks systemd for a cgroup where there is one, and takes what is delegated to it where there is none"},
+	{Name: "engine.cgroup_manager", Default: "systemd"},
 	{Name: "engine.chown_copied_files", Kind: Bool, Default: "true"},
 	{Name: "engine.compat_api_enforce_docker_hub", Kind: Bool, Useless: noRemote},
 	{Name: "engine.compose_providers", Kind: List, Useless: "moss has no compose"},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -47,7 +48,8 @@ func (e *Engine) cgroups(ctx context.Context, spec *container.Spec) (parent *cgr
 	}
 	parent = e.parent(ctx)
 	if !parent.Usable() {
-		return parent, "", nil // told once by the command line, and in info
+		e.tellNoCgroups(parent)
+		return parent, "", nil
 	}
 	if spec.Resources.CgroupsMode != "no-conmon" {
 		home, err = parent.Monitors()
@@ -57,6 +59,24 @@ func (e *Engine) cgroups(ctx context.Context, spec *container.Spec) (parent *cgr
 		return nil, "", errors.New("cannot leave the monitor in the caller's cgroup (--cgroups no-conmon): from there it may not put a container into a cgroup of yours")
 	}
 	return parent, "", nil
+}
+
+// tellNoCgroups says once, until a reboot, that containers have none; moss info says it always.
+func (e *Engine) tellNoCgroups(parent *cgroup.Parent) {
+	if e.CgroupManager == "none" {
+		return // as was asked for
+	}
+	f, err := os.OpenFile(filepath.Join(e.Paths.Run, "told-cgroups"), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return
+	}
+	f.Close()
+	var hint interface{ Hint() string }
+	if errors.As(parent.Why(), &hint) && hint.Hint() != "" {
+		slog.Warn("no limits, no pause and no statistics: "+parent.Why().Error(), "mend", hint.Hint())
+		return
+	}
+	slog.Warn("no limits, no pause and no statistics: " + parent.Why().Error())
 }
 
 // limits checks that each limit asked for can be held here.

@@ -261,6 +261,9 @@ func (l *launch) spawn(ctx context.Context, s *Streams, early bool) error {
 		l.undo.add(func() error { l.conn.Abort(); return nil })
 		return nil
 	}
+	if l.cfg.Cgroup == "" && l.c.Spec.Resources.CgroupsMode == "" {
+		client.Forget(l.e.Paths.Run)
+	}
 	if r := l.c.Spec.Resources; l.cfg.Cgroup != "" && r.CgroupParent+r.CgroupsMode == "" {
 		client.Remember(l.e.Paths.Run, l.cfg.Home, filepath.Dir(l.cfg.Cgroup), l.cfg.Scope != nil)
 	}

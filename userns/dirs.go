@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -25,8 +26,8 @@ type Dirs struct {
 //
 // Root is $MOSS_ROOT, $XDG_DATA_HOME/moss or ~/.local/share/moss. Run is
 // $MOSS_RUN, $XDG_RUNTIME_DIR/moss if that variable names a directory of ours
-// (after su and sudo it names another user's), /run/user/UID/moss likewise, or
-// /tmp/moss-UID. pause_path in enter/enter.c follows the same rules for Run.
+// (after su and sudo it names another user's), /run/user/UID/moss likewise,
+// $RUNTIME_DIRECTORY/moss likewise, or /tmp/moss-UID. pause_path in enter/enter.c follows the same rules for Run.
 func FindDirs() (Dirs, error) {
 	run, err := FindRun()
 	if err != nil {
@@ -99,6 +100,10 @@ func runDir() (string, error) {
 	}
 	uid := strconv.Itoa(hostUID())
 	if dir := "/run/user/" + uid; isOwnDir(dir) {
+		return filepath.Join(dir, "moss"), nil
+	}
+	// RuntimeDirectory= of a system service with User=: systemd.exec(5).
+	if dir, _, _ := strings.Cut(os.Getenv("RUNTIME_DIRECTORY"), ":"); filepath.IsAbs(dir) && isOwnDir(dir) {
 		return filepath.Join(dir, "moss"), nil
 	}
 	return "/tmp/moss-" + uid, nil

@@ -11,7 +11,7 @@ var (
 	hostVerbs   = []string{"version", "help", "completion", "doctor", "man", "config", "login", "logout", "search"}
 	hostAnswers = []string{"--help", "-h", "--version", "-v"}
 	// valueFlags are the flags before the verb whose value is the next word.
-	valueFlags = []string{"--log-level", "--registries-conf", "--root", "--runroot", "--runtime", "--volume-path", "--volumepath"}
+	valueFlags = []string{"--cgroup-manager", "--log-level", "--registries-conf", "--root", "--runroot", "--runtime", "--volume-path", "--volumepath"}
 )
 
 // Needed says whether a command line (args[0] is the program) must run inside

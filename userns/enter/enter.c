@@ -73,7 +73,7 @@ static int is_one_of(const char *word, const char *const *list)
 }
 
 // The flags before the verb whose value is the next word.
-static const char *const with_value[] = {"--log-level", "--registries-conf", "--root", "--runroot", "--runtime", "--volume-path", "--volumepath", NULL};
+static const char *const with_value[] = {"--cgroup-manager", "--log-level", "--registries-conf", "--root", "--runroot", "--runtime", "--volume-path", "--volumepath", NULL};
 
 // The lists are those of userns/verbs.go; a test compares them.
 int moss_enter_skips(int argc, char **argv)
@@ -173,10 +173,16 @@ static int pause_path(char *path, size_t size, const char *dir)
 
 	unsigned uid = host_uid();
 	snprintf(path, size, "/run/user/%u", uid);
-	if (is_own_dir(path))
+	dir = getenv("RUNTIME_DIRECTORY");
+	if (is_own_dir(path)) {
 		snprintf(path, size, "/run/user/%u/moss/pause", uid);
-	else
+	} else {
+		char first[PATH_MAX];
+		snprintf(first, sizeof first, "%.*s", dir ? (int)strcspn(dir, ":") : 0, dir ? dir : "");
+		if (*first == '/' && is_own_dir(first))
+			return (size_t)snprintf(path, size, "%s/moss/pause", first) < size;
 		snprintf(path, size, "/tmp/moss-%u/pause", uid);
+	}
 	return 1;
 }
 

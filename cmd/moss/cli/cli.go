@@ -35,6 +35,7 @@ type Globals struct {
 	Volumes string `name:"volumepath" aliases:"volume-path" help:"Directory of volumes, in place of one in that of --root." placeholder:"DIR" group:"Global"`
 	// RegistriesConf is hidden in podman.
 	RegistriesConf string   `help:"File to use in place of registries.conf." placeholder:"FILE" group:"Global"`
+	CgroupManager  string   `name:"cgroup-manager" words:"systemd cgroupfs none" help:"Who makes the cgroups of containers: systemd, cgroupfs, or none; the best that there is by default." placeholder:"MANAGER" group:"Global"`
 	LogLevel       string   `words:"debug info warn error" help:"What to log: debug, info, warn or error." placeholder:"LEVEL" group:"Global"`
 	Help           helpFlag `help:"Show the help of the command." group:"Global"`
 
@@ -93,6 +94,9 @@ func (c *call) run(ctx context.Context) error {
 	}
 	g := cmd.globals()
 	if err := setLog(g.LogLevel); err != nil {
+		return err
+	}
+	if err := g.checkManager(); err != nil {
 		return err
 	}
 	if err := g.useRegistriesConf(); err != nil {
@@ -175,6 +179,7 @@ func (c *call) open(ctx context.Context, g *Globals, host bool) (err error) {
 		c.Engine.Volumes = volume.In(absolute(dir), c.Dirs.Root)
 	}
 	c.Engine.Config = g.conf
+	c.Engine.CgroupManager = g.CgroupManager
 	if text := g.conf.String("storage.max_size"); text != "" {
 		if c.Engine.MaxSize, err = syntax.Size(text); err != nil {
 			return fmt.Errorf("cannot use storage.max_size %q: %w", text, err)

@@ -382,7 +382,7 @@ var commands = [...]entry{
 }
 
 // valueGlobals are the global flags that take a value as the next word.
-var valueGlobals = [...]string{"--root", "--runroot", "--volumepath", "--volume-path", "--log-level", "--registries-conf", "--runtime", "--hooks-dir", "--cdi-spec-dir"}
+var valueGlobals = [...]string{"--root", "--runroot", "--cgroup-manager", "--volumepath", "--volume-path", "--log-level", "--registries-conf", "--runtime", "--hooks-dir", "--cdi-spec-dir"}
 
 // lookup finds the command that args address, and what is left of args for it:
 // its arguments, after the global flags that stood before it. A nil entry is a

@@ -213,7 +213,7 @@ func (p *podmanCommand) more(list []podmanCommand) (out []string) {
 	if e == nil || len(p.names) > 1 {
 		return nil
 	}
-	known := map[string]bool{"root": true, "runroot": true, "volumepath": true, "log-level": true, "registries-conf": true, "help": true}
+	known := map[string]bool{"root": true, "runroot": true, "volumepath": true, "log-level": true, "registries-conf": true, "cgroup-manager": true, "help": true}
 	for _, q := range list {
 		if slices.Contains(q.names, p.names[0]) {
 			for _, f := range q.flags {

@@ -85,6 +85,15 @@ func (c *call) configure(ctx context.Context, g *Globals, name string, cmd comma
 		return err
 	}
 	g.conf = conf
+	if s := conf.Find("engine.cgroup_manager"); s != nil && g.CgroupManager == "" {
+		if err := checkManager(s.Values[0]); err != nil {
+			return s.Wrong(s.Values[0], err)
+		}
+		// As podman, which writes it into its own file, the best there is without a session.
+		if s.Values[0] != "systemd" {
+			g.CgroupManager = s.Values[0]
+		}
+	}
 	if err := setEnvironment(g, conf); err != nil {
 		return err
 	}
@@ -102,6 +111,23 @@ func (c *call) configure(ctx context.Context, g *Globals, name string, cmd comma
 		}
 	}
 	return nil
+}
+
+// checkManager checks the flag.
+func (g *Globals) checkManager() error {
+	if err := checkManager(g.CgroupManager); err != nil {
+		return &flagError{Flag: "--cgroup-manager", Value: g.CgroupManager, Err: err}
+	}
+	return nil
+}
+
+// checkManager checks the name of a cgroup manager; "" is none in particular.
+func checkManager(name string) error {
+	switch name {
+	case "", "systemd", "cgroupfs", "none":
+		return nil
+	}
+	return errors.New("want systemd, cgroupfs or none")
 }
 
 // setEnvironment gives moss, and the programs that it starts, the variables that

@@ -25,7 +25,7 @@ func (cmd *DoctorCmd) prepare() error {
 // Run prints one line for each thing that was tried, as it is tried, and ends
 // with exit code 1 when something that is needed fails.
 func (cmd *DoctorCmd) Run(ctx context.Context, c *call) error {
-	o := rootless.DoctorOptions{Dirs: c.Dirs}
+	o := rootless.DoctorOptions{Dirs: c.Dirs, CgroupManager: cmd.CgroupManager}
 	if cmd.Format == "" {
 		ok, bad, note := "ok  ", "FAIL", "note"
 		if f, isFile := c.Out.(*os.File); isFile && isTerminal(f) {

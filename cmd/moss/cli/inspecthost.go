@@ -9,6 +9,7 @@ import (
 	"moss/rootless/container"
 	"moss/rootless/oci"
 	"moss/slirp"
+	"moss/systemd/cgroup"
 )
 
 // hostConfig is what the flags asked for, as podman names it.
@@ -85,10 +86,21 @@ type ulimitView struct {
 	Soft, Hard int64
 }
 
+// cgroupManager is who has made the container's cgroup, or would.
+func (r psRow) cgroupManager() string {
+	switch live := r.view.Live; {
+	case live != nil && live.Cgroup == "" || r.container.Spec.Resources.CgroupsMode == "disabled":
+		return "none"
+	case live != nil && strings.HasSuffix(live.Cgroup, ".scope"), live == nil && cgroup.ManagerSocket() != "":
+		return "systemd"
+	}
+	return "cgroupfs"
+}
+
 func (r psRow) hostConfig() hostConfig {
 	s := &r.container.Spec
 	h := hostConfig{
-		Binds: []string{}, CgroupManager: "cgroupfs", CgroupMode: or(s.Namespaces.Cgroup, "private"), ContainerIDFile: s.Lifecycle.CIDFile,
+		Binds: []string{}, CgroupManager: r.cgroupManager(), CgroupMode: or(s.Namespaces.Cgroup, "private"), ContainerIDFile: s.Lifecycle.CIDFile,
 		NetworkMode: networkMode(s), PortBindings: portBindings(r.ports()), AutoRemove: s.Lifecycle.AutoRemove, Annotations: s.Annotations,
 		RestartPolicy: restartPolicy{or(s.Lifecycle.Restart, "no"), s.Lifecycle.RestartMax},
 		CapAdd:        prefixed(s.Security.CapAdd), CapDrop: prefixed(s.Security.CapDrop), Dns: list(s.Network.DNS),

@@ -120,9 +120,9 @@ var badValues = map[string][]string{
 	"stop-timeout": {"x", "-2"},
 	"log-driver":   {"x"},
 	"log-opt":      {"x", "nonsense=1", "max-size=x", "max-file=0", "path=/no/such/dir/log"},
-	"log-level":    {"x"},
-	"timeout":      {"x", "-1"},
-	"sdnotify":     {"sometimes"},
+	"log-level":    {"x"}, "cgroup-manager": {"x"},
+	"timeout":  {"x", "-1"},
+	"sdnotify": {"sometimes"},
 
 	"health-cmd": {"[]", " "}, "health-interval": {"x", "-1s", "1ms"}, "health-timeout": {"x", "10ms"}, "health-retries": {"x", "0"},
 	"health-start-period": {"x", "-1s"}, "health-startup-cmd": {"[]"}, "health-startup-interval": {"x"}, "health-startup-timeout": {"x"},
@@ -174,6 +174,9 @@ func runError(t *testing.T, words ...string) error {
 		return err
 	}
 	if err := setLog(cmd.LogLevel); err != nil {
+		return err
+	}
+	if err := cmd.checkManager(); err != nil {
 		return err
 	}
 	return cmd.prepare()

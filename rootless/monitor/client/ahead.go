@@ -1,6 +1,7 @@
 package client
 
 import (
+	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
@@ -49,6 +50,9 @@ func (a *Ahead) Take(cfg monitor.Config) *Conn {
 
 // homesFile is where the constructor of userns/enter looks for the cgroup.
 const homesFile = "monitors"
+
+// Forget takes it back, where containers have no cgroups.
+func Forget(run string) { os.Remove(filepath.Join(run, homesFile)) }
 
 // Remember writes down where monitors are born, and in which directory containers'
 // cgroups are made, as scopes or not, so that the next moss can start one ahead. It is not needed
