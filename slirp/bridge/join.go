@@ -110,7 +110,7 @@ func (g *Guest) equip(b *Bridge, want slirp.Interface, first bool, outside, insi
 		requests = append(requests, newAddress(inside, p))
 	}
 	if first {
-		for _, gateway := range want.Gateway {
+		for _, gateway := range firsts(want.Gateway) {
 			requests = append(requests, newRoute(inside, netip.Prefix{}, gateway, b.Network.Metric))
 		}
 	}
@@ -255,7 +255,7 @@ func (g *Guest) Default(old []netip.Addr, name string, gateways []netip.Addr, me
 		if err != nil {
 			return err
 		}
-		for _, gateway := range gateways {
+		for _, gateway := range firsts(gateways) {
 			family := unix.AF_INET
 			if gateway.Is6() {
 				family = unix.AF_INET6
@@ -271,6 +271,17 @@ func (g *Guest) Default(old []netip.Addr, name string, gateways []netip.Addr, me
 		return fmt.Errorf("cannot change the default routes: %w", err)
 	}
 	return nil
+}
+
+// firsts are the first address of each family: there is one default route of each, also
+// where a network has several ranges.
+func firsts(addrs []netip.Addr) (out []netip.Addr) {
+	for _, a := range addrs {
+		if !slices.ContainsFunc(out, func(b netip.Addr) bool { return a.Is4() == b.Is4() }) {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // Guests are the names of the containers' interfaces in the shared namespace;
