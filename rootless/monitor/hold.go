@@ -31,6 +31,7 @@ func (m *monitor) keepHeld() {
 	m.throttle()
 	if m.wakes {
 		m.forget = true // it may be for long
+		m.notify.says("waits for a connection")
 		m.notStopped()
 	}
 }
@@ -61,5 +62,6 @@ func (m *monitor) letGo() error {
 	m.updateLive(func(live *container.Live) { live.Initialized, live.Waiting, live.Started = false, false, m.started })
 	m.lease.say(slirp.WakeRunning)
 	m.running()
+	m.notify.says("running")
 	return nil
 }

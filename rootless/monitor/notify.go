@@ -113,8 +113,13 @@ func (n *notifier) turned(health string) {
 
 // restarted tells it that its policy has started the container again.
 func (n *notifier) restarted(last Exit, times int) {
+	n.says("running; restarted " + strconv.Itoa(times) + "x, last after exit code " + strconv.Itoa(last.Code))
+}
+
+// says tells it what the container does, where that is not for the program to say.
+func (n *notifier) says(status string) {
 	if n != nil && n.mode != "container" {
-		SendNotify(n.socket, "STATUS=running; restarted "+strconv.Itoa(times)+"x, last after exit code "+strconv.Itoa(last.Code))
+		SendNotify(n.socket, "STATUS="+status)
 	}
 }
 

@@ -26,6 +26,7 @@ type Unit struct {
 	Resource string // what moss calls the container, network, volume…; specifiers are left in
 	Commands []Command
 	Problems []Problem
+	Socket   *Unit // that starts it for a client; nil: none
 	sections []*section
 }
 

@@ -126,6 +126,8 @@ var containers = kind{ext: ".container", section: "Container", resource: contain
 	{"AutoUpdate", autoUpdate, "--label"},
 	{"ExposeHostPort", expose, "--expose"},
 	{"PublishPort", each, "--publish"},
+	{"SocketActivation", sockets, "--wake"},
+	{"IdleStop", idleStop, "--idle"},
 	{"Environment", pairs, "--env"},
 	{"Label", pairs, "--label"},
 	{"Annotation", pairs, "--annotation"},

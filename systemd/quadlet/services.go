@@ -47,7 +47,10 @@ func (m *maker) container() {
 	m.reload(name)
 
 	m.add("Service", "Delegate", "yes")
-	m.begin("run", "--name", name, "--replace", "--rm")
+	m.begin("run", "--name", name, "--replace")
+	if m.file.last(m.section, "SocketActivation").text() == "" { // else it is there while it waits; ExecStopPost removes it
+		m.word("--rm")
+	}
 	if !oneshot {
 		m.notify()
 		m.word("-d")

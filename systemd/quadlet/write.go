@@ -66,7 +66,11 @@ func (g *Generator) Run(dirs []string) (failed bool) {
 		} else if err := g.keep(u); err != nil {
 			g.Report(u.Name, Problem{Path: u.Source.Path, Message: "cannot keep the service for the case of an error: " + err.Error(), Warning: true})
 		}
-		if err := g.write(u.Name, sections); err != nil {
+		err := g.write(u.Name, sections)
+		if err == nil && u.Socket != nil {
+			err = g.write(u.Socket.Name, u.Socket.sections)
+		}
+		if err != nil {
 			g.Report(u.Name, Problem{Path: u.Source.Path, Message: "cannot write " + u.Name + ": " + err.Error()})
 			failed = true
 		}

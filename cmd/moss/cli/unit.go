@@ -81,6 +81,9 @@ func (cmd *UnitPrintCmd) Run(ctx context.Context, c *call) error {
 			fmt.Fprintf(c.Out, "# %s\n", u.Name)
 		}
 		fmt.Fprint(c.Out, u.Text())
+		if u.Socket != nil {
+			fmt.Fprintf(c.Out, "\n# %s\n%s", u.Socket.Name, u.Socket.Text())
+		}
 	}
 	return errors.Join(errs...)
 }

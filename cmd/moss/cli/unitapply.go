@@ -156,7 +156,7 @@ func (p *plan) decide(noStart bool) {
 		if remade && p.runs(u.Name) {
 			p.stop = append(p.stop, u.Name)
 		}
-		switch wanted := len(u.Links()) > 0; {
+		switch wanted := len(u.Links()) > 0 || u.Socket != nil; {
 		case noStart || strings.Contains(u.Name, "@."):
 		case p.verdict[u.Name] == "same" && !remade:
 		case p.runs(u.Name), wanted && p.verdict[u.Name] != "same", p.states[u.Name].Active == "failed":
@@ -246,6 +246,9 @@ func (p *plan) carryOut(ctx context.Context, c *call) error {
 			}
 		}
 	}
+	if err := stopSockets(ctx, slices.DeleteFunc(slices.Clone(p.former), func(u *quadlet.Unit) bool { return p.verdict[u.Name] == "same" })); err != nil {
+		return err
+	}
 	if err := stopUnits(ctx, p.stop); err != nil {
 		return err
 	}
@@ -280,7 +283,15 @@ func (p *plan) carryOut(ctx context.Context, c *call) error {
 	defer bus.Close()
 	var errs []error
 	for _, name := range p.start {
-		if err := bus.Restart(ctx, name); err != nil {
+		start := bus.Restart
+		i := slices.IndexFunc(p.units, func(u *quadlet.Unit) bool { return u.Name == name })
+		if i >= 0 && p.units[i].Socket != nil { // the first client starts the service
+			socket := p.units[i].Socket.Name
+			start = func(ctx context.Context, name string) error {
+				return errors.Join(bus.Stop(ctx, name), bus.Restart(ctx, socket))
+			}
+		}
+		if err := start(ctx, name); err != nil {
 			errs = append(errs, &unitFailed{err, name})
 		}
 	}

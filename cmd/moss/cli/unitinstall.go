@@ -358,7 +358,7 @@ func (cmd *UnitRmCmd) Run(ctx context.Context, c *call) error {
 	if len(running) > 0 && !cmd.Force {
 		return fmt.Errorf("cannot remove what runs: %s; --force stops it first", strings.Join(running, ", "))
 	}
-	if err := stopUnits(ctx, running); err != nil {
+	if err := errors.Join(stopSockets(ctx, targets), stopUnits(ctx, running)); err != nil {
 		return err
 	}
 	for _, u := range targets {
@@ -425,6 +425,31 @@ func (cmd *UnitRmCmd) targets(units []*quadlet.Unit, home string) (out []*quadle
 func isDir(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.IsDir()
+}
+
+// stopSockets stops the sockets of units that have one, before their services: a client
+// would start those again.
+func stopSockets(ctx context.Context, units []*quadlet.Unit) error {
+	var sockets []*quadlet.Unit
+	for _, u := range units {
+		if u.Socket != nil {
+			sockets = append(sockets, u.Socket)
+		}
+	}
+	if len(sockets) == 0 {
+		return nil
+	}
+	states, err := unitStates(ctx, sockets)
+	if err != nil {
+		return err
+	}
+	var active []string
+	for _, s := range sockets {
+		if states[s.Name].Active == "active" {
+			active = append(active, s.Name)
+		}
+	}
+	return stopUnits(ctx, active)
 }
 
 func stopUnits(ctx context.Context, names []string) error {
