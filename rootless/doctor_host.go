@@ -295,7 +295,7 @@ func doctorLimits(d *doctor, ctx context.Context) (string, error) {
 	if _, err := os.Stat("/run/systemd/system"); err != nil {
 		return detail, errors.New(cause)
 	}
-	return detail, &curable{cause, cgroup.DelegateHint}
+	return detail, &curable{cause, parent.DelegateHint()}
 }
 
 func doctorLinger(*doctor, context.Context) (string, error) {

@@ -42,6 +42,8 @@ type NotDelegatedError struct {
 	// Offered says that the kernel offers the controller on cgroup v2 at all.
 	Offered bool
 	Manager string
+	// Top is the cgroup that is delegated, as /proc/PID/cgroup has it.
+	Top string
 }
 
 func (e *NotDelegatedError) Error() string {
@@ -50,20 +52,6 @@ func (e *NotDelegatedError) Error() string {
 	}
 	return fmt.Sprintf("cannot limit %s: the %s controller is not delegated to you", e.Limit, e.Controller)
 }
-
-// Hint is the command that mends it.
-func (e *NotDelegatedError) Hint() string {
-	if !e.Offered {
-		return bootUnified
-	}
-	return DelegateHint
-}
-
-// DelegateHint delegates every controller that moss uses to every user.
-const DelegateHint = `sudo mkdir -p /etc/systemd/system/user@.service.d && ` +
-	`printf '[Service]\nDelegate=cpu cpuset io memory pids\n' | sudo tee /etc/systemd/system/user@.service.d/delegate.conf && ` +
-	`sudo systemctl daemon-reload && sudo systemctl restart user@$(id -u).service` +
-	`   # the last ends your running programs; logging out and in does as well`
 
 // Limits are the cgroup files to write, and their values, for a container's
 // cgroup below p. A limit that was asked for and cannot be set is an error; a
@@ -108,7 +96,7 @@ func (l *limits) need(controller, limit string) bool {
 		return false
 	}
 	l.fail(&NotDelegatedError{
-		Limit: limit, Controller: controller, Manager: l.parent.Manager,
+		Limit: limit, Controller: controller, Manager: l.parent.Manager, Top: l.parent.tree.path(l.parent.Top),
 		Offered: slices.Contains(l.parent.offered(), controller),
 	})
 	return false

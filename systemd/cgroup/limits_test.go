@@ -78,7 +78,7 @@ func TestLimitsNotDelegated(t *testing.T) {
 	if want := "cannot limit memory: the memory controller is not delegated to you"; err.Error() != want {
 		t.Errorf("got %q, want %q", err, want)
 	}
-	if !strings.Contains(missing.Hint(), `Delegate=cpu cpuset io memory pids`) {
+	if systemdRuns() && !strings.Contains(missing.Hint(), delegation) {
 		t.Errorf("hint %q", missing.Hint())
 	}
 }
@@ -121,5 +121,36 @@ func TestLimitsNone(t *testing.T) {
 	var hint interface{ Hint() string }
 	if err == nil || !strings.Contains(err.Error(), "cannot limit CPU time") || !errors.As(err, &hint) || hint.Hint() != "wait" {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestDelegation: the drop-in is that of the unit which moss runs below, and each limit has an
+// answer for the time until then.
+func TestDelegation(t *testing.T) {
+	for top, want := range map[string]string{
+		"/user.slice/user-1000.slice/user@1000.service/moss.slice/moss.scope": "user@.service",
+		"/system.slice/ci.service":                    "ci.service",
+		"/system.slice/system-ci.slice/ci@3.service":  "ci@3.service",
+		"/user.slice/user-1000.slice/session-3.scope": "user@.service",
+	} {
+		if got := unitOf(top); got != want {
+			t.Errorf("%s is of %s: got %s", top, want, got)
+		}
+		e := &NotDelegatedError{Limit: "memory", Controller: "memory", Offered: true, Top: top}
+		if !systemdRuns() {
+			if e.DropIn() != "" || !strings.Contains(e.Hint(), "+memory") {
+				t.Errorf("without systemd: %q, %q", e.DropIn(), e.Hint())
+			}
+			continue
+		}
+		if path := "/etc/systemd/system/" + want + ".d/delegate.conf"; !strings.Contains(e.DropIn(), path) || !strings.Contains(e.Hint(), "tee "+path) ||
+			!strings.Contains(e.Hint(), delegation) || !strings.Contains(e.DropIn(), "systemctl daemon-reload") {
+			t.Errorf("got %q, %q", e.DropIn(), e.Hint())
+		}
+	}
+	for _, c := range wanted {
+		if e := (&NotDelegatedError{Controller: c}); !strings.HasPrefix(e.Meanwhile(), "until then") {
+			t.Errorf("%s: %q", c, e.Meanwhile())
+		}
 	}
 }

@@ -4,11 +4,20 @@ import (
 	"errors"
 
 	"moss/storage/image"
+	"moss/systemd/cgroup"
 )
 
 // hints are the lines that tell the user what to do about an error. Libraries
 // know only a few cases themselves, as a method Hint; the rest is here.
 func hints(err error) []string {
+	var lacking *cgroup.NotDelegatedError
+	if errors.As(err, &lacking) {
+		out := []string{lacking.Hint(), lacking.Meanwhile()}
+		if dropIn := lacking.DropIn(); dropIn != "" {
+			out = append([]string{dropIn}, out...)
+		}
+		return out
+	}
 	var hinted interface{ Hint() string }
 	if errors.As(err, &hinted) {
 		if hint := hinted.Hint(); hint != "" {
