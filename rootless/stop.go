@@ -37,7 +37,7 @@ func (e *Engine) Stop(ctx context.Context, c *container.Container, timeout *time
 		}
 	}()
 	// From here on the monitor must not start it again. A dead monitor does not.
-	if err := e.noRestart(ctx, c); err != nil {
+	if err := e.noRestart(ctx, c, "stop"); err != nil {
 		return fmt.Errorf("cannot stop container %q: %w", c.Spec.Name, err)
 	}
 	// A restart under way may have given it another first process by now.
@@ -83,11 +83,12 @@ const answerTimeout = 10 * time.Second
 
 // noRestart tells the monitor that the end of the program will be the end of the
 // container. A monitor that does not answer, because somebody has stopped it with a
-// signal or it hangs, is killed: afterCrash does its work then.
-func (e *Engine) noRestart(ctx context.Context, c *container.Container) error {
+// signal or it hangs, is killed: afterCrash does its work then. op is stop, or kill, which a
+// service manager takes for a failure, as with podman.
+func (e *Engine) noRestart(ctx context.Context, c *container.Container, op string) error {
 	limited, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	err := e.control(limited, c, monitor.ControlRequest{Op: "stop"})
+	err := e.control(limited, c, monitor.ControlRequest{Op: op})
 	switch v := c.Look(); {
 	case err == nil || errors.Is(err, client.ErrMonitorGone):
 		return nil
@@ -237,7 +238,7 @@ func (e *Engine) Kill(ctx context.Context, c *container.Container, sig int) erro
 		return fmt.Errorf("cannot kill container %q: it is %s: %w", c.Spec.Name, v.Status, errdefs.ErrFailedPrecondition)
 	}
 	if unix.Signal(sig) == unix.SIGKILL {
-		if err := e.noRestart(ctx, c); err != nil {
+		if err := e.noRestart(ctx, c, "kill"); err != nil {
 			return fmt.Errorf("cannot kill container %q: %w", c.Spec.Name, err)
 		}
 	}

@@ -221,8 +221,8 @@ func (m *monitor) control(r ControlRequest, files []*os.File) error {
 		}
 		live.Started, live.Initialized, live.Waiting = m.started, m.held, m.held && m.wakes
 		return container.WriteLive(m.runDir, live)
-	case "stop":
-		m.stopped, m.wanted = true, true
+	case "stop", "kill":
+		m.stopped, m.wanted = true, m.wanted || r.Op == "stop"
 		m.notify.stopping()
 		if !m.restartAt.IsZero() { // it waits to start again: it ends here instead
 			m.restartAt = time.Now()

@@ -3,6 +3,7 @@ package monitor
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -40,6 +41,7 @@ type notifier struct {
 	every  time.Duration // between two messages for the watchdog; 0: none are ours to send
 	due    time.Time     // when the next one is
 	told   bool          // it has been healthy: from now on it must be
+	said   bool          // the program has said that it is ready
 }
 
 // listenNotify makes the socket, if the program is to have one.
@@ -95,7 +97,9 @@ func (n *notifier) ready(uint32) {
 		}
 	}
 	if len(lines) > 0 {
-		SendNotify(n.socket, strings.Join(lines, "\n"))
+		// It is waited for once: the program could have us wait again and again.
+		sendNotify(n.socket, strings.Join(lines, "\n"), !n.said && slices.Contains(lines, "READY=1"))
+		n.said = n.said || slices.Contains(lines, "READY=1")
 	}
 }
 
@@ -155,13 +159,18 @@ const notifyPatience = time.Second
 // SendNotify sends to a manager's socket. There is nobody to hear of a failure: a
 // socket that is not there, or that nobody reads, is no reason not to go on.
 func SendNotify(socket, state string) {
+	sendNotify(socket, state, strings.Contains(state, "READY=1") || strings.Contains(state, "MAINPID="))
+}
+
+// sendNotify is patient or not.
+func sendNotify(socket, state string, patient bool) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return
 	}
 	defer unix.Close(fd)
 	flags := unix.MSG_NOSIGNAL | unix.MSG_DONTWAIT
-	if strings.Contains(state, "READY=1") || strings.Contains(state, "MAINPID=") {
+	if patient {
 		limit := unix.NsecToTimeval(notifyPatience.Nanoseconds())
 		if unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit) == nil {
 			flags = unix.MSG_NOSIGNAL
@@ -180,6 +189,7 @@ func (m *monitor) saveNotify(w *stateWriter) {
 		w.number(int64(m.notify.every))
 		w.moment(m.notify.due)
 		w.flag(m.notify.told)
+		w.flag(m.notify.said)
 	}
 }
 
@@ -187,7 +197,7 @@ func (m *monitor) restoreNotify(r *stateReader) {
 	if !r.flag() {
 		return
 	}
-	m.notify = &notifier{socket: r.text(), mode: r.text(), fd: r.descriptor(), every: time.Duration(r.number()), due: r.moment(), told: r.flag()}
+	m.notify = &notifier{socket: r.text(), mode: r.text(), fd: r.descriptor(), every: time.Duration(r.number()), due: r.moment(), told: r.flag(), said: r.flag()}
 	if m.notify.fd >= 0 {
 		m.loop.watch(m.notify.fd, unix.EPOLLIN, m.notify)
 	}

@@ -106,7 +106,7 @@ type Exit struct {
 	Error      string `json:",omitempty"`
 }
 
-// ControlRequest is the packet on the control socket. Op is "stop" (a stop was
+// ControlRequest is the packet on the control socket. Op is "stop" or "kill" (a stop was
 // asked for: do not restart; the caller sends the signals itself), "resize"
 // (Rows, Cols), "start" (the program of one that was held), "reopen-log", "reload" (the configuration has changed), "health"
 // (check it now; the answer comes when that is done), "exec" and "keep" (see

@@ -155,7 +155,7 @@ func start(program string, args []string, sock int, stdio []*os.File, cfg *monit
 		}
 		defer unix.Close(dir)
 		sys.UseCgroupFD, sys.CgroupFD = true, dir
-	} else if cfg.Notify != nil {
+	} else if cfg.Notify != nil && os.Getpid() != 1 { // who has no parent
 		sys.Cloneflags, sys.PidFD = unix.CLONE_PARENT, &end
 	}
 	pid, _, err = syscall.StartProcess(program, args, &syscall.ProcAttr{
