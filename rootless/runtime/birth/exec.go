@@ -1,10 +1,13 @@
 package birth
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 
 	"moss/record"
 
@@ -67,10 +70,37 @@ func Exec(r ExecRequest, stdio [3]*os.File, extra []*os.File) (*Process, error) 
 	defer target.Close() // given twice: the constructor closes the one it has used
 	flags := differing(head.PID) &^ r.Leave
 
+	p, err := execIn(r, head.PID, head.Cgroup, flags, stdio, extra, target, doc)
+	if own := ownCgroup(head.PID, head.Cgroup); errors.Is(err, unix.EBUSY) && own != "" {
+		// A program that has handed controllers down, as systemd does, has none but its
+		// children's: "no internal processes", cgroup-v2.rst. So with its first process.
+		p, err = execIn(r, head.PID, own, flags, stdio, extra, target, doc)
+	}
+	return p, err
+}
+
+// ownCgroup is the directory of the cgroup that a process has made for itself below that of
+// its container; "" for none.
+func ownCgroup(pid int, container string) string {
+	data, err := record.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	if err != nil || container == "" {
+		return ""
+	}
+	for line := range strings.Lines(string(data)) {
+		path, v2 := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::")
+		if _, below, ok := strings.Cut(path, "/"+filepath.Base(container)+"/"); v2 && ok {
+			return filepath.Join(container, below)
+		}
+	}
+	return ""
+}
+
+// execIn clones the process of r into a cgroup and into namespaces of a process.
+func execIn(r ExecRequest, pid int, cgroup string, flags uintptr, stdio [3]*os.File, extra []*os.File, target, doc *os.File) (*Process, error) {
 	at := syncFD + 1 + len(extra)
 	c := clone{
 		runtime: r.Runtime, args: []string{"exec-init", strconv.Itoa(at + 2)},
-		cgroup: head.Cgroup, stdio: stdio, extra: extra, preserve: r.PreserveFDs, hidden: []*os.File{target, target, doc},
+		cgroup: cgroup, stdio: stdio, extra: extra, preserve: r.PreserveFDs, hidden: []*os.File{target, target, doc},
 		sync: r.Sync,
 	}
 	// The init stage reads its files before it joins the mount namespace itself.
@@ -79,7 +109,7 @@ func Exec(r ExecRequest, stdio [3]*os.File, extra []*os.File) (*Process, error) 
 	switch {
 	case flags&unix.CLONE_NEWPID != 0:
 		c.env = append(c.env, fmt.Sprintf("_MOSS_JOIN=%d:%x:fork:%d", at, flags, at+3))
-		return c.startThrough(fmt.Sprintf("cannot join namespaces of process %d", head.PID))
+		return c.startThrough(fmt.Sprintf("cannot join namespaces of process %d", pid))
 	case flags != 0:
 		c.env = append(c.env, fmt.Sprintf("_MOSS_JOIN=%d:%x", at, flags))
 	}
