@@ -2,6 +2,7 @@ package systemd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -56,36 +57,59 @@ func (u *Units) Reload(ctx context.Context) error {
 	return nil
 }
 
-// Start, Stop and Restart wait for the end of the job as long as ctx lets them: the
-// manager bounds it by the timeouts of the unit.
-func (u *Units) Start(ctx context.Context, name string) error {
-	return u.job(ctx, "start", name, u.bus.StartUnitContext)
+// UnitError is a unit that could not be started or stopped.
+type UnitError struct {
+	Verb, Name string
+	Err        error
+}
+
+func (e *UnitError) Error() string {
+	return "cannot " + e.Verb + " unit \"" + e.Name + "\": " + e.Err.Error()
+}
+func (e *UnitError) Unwrap() error { return e.Err }
+
+// Start, Stop and Restart begin with all the units, so that what one needs of another is
+// done once, and wait for the ends of the jobs as long as ctx lets them: the manager
+// bounds those by the timeouts of the units. Each unit that fails is a UnitError.
+func (u *Units) Start(ctx context.Context, names ...string) error {
+	return u.jobs(ctx, "start", names, u.bus.StartUnitContext)
 }
 
 // Stop is as Start.
-func (u *Units) Stop(ctx context.Context, name string) error {
-	return u.job(ctx, "stop", name, u.bus.StopUnitContext)
+func (u *Units) Stop(ctx context.Context, names ...string) error {
+	return u.jobs(ctx, "stop", names, u.bus.StopUnitContext)
 }
 
 // Restart is as Start; a unit that does not run is started.
-func (u *Units) Restart(ctx context.Context, name string) error {
-	return u.job(ctx, "restart", name, u.bus.RestartUnitContext)
+func (u *Units) Restart(ctx context.Context, names ...string) error {
+	return u.jobs(ctx, "restart", names, u.bus.RestartUnitContext)
 }
 
-func (u *Units) job(ctx context.Context, verb, name string, begin func(context.Context, string, string, chan<- string) (int, error)) error {
-	done := make(chan string, 1)
-	if _, err := begin(ctx, name, "replace", done); err != nil {
-		return fmt.Errorf("cannot %s unit %q: %w", verb, name, err)
-	}
-	select {
-	case result := <-done:
-		if result != "done" {
-			return fmt.Errorf("cannot %s unit %q: %s", verb, name, result)
+func (u *Units) jobs(ctx context.Context, verb string, names []string, begin func(context.Context, string, string, chan<- string) (int, error)) error {
+	var errs []error
+	fail := func(name string, err error) { errs = append(errs, &UnitError{verb, name, err}) }
+	done := make([]chan string, len(names))
+	for i, name := range names {
+		done[i] = make(chan string, 1)
+		if _, err := begin(ctx, name, "replace", done[i]); err != nil {
+			fail(name, err)
+			done[i] = nil
 		}
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("cannot %s unit %q: %w", verb, name, ctx.Err())
 	}
+	for i, name := range names {
+		if done[i] == nil {
+			continue
+		}
+		select {
+		case result := <-done[i]:
+			if result != "done" {
+				fail(name, errors.New(result))
+			}
+		case <-ctx.Done():
+			fail(name, ctx.Err())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // ResetFailed lets the manager forget that a unit failed, and one that is gone.

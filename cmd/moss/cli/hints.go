@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"moss/storage/image"
+	"moss/systemd"
 	"moss/systemd/cgroup"
 )
 
@@ -25,7 +26,10 @@ func hints(err error) []string {
 		}
 		return nil
 	}
+	var unit *systemd.UnitError
 	switch {
+	case errors.As(err, &unit) && unit.Verb != "stop":
+		return []string{"'moss unit logs " + unit.Name + "' shows what it said"}
 	case errors.Is(err, image.ErrNotFound):
 		return []string{"'moss images' lists the images, 'moss pull NAME' gets one"}
 	case isNotFound(err):

@@ -217,6 +217,11 @@ func (cmd *NetworkCreateCmd) Run(ctx context.Context, c *call) error {
 	if err != nil && !(cmd.Ignore && errors.Is(err, slirp.ErrExists)) {
 		return err
 	}
+	if err != nil {
+		if n, err := c.network(cmd.Name); err == nil {
+			warnKept("network", n.Name, cmd.differs(n))
+		}
+	}
 	fmt.Fprintln(c.Out, cmd.Name)
 	return nil
 }

@@ -281,32 +281,16 @@ func (p *plan) carryOut(ctx context.Context, c *call) error {
 		return err
 	}
 	defer bus.Close()
-	var errs []error
+	var sleepers, start []string // the first client starts those with a socket
 	for _, name := range p.start {
-		start := bus.Restart
 		i := slices.IndexFunc(p.units, func(u *quadlet.Unit) bool { return u.Name == name })
-		if i >= 0 && p.units[i].Socket != nil { // the first client starts the service
-			socket := p.units[i].Socket.Name
-			start = func(ctx context.Context, name string) error {
-				return errors.Join(bus.Stop(ctx, name), bus.Restart(ctx, socket))
-			}
+		if i >= 0 && p.units[i].Socket != nil {
+			sleepers, name = append(sleepers, name), p.units[i].Socket.Name
 		}
-		if err := start(ctx, name); err != nil {
-			errs = append(errs, &unitFailed{err, name})
-		}
+		start = append(start, name)
 	}
-	return errors.Join(errs...)
+	return errors.Join(bus.Stop(ctx, sleepers...), bus.Restart(ctx, start...))
 }
-
-// unitFailed is a unit that did not start.
-type unitFailed struct {
-	err  error
-	name string
-}
-
-func (e *unitFailed) Error() string { return e.err.Error() }
-func (e *unitFailed) Unwrap() error { return e.err }
-func (e *unitFailed) Hint() string  { return "'moss unit logs " + e.name + "' shows what it said" }
 
 // pullFor gets the image of a unit, as its service would.
 func pullFor(ctx context.Context, u *quadlet.Unit) error {

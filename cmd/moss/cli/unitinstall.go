@@ -461,9 +461,5 @@ func stopUnits(ctx context.Context, names []string) error {
 		return err
 	}
 	defer bus.Close()
-	var errs []error
-	for _, name := range names {
-		errs = append(errs, bus.Stop(ctx, name))
-	}
-	return errors.Join(errs...)
+	return bus.Stop(ctx, names...)
 }

@@ -57,6 +57,7 @@ func (cmd *VolumeCreateCmd) prepare() error {
 func (cmd *VolumeCreateCmd) Run(ctx context.Context, c *call) error {
 	if cmd.Name != "" && cmd.Ignore {
 		if vol, err := c.Engine.Volumes.Get(cmd.Name); err == nil {
+			warnKept("volume", vol.Name, cmd.differs(vol))
 			fmt.Fprintln(c.Out, vol.Name)
 			return nil
 		}
