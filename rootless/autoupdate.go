@@ -66,6 +66,11 @@ const healthPatience = 5 * time.Minute
 // them run with those: those of units by a restart of the unit, the others by being
 // made anew. The error is of what concerns all; that of each is in its row.
 func (e *Engine) AutoUpdate(ctx context.Context, o AutoUpdateOptions) ([]*AutoUpdate, error) {
+	if !o.DryRun {
+		if err := e.resumeUpdates(ctx); err != nil {
+			return nil, err
+		}
+	}
 	rows, err := e.autoUpdates()
 	if err != nil || len(rows) == 0 {
 		return rows, err

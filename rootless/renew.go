@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"moss/rootless/container"
@@ -59,6 +61,44 @@ func (e *Engine) renewed(ctx context.Context, spec *container.Spec) (*container.
 	return out, nil
 }
 
+// asideSuffix is what the old container's name ends in while the new one has its name.
+const asideSuffix = "-before-update"
+
+// resumeUpdates gives containers their names back whose update was killed before there
+// was a new one, and starts them again.
+func (e *Engine) resumeUpdates(ctx context.Context) error {
+	all, err := e.All()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, c := range all {
+		name, is := strings.CutSuffix(c.Spec.Name, asideSuffix)
+		if !is || c.Spec.Labels[AutoUpdateLabel] == "" || c.Look().Live != nil {
+			continue
+		}
+		if other, err := e.Find(name); err == nil && other.Spec.Name == name {
+			if other.Look().Status != container.StatusCreated { // it has run: it is what there is
+				continue
+			}
+			if err := e.Remove(ctx, other, RemoveOptions{}); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+		}
+		slog.Warn("an update was interrupted: the old container goes on", "container", name)
+		if err := e.Rename(ctx, c, name); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if c, err = e.Find(c.Spec.ID); err == nil {
+			_, err = e.Start(ctx, c, nil)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
 // updateAlone makes a container of no unit anew. The old one is kept beside it until
 // the new one is well, and takes its place again where that does not happen.
 func (e *Engine) updateAlone(ctx context.Context, r *AutoUpdate, o AutoUpdateOptions) (back bool, err error) {
@@ -67,7 +107,13 @@ func (e *Engine) updateAlone(ctx context.Context, r *AutoUpdate, o AutoUpdateOpt
 	if err != nil {
 		return false, err
 	}
-	aside := name + "-before-update"
+	aside := name + asideSuffix
+	if left, err := e.Find(aside); err == nil && left.Spec.Name == aside && left.Look().Live == nil {
+		// Of an update that was killed when the new container ran already.
+		if err := e.Remove(ctx, left, RemoveOptions{}); err != nil {
+			return false, err
+		}
+	}
 	var undo rollback
 	var snapshots []snapshotOf
 	defer func() {
