@@ -11,8 +11,9 @@ import (
 )
 
 // catchSignals makes the process survive a hangup, an interrupt and a quit: it ends with
-// its container. SIGTERM is the end of the session: see endSession. SIGPIPE needs
-// nothing, a raw write(2) just fails.
+// its container. SIGTERM is the end of the session: see endSession; and so is SIGABRT, by
+// which a service manager ends a unit whose watchdog has heard nothing: the container
+// must not be left behind. SIGPIPE needs nothing, a raw write(2) just fails.
 //
 // It goes past os/signal on purpose. That package keeps two threads for as long
 // as a signal is not at its default; and the runtime resets, in a child between
@@ -23,13 +24,15 @@ func (m *monitor) catchSignals() {
 	setSignals(ignored, 1)
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
-		setSignals([]unix.Signal{unix.SIGTERM}, 1)
+		setSignals(ending, 1)
 		return
 	}
 	told = int32(fd)
 	m.loop.watch(fd, unix.EPOLLIN, (*session)(m))
 	handler, restorer := handlers()
-	act(unix.SIGTERM, action{handler, saOnStack | saRestart | saRestorer, restorer, 0})
+	for _, sig := range ending {
+		act(sig, action{handler, saOnStack | saRestart | saRestorer, restorer, 0})
+	}
 }
 
 // releaseSignals takes it back: before execve of ourselves, after which the
@@ -39,11 +42,14 @@ func (m *monitor) catchSignals() {
 // and handles SIGTERM before any code of ours: this is better than to miss the end.
 func releaseSignals() (told bool) {
 	setSignals(ignored, 0)
-	setSignals([]unix.Signal{unix.SIGTERM}, 0)
+	setSignals(ending, 0)
 	return asked()
 }
 
-var ignored = []unix.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT}
+var (
+	ignored = []unix.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT}
+	ending  = []unix.Signal{unix.SIGTERM, unix.SIGABRT}
+)
 
 // told is the eventfd(2) into which the handler of SIGTERM, which is no Go, writes one.
 var (
