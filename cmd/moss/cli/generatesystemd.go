@@ -39,8 +39,8 @@ type GenerateSystemdCmd struct {
 	Format          string   `help:"json prints names with texts, or with paths." placeholder:"json"`
 	Container       string   `arg:"" help:"Name, ID, or the first digits of an ID."`
 
-	restartSec, startTimeout, stopTimeout *time.Duration
-	env                                   []string
+	restartWait, startTimeout, stopTimeout *time.Duration
+	env                                    []string
 }
 
 func (cmd *GenerateSystemdCmd) prepare() error {
@@ -51,10 +51,10 @@ func (cmd *GenerateSystemdCmd) prepare() error {
 	if cmd.Format != "" {
 		v.one("format", cmd.Format, oneOf("json"))
 	}
-	cmd.restartSec = readTimeout(v, "restart-sec", cmd.RestartSec)
+	cmd.restartWait = readTimeout(v, "restart-sec", cmd.RestartSec)
 	cmd.startTimeout = readTimeout(v, "start-timeout", cmd.StartTimeout)
 	cmd.stopTimeout = readTimeout(v, "stop-timeout", cmd.StopTimeout)
-	for _, d := range []*time.Duration{cmd.restartSec, cmd.startTimeout, cmd.stopTimeout} {
+	for _, d := range []*time.Duration{cmd.restartWait, cmd.startTimeout, cmd.stopTimeout} {
 		v.check(d != nil && *d < 0, "a time in a unit cannot be negative")
 	}
 	v.check(cmd.Template && cmd.isGiven("new") && !cmd.New, "--template needs --new")
@@ -177,8 +177,8 @@ func (cmd *GenerateSystemdCmd) unit(ctr *container.Container) (name, text string
 		line("Environment=%s", e)
 	}
 	line("Restart=%s", restart)
-	if cmd.restartSec != nil {
-		line("RestartSec=%d", int64(cmd.restartSec.Seconds()))
+	if cmd.restartWait != nil {
+		line("RestartSec=%d", int64(cmd.restartWait.Seconds()))
 	}
 	if cmd.startTimeout != nil {
 		line("TimeoutStartSec=%d", int64(cmd.startTimeout.Seconds()))

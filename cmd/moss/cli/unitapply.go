@@ -294,33 +294,35 @@ func (p *plan) carryOut(ctx context.Context, c *call) error {
 
 // pullFor gets the image of a unit, as its service would.
 func pullFor(ctx context.Context, u *quadlet.Unit) error {
+	i := slices.IndexFunc(u.Commands, func(c quadlet.Command) bool { return c.Key == "ExecStart" })
+	if i < 0 {
+		return nil
+	}
+	words := u.Commands[i].Args[1:]
+	if u.Source.Kind() == "Image" {
+		args := make([]string, len(words))
+		for i, w := range words {
+			args[i] = w.Text
+		}
+		if strings.ContainsAny(strings.Join(args, ""), "%$") {
+			return nil // the service manager puts something in
+		}
+		return moss(ctx, args...)
+	}
 	image := u.Source.Value("Container", "Image")
 	policy := or(u.Source.Value("Container", "Pull"), "missing")
-	switch {
-	case u.Source.Kind() == "Image":
-		for _, command := range u.Commands {
-			var args []string
-			for _, a := range command.Args[1:] {
-				args = append(args, a.Text)
-			}
-			if strings.Contains(strings.Join(args, ""), "%") {
-				return nil
-			}
-			return moss(ctx, args...)
-		}
-	case image == "" || rootless.IsBuiltin(image) || policy == "never" || strings.ContainsAny(image, "%$"), strings.HasSuffix(image, ".image"), strings.HasSuffix(image, ".build"):
+	if image == "" || rootless.IsBuiltin(image) || policy == "never" || strings.ContainsAny(image, "%$") || quadlet.IsQuadlet(image) {
 		return nil
 	}
 	args := []string{"pull", "--quiet", "--policy", policy}
-	for _, command := range u.Commands {
-		for i, a := range command.Args {
-			name, _, joined := strings.Cut(a.Text, "=")
-			if command.Key != "ExecStart" || a.From == nil || !slices.Contains([]string{"--tls-verify", "--authfile", "--cert-dir", "--creds", "--retry", "--retry-delay"}, name) {
-				continue
-			}
-			if args = append(args, a.Text); !joined && i+1 < len(command.Args) && name != "--tls-verify" {
-				args = append(args, command.Args[i+1].Text)
-			}
+	for i, w := range words {
+		name, _, joined := strings.Cut(w.Text, "=")
+		if w.From == nil || !slices.Contains([]string{"PodmanArgs", "Retry", "RetryDelay"}, w.From.Key) ||
+			!slices.Contains([]string{"--tls-verify", "--authfile", "--cert-dir", "--creds", "--retry", "--retry-delay"}, name) {
+			continue
+		}
+		if args = append(args, w.Text); !joined && i+1 < len(words) && name != "--tls-verify" {
+			args = append(args, words[i+1].Text)
 		}
 	}
 	return moss(ctx, append(args, image)...)
