@@ -93,7 +93,7 @@ func (e *Engine) killStray(c *container.Container) {
 	if found, err := record.Read(filepath.Join(c.RunDir, monitor.ConfigFile), &cfg); err != nil || !found || cfg.Cgroup == "" || !lexists(cfg.Cgroup) {
 		return
 	}
-	if err := errors.Join(cgroup.Kill(cfg.Cgroup), cgroup.Remove(cfg.Cgroup)); err != nil {
+	if err := errors.Join(cgroup.Kill(cfg.Cgroup), cgroup.Leave(cfg.Cgroup)); err != nil {
 		slog.Warn("something of a container may still run", "container", c.Spec.Name, "err", err)
 	}
 }
@@ -127,7 +127,7 @@ func (e *Engine) afterCrash(c *container.Container) {
 	e.closeParked(c)
 	if live != nil && live.Cgroup != "" {
 		cgroup.Kill(live.Cgroup)
-		cgroup.Remove(live.Cgroup)
+		cgroup.Leave(live.Cgroup)
 	}
 	unmountBelow(c.RunDir)
 	e.releaseVolumes(c)
