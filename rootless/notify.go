@@ -78,27 +78,35 @@ func (l *launch) notifyEnv(doc *runtime.Document) {
 	doc.Spec.Process.Env = override(doc.Spec.Process.Env, env)
 }
 
-// notifyStarted tells the manager which process stands for the container: its
-// monitor, which outlives it, and has its exit code. We are in the manager's own
-// cgroup: it believes us.
-func (l *launch) notifyStarted() {
-	n := l.cfg.Notify
-	if n == nil {
+// notifyMain tells the manager which process stands for the container: its monitor,
+// which outlives it, and has its exit code. It is told before the program may run: one
+// that ends at once takes the monitor along, and of a process that is gone the manager
+// does not believe it; and who says more later has the last word. We are in the
+// manager's own cgroup.
+func (l *launch) notifyMain() {
+	n, pid := l.cfg.Notify, l.conn.PID()
+	if n == nil || pid <= 0 {
 		return
 	}
-	state, name := "", l.c.Spec.Name
-	if live := l.c.Look().Live; live != nil {
-		state = fmt.Sprintf("MAINPID=%d\n", live.Monitor)
-	}
+	state := fmt.Sprintf("MAINPID=%d\nSTATUS=%s is started", pid, l.c.Spec.Name)
 	switch {
-	case len(l.c.Spec.Network.Wake) > 0: // the program runs when there is somebody for it
-		state += "READY=1\nSTATUS=" + name + " waits for a connection"
-	case n.Mode == "conmon":
-		state += "READY=1\nSTATUS=" + name + " runs"
+	case len(l.c.Spec.Network.Wake) > 0:
 	case n.Mode == "healthy":
-		state += "STATUS=" + name + " runs, and waits for its health check"
-	default:
-		state += "STATUS=" + name + " runs, and has not said yet that it is ready"
+		state += ", and waits for its health check"
+	case n.Mode == "container":
+		state += ", and has not said yet that it is ready"
 	}
 	monitor.SendNotify(n.Socket, state)
+}
+
+// notifyStarted tells the manager that the container is ready, where nobody else does.
+func (l *launch) notifyStarted() {
+	n, name := l.cfg.Notify, l.c.Spec.Name
+	switch {
+	case n == nil:
+	case len(l.c.Spec.Network.Wake) > 0: // the program runs when there is somebody for it
+		monitor.SendNotify(n.Socket, "READY=1\nSTATUS="+name+" waits for a connection")
+	case n.Mode == "conmon":
+		monitor.SendNotify(n.Socket, "READY=1\nSTATUS="+name+" runs")
+	}
 }

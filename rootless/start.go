@@ -118,6 +118,7 @@ func (l *launch) start(ctx context.Context, s *Streams) (session *Session, err e
 		l.e.note(l.c, event.Attach)
 	}
 	undo.add(l.killOrphan)
+	l.notifyMain()
 	if err := l.conn.Start(ctx); err != nil {
 		if l.c.Look().Monitor() { // we only did not wait for its answer: it goes on
 			*undo = nil

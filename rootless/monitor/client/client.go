@@ -95,6 +95,9 @@ func (c *Conn) Prepared(cfg monitor.Config) error {
 	return nil // what a monitor that has given up has to say is still to be received
 }
 
+// PID is the monitor's, of a start; 0 when it is not known.
+func (c *Conn) PID() int { return c.pid }
+
 // Abort ends a start whose program has not been let run, and returns when the
 // monitor has undone what it did. Of a program that may run it takes leave only.
 func (c *Conn) Abort() {
