@@ -50,6 +50,10 @@ func (u *Unit) Requires() (out []string) {
 	return out
 }
 
+// Made is what moss calls the resource of the unit, as far as that is known: a % that
+// is left in stands for what the service manager alone can say.
+func (u *Unit) Made() string { return u.Source.resourceFor(u.Source.Name) }
+
 // Line is the last assignment of a key of a section of the service; nil if there is none.
 func (u *Unit) Line(section, key string) *Line {
 	f := File{sections: u.sections}

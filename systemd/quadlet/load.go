@@ -56,6 +56,17 @@ func Home(environ func(string) string) string {
 	return filepath.Join(dir, "containers/systemd")
 }
 
+// Real is a path without links: what of it is not there stays as it is.
+func Real(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil || path == filepath.Dir(path) {
+		if err != nil {
+			return path
+		}
+		return real
+	}
+	return filepath.Join(Real(filepath.Dir(path)), filepath.Base(path))
+}
+
 // Load reads the files in the directories, and in those below them. A directory that
 // is not there has none. Files that are named beside count before those, whatever is
 // called as they are.
@@ -86,7 +97,7 @@ func LoadFor(from, to string, whole bool, dirs []string) *Set {
 	}
 	l.from, l.to = from, to
 	for _, dir := range dirs {
-		if to == dir || strings.HasPrefix(to, dir+"/") {
+		if dir = Real(dir); to == dir || strings.HasPrefix(to, dir+"/") {
 			l.top = dir
 			break
 		}
@@ -106,7 +117,7 @@ func newLoader() *loader {
 // walk finds what is in the directories, and reads all that was found.
 func (l *loader) walk(dirs []string) {
 	for _, dir := range dirs {
-		l.top = dir
+		l.top = Real(dir)
 		l.directory(dir)
 	}
 	for _, f := range l.set.Files {

@@ -20,10 +20,10 @@ import (
 // unitDirs are where the user's quadlet files lie.
 func unitDirs() []string { return quadlet.Dirs(os.Getenv, cgroup.HostUID()) }
 
-// unitHome is where 'moss unit install' puts files.
+// unitHome is where 'moss unit install' puts files, without links.
 func unitHome() (string, error) {
 	if dir := quadlet.Home(os.Getenv); dir != "" {
-		return dir, nil
+		return quadlet.Real(dir), nil
 	}
 	return "", errors.New("cannot find your configuration: neither XDG_CONFIG_HOME nor HOME is set")
 }

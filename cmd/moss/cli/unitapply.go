@@ -11,7 +11,9 @@ import (
 	"slices"
 	"strings"
 
+	"moss/record"
 	"moss/rootless"
+	"moss/rootless/container"
 	"moss/systemd"
 	"moss/systemd/cgroup"
 	"moss/systemd/quadlet"
@@ -40,13 +42,15 @@ func (cmd *UnitApplyCmd) prepare() (err error) {
 type plan struct {
 	to      string
 	files   []unitFile // that are new or changed
-	gone    []string   // files below to
+	all     []string   // the names of all files of the directory
+	gone    []string   // files below to, which apply has put there
 	units   []*quadlet.Unit
 	former  []*quadlet.Unit
 	states  map[string]systemd.UnitState
-	verdict map[string]string // of each unit, by its name: new, changed, gone, same
-	remake  []*quadlet.Unit   // networks whose definition has changed, and volumes that nothing has used
-	unused  func(*quadlet.Unit) bool
+	verdict map[string]string        // of each unit, by its name: new, changed, gone, same
+	remake  []*quadlet.Unit          // networks whose definition has changed, and volumes that nothing has used
+	made    map[*quadlet.Unit]string // what those have made until now, which goes
+	unused  func(volume string) bool
 	stop    []string // before the files change
 	start   []string // after it; those that run are restarted
 }
@@ -57,14 +61,26 @@ func (cmd *UnitApplyCmd) Run(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	p := &plan{to: filepath.Join(home, cmd.Application), unused: func(u *quadlet.Unit) bool {
-		v, err := c.Engine.Volumes.Get(u.Resource)
+	if real := quadlet.Real(cmd.Dir); real == home || strings.HasPrefix(real, home+"/") || strings.HasPrefix(home, real+"/") {
+		return fmt.Errorf("cannot apply %q: your units are in %s already; apply is for a directory elsewhere", cmd.Dir, home)
+	}
+	p := &plan{to: filepath.Join(home, cmd.Application), unused: func(name string) bool {
+		v, err := c.Engine.Volumes.Get(name)
 		return err == nil && v.New
 	}}
 	if err := p.read(ctx, c, cmd.Dir); err != nil {
 		return err
 	}
 	p.decide(cmd.NoStart)
+	if len(p.remake) > 0 {
+		all, err := c.Engine.All()
+		if err == nil {
+			err = p.spares(all)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	p.print(c)
 	if cmd.DryRun {
 		return nil
@@ -81,8 +97,26 @@ func (p *plan) read(ctx context.Context, c *call, dir string) error {
 	if err != nil {
 		return err
 	}
+	var applied []string
+	if _, err := record.Read(filepath.Join(p.to, appliedFile), &applied); err != nil {
+		return err
+	}
+	old, err := readUnitDir(p.to)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	names := map[string]bool{}
+	for _, f := range files {
+		names[f.name] = true
+	}
+	var others []unitFile // of the user's own making: they stay
+	for _, f := range old {
+		if !names[f.name] && !slices.Contains(applied, f.name) {
+			others = append(others, f)
+		}
+	}
 	var problems []quadlet.Problem
-	if p.units, problems, err = unitsAsIf(files, p.to, true); err != nil {
+	if p.units, problems, err = unitsAsIf(files, others, p.to, true); err != nil {
 		return err
 	}
 	if warnUnits(c.Err, problems) {
@@ -91,29 +125,78 @@ func (p *plan) read(ctx context.Context, c *call, dir string) error {
 	if len(p.units) == 0 {
 		return fmt.Errorf("cannot apply %q: there is no quadlet file in it", dir)
 	}
-	names := map[string]bool{}
 	for _, f := range files {
-		names[f.name] = true
-		if !f.same(p.to) {
-			p.files = append(p.files, f)
+		p.all = append(p.all, f.name)
+		if f.same(p.to) {
+			continue
 		}
-	}
-	old, err := readUnitDir(p.to)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		if path := filepath.Join(p.to, f.name); exists(path) && !slices.Contains(applied, f.name) {
+			return fmt.Errorf("cannot apply %q: %q is another file, which apply has not put there; move it away first", dir, path)
+		}
+		p.files = append(p.files, f)
 	}
 	for _, f := range old {
-		if !names[f.name] {
+		if !names[f.name] && slices.Contains(applied, f.name) {
 			p.gone = append(p.gone, f.name)
 		}
 	}
 	for _, u := range quadlet.Load(unitDirs()).Convert(self()) {
-		if strings.HasPrefix(u.Source.Path, p.to+"/") {
+		name, below := strings.CutPrefix(u.Source.Path, p.to+"/")
+		if below && (names[name] || slices.Contains(p.gone, name)) {
 			p.former = append(p.former, u)
 		}
 	}
 	p.states, err = unitStates(ctx, slices.Concat(p.former, p.units))
 	return err
+}
+
+// appliedFile is where an application's directory says which files apply has put there:
+// those alone are removed when they are gone from where they come from.
+const appliedFile = ".moss-applied"
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// spares makes sure that no network is made anew which a container uses that goes on.
+func (p *plan) spares(all []*container.Container) error {
+	for _, u := range p.remake {
+		if u.Source.Kind() != "Network" {
+			continue
+		}
+		for _, user := range rootless.NetworkUsers(all, p.made[u]) {
+			if !slices.Contains(p.stop, user.Spec.Labels[rootless.UnitLabel]) {
+				return fmt.Errorf("cannot make network %q anew, as %s wants: container %q, which is none of these units', uses it", p.made[u], u.Source.Name, user.Spec.Name)
+			}
+		}
+	}
+	return nil
+}
+
+// clear removes what is to be made anew, unless it is used by now.
+func (p *plan) clear(ctx context.Context, c *call) error {
+	for _, u := range p.remake {
+		name := p.made[u]
+		if u.Source.Kind() == "Network" {
+			if err := c.Engine.RemoveNetwork(ctx, name); err != nil && !isNotFound(err) {
+				return err
+			}
+			continue
+		}
+		v, err := c.Engine.Volumes.Get(name)
+		if err != nil || !v.New { // it is gone, or holds data by now
+			continue
+		}
+		all, err := c.Engine.All()
+		if err != nil {
+			return err
+		}
+		if err := c.Engine.RemoveVolume(v, all, false); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // runs says whether a unit is up, or on its way.
@@ -124,7 +207,7 @@ func (p *plan) runs(name string) bool {
 
 // decide says what becomes of each unit.
 func (p *plan) decide(noStart bool) {
-	p.verdict = map[string]string{}
+	p.verdict, p.made = map[string]string{}, map[*quadlet.Unit]string{}
 	former := map[string]*quadlet.Unit{}
 	for _, u := range p.former {
 		former[u.Name] = u
@@ -136,8 +219,13 @@ func (p *plan) decide(noStart bool) {
 			p.verdict[u.Name] = "new"
 		case old.Text() != u.Text() || p.usesChanged(u):
 			p.verdict[u.Name] = "changed"
-			if old.Text() != u.Text() && (u.Source.Kind() == "Network" || u.Source.Kind() == "Volume" && p.unused(u)) {
+			made := old.Made()
+			if noStart || old.Text() == u.Text() || made == "" || strings.Contains(made, "%") {
+				continue // without a start nothing would make it again
+			}
+			if u.Source.Kind() == "Network" || u.Source.Kind() == "Volume" && p.unused(made) {
 				p.remake = append(p.remake, u)
+				p.made[u] = made
 			}
 		default:
 			p.verdict[u.Name] = "same"
@@ -208,6 +296,8 @@ func (p *plan) print(c *call) {
 			does = strings.TrimPrefix(does+", remove the "+strings.ToLower(u.Source.Kind())+" and make it anew", ", ")
 		case u.Source.Kind() == "Volume" && verdict == "changed":
 			does = "keep the volume, with its data, as it is; 'moss volume rm " + u.Resource + "' first has it made anew"
+		case u.Source.Kind() == "Network" && verdict == "changed" && does == "":
+			does = "keep the network as it is"
 		}
 		if verdict == "same" && does == "" {
 			continue
@@ -252,10 +342,11 @@ func (p *plan) carryOut(ctx context.Context, c *call) error {
 	if err := stopUnits(ctx, p.stop); err != nil {
 		return err
 	}
-	for _, u := range p.remake {
-		if err := moss(ctx, strings.ToLower(u.Source.Kind()), "rm", "--force", u.Resource); err != nil {
-			return err
-		}
+	if err := p.clear(ctx, c); err != nil {
+		return err
+	}
+	if err := p.note(); err != nil {
+		return err
 	}
 	for i := range p.files {
 		if err := p.files[i].write(p.to); err != nil {
@@ -290,6 +381,14 @@ func (p *plan) carryOut(ctx context.Context, c *call) error {
 		start = append(start, name)
 	}
 	return errors.Join(bus.Stop(ctx, sleepers...), bus.Restart(ctx, start...))
+}
+
+// note writes down which files are apply's, before they are there.
+func (p *plan) note() error {
+	if err := os.MkdirAll(p.to, 0o755); err != nil {
+		return err
+	}
+	return record.Write(filepath.Join(p.to, appliedFile), slices.Concat(p.all, p.gone), false)
 }
 
 // pullFor gets the image of a unit, as its service would.

@@ -230,7 +230,7 @@ func splitQuadlets(path, text string) (out []unitFile, err error) {
 
 // check refuses files with errors: nothing is installed then.
 func (cmd *UnitInstallCmd) check(c *call, files []unitFile, to string) error {
-	units, problems, err := unitsAsIf(files, to, false)
+	units, problems, err := unitsAsIf(files, nil, to, false)
 	if err != nil {
 		return err
 	}
@@ -243,16 +243,17 @@ func (cmd *UnitInstallCmd) check(c *call, files []unitFile, to string) error {
 	return nil
 }
 
-// unitsAsIf converts files as if they were in the directory to, with what else the
-// user has, and returns the units of those files and what is wrong with them.
-func unitsAsIf(files []unitFile, to string, whole bool) (units []*quadlet.Unit, problems []quadlet.Problem, err error) {
+// unitsAsIf converts files as if they were in the directory to, with others there and
+// what else the user has, and returns the units of those files and what is wrong with
+// them. A name that another file of the user's has is an error.
+func unitsAsIf(files, others []unitFile, to string, whole bool) (units []*quadlet.Unit, problems []quadlet.Problem, err error) {
 	scratch, err := os.MkdirTemp("", "moss-units-")
 	if err != nil {
 		return nil, nil, err
 	}
 	defer os.RemoveAll(scratch)
-	for i := range files {
-		if err := files[i].write(scratch); err != nil {
+	for _, f := range slices.Concat(files, others) {
+		if err := f.write(scratch); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -261,6 +262,23 @@ func unitsAsIf(files []unitFile, to string, whole bool) (units []*quadlet.Unit, 
 	ours := map[string]bool{}
 	for _, f := range files {
 		ours[filepath.Join(to, f.name)] = true
+	}
+	for _, u := range all { // their drop-ins may be others
+		if ours[u.Source.Path] {
+			for _, p := range u.Problems {
+				ours[p.Path] = true
+			}
+		}
+	}
+	for _, u := range quadlet.Load([]string{quadlet.Home(os.Getenv)}).Files {
+		i := slices.IndexFunc(files, func(f unitFile) bool { return filepath.Base(f.name) == u.Name })
+		if i < 0 {
+			continue
+		}
+		path := filepath.Join(to, files[i].name)
+		if u.Path != path && (!whole || !strings.HasPrefix(u.Path, to+"/")) {
+			problems = append(problems, quadlet.Problem{Path: path, Message: "you have a file of this name already: " + u.Path})
+		}
 	}
 	for _, p := range slices.Concat(quadlet.Problems(set, all), commandProblems(all)) {
 		// What lies beside the file is there when it is installed.
@@ -299,19 +317,20 @@ func (c *call) reloadUnits(ctx context.Context) error {
 // generateUnits makes the services among the user's own units. It is for those who
 // cannot install a generator, which only root can.
 func (c *call) generateUnits() error {
-	home, err := unitHome()
-	if err != nil {
+	home := quadlet.Home(os.Getenv)
+	if home == "" {
+		_, err := unitHome()
 		return err
 	}
 	g := quadlet.Generator{
-		Out: filepath.Join(home, "../../systemd/user"), Kept: filepath.Join(c.Dirs.Root, "units"), Moss: self(),
+		Out: filepath.Join(filepath.Dir(filepath.Dir(home)), "systemd/user"), Kept: filepath.Join(c.Dirs.Root, "units"), Moss: self(),
 		Report: func(service string, p quadlet.Problem) {
 			if !p.Warning {
 				fmt.Fprintln(c.Err, p)
 			}
 		},
 	}
-	_, err = g.Direct(unitDirs(), filepath.Join(c.Dirs.Root, "units.made"))
+	_, err := g.Direct(unitDirs(), filepath.Join(c.Dirs.Root, "units.made"))
 	return err
 }
 

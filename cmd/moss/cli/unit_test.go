@@ -1,0 +1,120 @@
+package cli
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"moss/record"
+	"moss/rootless"
+	"moss/rootless/container"
+	"moss/systemd"
+)
+
+// unitsIn gives the test a configuration of its own, and returns the directory of its units.
+func unitsIn(t *testing.T) (home string) {
+	t.Helper()
+	config := t.TempDir()
+	t.Setenv("XDG_CONFIG_HOME", config)
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	t.Setenv("DBUS_SESSION_BUS_ADDRESS", "")
+	t.Setenv("QUADLET_UNIT_DIRS", "")
+	home, err := unitHome()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return home
+}
+
+func put(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// planOf reads dir as apply does, into the application app.
+func planOf(t *testing.T, home, dir string) (*plan, error) {
+	t.Helper()
+	p := &plan{to: filepath.Join(home, "app"), unused: func(string) bool { return true }}
+	return p, p.read(t.Context(), &call{Err: new(bytes.Buffer)}, dir)
+}
+
+// TestApplyLeavesOthers: what apply has not put there is neither removed nor replaced.
+func TestApplyLeavesOthers(t *testing.T) {
+	home, dir := unitsIn(t), t.TempDir()
+	put(t, filepath.Join(home, "app/backup.container"), "[Container]\nImage=localhost/x:1\n")
+	put(t, filepath.Join(home, "app/certs/key.pem"), "secret")
+	put(t, filepath.Join(home, "app/old.network"), "")
+	put(t, filepath.Join(dir, "db.container"), "[Container]\nImage=localhost/x:1\n")
+	if err := record.Write(filepath.Join(home, "app", appliedFile), []string{"old.network"}, false); err != nil {
+		t.Fatal(err)
+	}
+	p, err := planOf(t, home, dir)
+	if err != nil || !slices.Equal(p.gone, []string{"old.network"}) {
+		t.Errorf("%q is to go (%v), want old.network alone", p.gone, err)
+	}
+	for _, u := range p.former {
+		if u.Source.Name == "backup.container" {
+			t.Error("backup.container counts as one of the application's")
+		}
+	}
+	put(t, filepath.Join(dir, "backup.container"), "[Container]\nImage=localhost/y:1\n")
+	if _, err := planOf(t, home, dir); err == nil || !strings.Contains(err.Error(), "apply has not put there") {
+		t.Errorf("another backup.container was to be replaced: %v", err)
+	}
+	put(t, filepath.Join(home, "web.container"), "[Container]\nImage=localhost/x:1\n")
+	put(t, filepath.Join(dir, "web.container"), "[Container]\nImage=localhost/y:1\n")
+	os.Remove(filepath.Join(dir, "backup.container"))
+	if _, err := planOf(t, home, dir); err == nil {
+		t.Error("a second web.container was to be installed")
+	}
+	for _, bad := range []string{home, filepath.Dir(home), filepath.Join(home, "app")} {
+		cmd := UnitApplyCmd{Dir: bad, Application: "app"}
+		if err := cmd.Run(t.Context(), &call{Err: new(bytes.Buffer)}); err == nil || !strings.Contains(err.Error(), "already") {
+			t.Errorf("apply %s: %v", bad, err)
+		}
+	}
+}
+
+// TestApplyNetwork: what was made is removed, not what has the new name; and nothing is
+// if a container of somebody else's uses it, or if nothing would make it again.
+func TestApplyNetwork(t *testing.T) {
+	home, dir := unitsIn(t), t.TempDir()
+	put(t, filepath.Join(home, "app/n.network"), "[Network]\nNetworkName=old\n")
+	put(t, filepath.Join(dir, "n.network"), "[Network]\nNetworkName=new\n")
+	if err := record.Write(filepath.Join(home, "app", appliedFile), []string{"n.network"}, false); err != nil {
+		t.Fatal(err)
+	}
+	p, err := planOf(t, home, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.states = map[string]systemd.UnitState{"n-network.service": {Active: "active"}}
+	p.decide(true)
+	if len(p.remake)+len(p.stop) > 0 {
+		t.Errorf("--no-start removes %v and stops %q", p.made, p.stop)
+	}
+	p.stop, p.start = nil, nil
+	p.decide(false)
+	if len(p.remake) != 1 || p.made[p.remake[0]] != "old" {
+		t.Fatalf("networks to remove: %v, want old", p.made)
+	}
+	user := func(unit, network string) *container.Container {
+		s := container.Spec{Name: "c", Labels: map[string]string{rootless.UnitLabel: unit}}
+		s.Network.Mode, s.Network.Networks = "bridge", []container.NetworkAttachment{{Name: network}}
+		return &container.Container{Spec: s}
+	}
+	if err := p.spares([]*container.Container{user("", "new"), user("n-network.service", "old")}); err != nil {
+		t.Error(err)
+	}
+	if err := p.spares([]*container.Container{user("other.service", "old")}); err == nil {
+		t.Error("a container of another unit would lose its network")
+	}
+}
