@@ -112,6 +112,7 @@ func (m *maker) warnShort(l *Line) {
 // checkNames complains of services and containers that are there twice.
 func (s *Set) checkNames(units []*Unit) {
 	services, names := map[string]*Unit{}, map[string]*Unit{}
+	defer func() { s.checkAliases(units, services) }()
 	for _, u := range units {
 		m := &maker{set: s, file: u.Source, unit: u, section: u.Source.kind.section}
 		if first := services[u.Name]; first != nil {
@@ -131,6 +132,29 @@ func (s *Set) checkNames(units []*Unit) {
 		if !conflict(u, first) {
 			key := map[string]string{"Container": "ContainerName", "Pod": "PodName", "Network": "NetworkName", "Volume": "VolumeName"}[m.section]
 			m.errorAt(u.Source.last(m.section, key), "the name "+quoted(u.Source.resourceFor(u.Source.Name))+" is used by "+first.Source.Path+" already; Conflicts= lets two share it")
+		}
+	}
+}
+
+// checkAliases complains of aliases that are the names of other units.
+func (s *Set) checkAliases(units []*Unit, services map[string]*Unit) {
+	for _, u := range units {
+		if u.Socket != nil {
+			services[u.Socket.Name] = u
+		}
+	}
+	for _, u := range units {
+		m := &maker{set: s, file: u.Source, unit: u, section: u.Source.kind.section}
+		for _, l := range u.Source.all("Install", "Alias") {
+			names, _ := words(l.Value, false)
+			for _, name := range names {
+				switch first := services[name]; {
+				case first == nil:
+					services[name] = u
+				case first != u:
+					m.errorAt(l, "Alias="+name+" is the name of another service, which is made from "+first.Source.Path)
+				}
+			}
 		}
 	}
 }

@@ -162,7 +162,7 @@ func TestLastGood(t *testing.T) {
 		t.Errorf("the error is not reported: %q", said)
 	}
 	service = contents(t, filepath.Join(out, "new.service"))
-	if !strings.Contains(service, `new.container:2: [Container] has no key "Imagee"`) || !strings.Contains(service, "ExecStart=/usr/bin/moss unit check "+dir+"/new.container") {
+	if !strings.Contains(service, `new.container:2: [Container] has no key "Imagee"`) || !strings.Contains(service, "exit 1\" sh \""+dir+"/new.container:2: ") {
 		t.Errorf("the service does not say what is wrong:\n%s", service)
 	}
 	if err := os.Remove(web); err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"moss/record"
@@ -34,6 +35,8 @@ type Generator struct {
 	Moss string // the program that the services start
 	// Report is told of each problem, and of the service that it is of.
 	Report func(service string, p Problem)
+
+	names map[string]bool // of services: no alias takes the place of one
 }
 
 // Run converts the files in the directories. Of a file with an error the service that
@@ -47,7 +50,15 @@ func (g *Generator) Run(dirs []string) (failed bool) {
 	}
 	taken := map[string]bool{}
 	kept := map[string]bool{}
-	for _, u := range s.Convert(g.Moss) {
+	units := s.Convert(g.Moss)
+	g.names = map[string]bool{}
+	for _, u := range units {
+		g.names[u.Name] = true
+		if u.Socket != nil {
+			g.names[u.Socket.Name] = true
+		}
+	}
+	for _, u := range units {
 		for _, p := range u.Problems {
 			g.Report(u.Name, p)
 		}
@@ -56,17 +67,18 @@ func (g *Generator) Run(dirs []string) (failed bool) {
 			continue
 		}
 		taken[u.Name] = true
-		sections := u.sections
+		name, sections := u.Name, u.sections
 		failed = failed || u.Failed()
 		if g.Kept != "" {
 			kept[keptName(u)] = true
 		}
 		if u.Failed() {
-			sections = g.standIn(u)
+			name, sections = g.standIn(u)
+			g.names[name] = true
 		} else if err := g.keep(u); err != nil {
 			g.Report(u.Name, Problem{Path: u.Source.Path, Message: "cannot keep the service for the case of an error: " + err.Error(), Warning: true})
 		}
-		err := g.write(u.Name, sections)
+		err := g.write(name, sections)
 		if err == nil && u.Socket != nil {
 			err = g.write(u.Socket.Name, u.Socket.sections)
 		}
@@ -79,6 +91,9 @@ func (g *Generator) Run(dirs []string) (failed bool) {
 	return failed
 }
 
+// keptService begins the line that says which service the kept text is of.
+const keptService = "# "
+
 // keptName is under which name the last good service of a file is kept.
 func keptName(u *Unit) string {
 	// FNV-1a: of a few paths of one user; who can write them can write the services.
@@ -86,14 +101,14 @@ func keptName(u *Unit) string {
 	for i := range len(u.Source.Path) {
 		h = (h ^ uint64(u.Source.Path[i])) * 1099511628211
 	}
-	return fmt.Sprintf("%s.%016x", u.Name, h)
+	return fmt.Sprintf("%016x", h) // not by the service: ServiceName= may be what is wrong later
 }
 
 func (g *Generator) keep(u *Unit) error {
 	if g.Kept == "" {
 		return nil
 	}
-	path, text := filepath.Join(g.Kept, keptName(u)), u.Text()
+	path, text := filepath.Join(g.Kept, keptName(u)), keptService+u.Name+"\n"+u.Text()
 	if old, err := record.ReadFile(path); err == nil && string(old) == text {
 		return nil
 	}
@@ -119,19 +134,18 @@ func (g *Generator) forget(used map[string]bool) {
 	}
 }
 
-// standIn is what takes the place of a service that cannot be made.
-func (g *Generator) standIn(u *Unit) []*section {
-	first := u.Problems[0]
-	for _, p := range u.Problems {
-		if !p.Warning {
-			first = p
-			break
-		}
-	}
+// standIn is what takes the place of a service that cannot be made: that of before, or
+// one that says what is wrong, and fails.
+func (g *Generator) standIn(u *Unit) (name string, sections []*section) {
+	bad := slices.DeleteFunc(slices.Clone(u.Problems), func(p Problem) bool { return p.Warning })
+	first := bad[0]
 	if g.Kept != "" {
 		var f File
 		path := filepath.Join(g.Kept, keptName(u))
-		if data, err := record.ReadFile(path); err == nil && len(f.parse(path, string(data))) == 0 {
+		data, err := record.ReadFile(path)
+		line, _, _ := strings.Cut(string(data), "\n")
+		name, is := strings.CutPrefix(line, keptService)
+		if err == nil && is && (name == u.Name || !g.names[name]) && len(f.parse(path, string(data))) == 0 {
 			s := f.open("Unit", "", 0)
 			description := s.value("Description")
 			for i := range s.lines {
@@ -140,19 +154,31 @@ func (g *Generator) standIn(u *Unit) []*section {
 				}
 			}
 			s.lines = append(s.lines, &Line{Key: "Description", Value: description + " (as it was before an error in " + escape(at(first)) + ")"})
-			g.Report(u.Name, Problem{Path: first.Path, Line: first.Line, Message: u.Name + " stays as it was before this error", Warning: true})
-			return f.sections
+			g.Report(u.Name, Problem{Path: first.Path, Line: first.Line, Message: name + " stays as it was before this error", Warning: true})
+			return name, f.sections
 		}
+	}
+	var says strings.Builder
+	for _, p := range bad[:min(len(bad), 20)] {
+		says.WriteString(" " + Word(bounded(p.String())))
 	}
 	f := File{}
 	unit, service := f.open("Unit", "", 0), f.open("Service", "", 0)
-	unit.lines = []*Line{{Key: "Description", Value: escape(first.String())}, {Key: "SourcePath", Value: escape(u.Source.Path)}}
+	unit.lines = []*Line{{Key: "Description", Value: escape(bounded(first.String()))}, {Key: "SourcePath", Value: escape(u.Source.Path)}}
 	service.lines = []*Line{{Key: "Type", Value: "oneshot"}, {Key: "SyslogIdentifier", Value: "%N"},
-		{Key: "ExecStart", Value: quote(g.Moss) + " unit check " + quote(escape(u.Source.Path))}}
+		{Key: "ExecStart", Value: "/bin/sh -c " + Word(`printf '%s\n' "$@" >&2; exit 1`) + " sh" + says.String()}}
 	if in := u.Source.section("Install"); in != nil {
 		f.sections = append(f.sections, in)
 	}
-	return f.sections
+	return u.Name, f.sections
+}
+
+// bounded cuts a message to what fits into a line: a value may be as long as a file.
+func bounded(s string) string {
+	if len(s) > 1000 {
+		s = strings.ToValidUTF8(s[:1000], "") + "…"
+	}
+	return s
 }
 
 // escape keeps systemd from finding specifiers.
@@ -167,10 +193,15 @@ func at(p Problem) string {
 
 // write writes a service, and the links that [Install] asks for.
 func (g *Generator) write(name string, sections []*section) error {
-	if err := os.WriteFile(filepath.Join(g.Out, name), []byte(text(sections)), 0o644); err != nil {
+	path := filepath.Join(g.Out, name)
+	_ = os.Remove(path) // a link would have another service written
+	if err := os.WriteFile(path, []byte(text(sections)), 0o644); err != nil {
 		return err
 	}
 	for _, link := range links(name, sections) {
+		if g.names[link] {
+			continue // an error that was reported
+		}
 		path := filepath.Join(g.Out, link)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return err
