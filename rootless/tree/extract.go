@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +18,9 @@ import (
 
 	"moss/storage/limit"
 )
+
+// extractMemory is what is aimed at, in bytes; see limit.DefaultFiles.
+const extractMemory = 40 << 20
 
 // Extract unpacks a tar archive into the directory dir of root. Symbolic links,
 // those of the archive as well as those that are there, are followed within root
@@ -30,6 +34,9 @@ func Extract(ctx context.Context, r io.Reader, root Root, dir string, o Options)
 	}
 	defer top.Close()
 	judge := limit.NewJudge(o.Limits, fmt.Sprintf("/proc/self/fd/%d", top.Fd()))
+	// Of an archive of nothing but names a megabyte long the garbage is collected in time,
+	// also where there is little time.
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(extractMemory))
 	archive := tar.NewReader(r)
 	for {
 		if err := ctx.Err(); err != nil {

@@ -49,11 +49,14 @@ type syscallInfo struct {
 }
 
 const (
+	ptraceSeize          = 0x4206
+	ptraceListen         = 0x4208
 	ptraceGetSyscallInfo = 0x420e
 	syscallEntry         = 1
 	wnothread            = 0x20000000
 	wall                 = 0x40000000
 	eventExec            = 4
+	eventStop            = 128
 	stopAtSyscall        = syscall.SIGTRAP | 0x80
 	// Long enough for a monitor to finish what it does after moss was answered.
 	quietAfter = 150 * time.Millisecond
@@ -70,7 +73,6 @@ type tracer struct {
 	armed        bool
 	names        map[int]string // of processes
 	process      map[int]int    // of threads
-	new          map[int]bool   // threads whose first SIGSTOP is ptrace's
 	killed       string         // before which step
 	lastStep     time.Time
 }
@@ -98,7 +100,7 @@ func crash(args []string) int {
 		return fail("crash: %v", err)
 	}
 	victim, other, _ := strings.Cut(args[0], "=")
-	t := &tracer{victim: victim, other: other, verb: args[1], nth: nth, names: map[int]string{}, process: map[int]int{}, new: map[int]bool{}}
+	t := &tracer{victim: victim, other: other, verb: args[1], nth: nth, names: map[int]string{}, process: map[int]int{}}
 	code, err := t.follow(pid)
 	switch {
 	case err != nil:
@@ -117,13 +119,12 @@ func (t *tracer) follow(main int) (int, error) {
 	if _, err := syscall.Wait4(main, &status, wall, nil); err != nil {
 		return 0, err
 	}
-	const traceAll = syscall.PTRACE_O_TRACESYSGOOD | syscall.PTRACE_O_TRACEFORK | syscall.PTRACE_O_TRACEVFORK | syscall.PTRACE_O_TRACECLONE | syscall.PTRACE_O_TRACEEXEC
-	if err := syscall.PtraceSetOptions(main, traceAll); err != nil {
+	if err := seize(main); err != nil {
 		return 0, err
 	}
 	t.process[main] = main
 	t.executed(main)
-	syscall.PtraceSyscall(main, 0)
+	syscall.Kill(main, syscall.SIGCONT)
 	code, ended := 0, time.Time{}
 	time.AfterFunc(hung, func() { os.Exit(fail("crash: the command hangs")) })
 	for {
@@ -149,18 +150,35 @@ func (t *tracer) follow(main int) (int, error) {
 				code, ended = status.ExitStatus(), time.Now()
 			}
 			delete(t.process, tid)
-			delete(t.new, tid)
 			continue
 		}
 		t.stopped(tid, status)
 	}
 }
 
+// seize follows a process that has stopped before its first instruction in another way:
+// what comes of one that is seized begins without a SIGSTOP, which those that are born
+// when we exit would keep.
+func seize(pid int) error {
+	const traceAll = syscall.PTRACE_O_TRACESYSGOOD | syscall.PTRACE_O_TRACEFORK | syscall.PTRACE_O_TRACEVFORK | syscall.PTRACE_O_TRACECLONE | syscall.PTRACE_O_TRACEEXEC
+	if err := ptrace(syscall.PTRACE_DETACH, pid, uintptr(syscall.SIGSTOP)); err != nil {
+		return err
+	}
+	return ptrace(ptraceSeize, pid, traceAll)
+}
+
+func ptrace(request, pid int, data uintptr) error {
+	_, _, errno := syscall.Syscall6(syscall.SYS_PTRACE, uintptr(request), uintptr(pid), 0, data, 0, 0)
+	if errno != 0 {
+		return os.NewSyscallError("ptrace", errno)
+	}
+	return nil
+}
+
 // stopped looks at a thread that stopped, and lets it go on.
 func (t *tracer) stopped(tid int, status syscall.WaitStatus) {
 	if _, known := t.process[tid]; !known {
 		t.process[tid] = processOf(tid)
-		t.new[tid] = true
 		if _, named := t.names[t.process[tid]]; !named {
 			t.names[t.process[tid]] = nameOf(tid)
 		}
@@ -169,13 +187,14 @@ func (t *tracer) stopped(tid int, status syscall.WaitStatus) {
 	switch signal := status.StopSignal(); {
 	case signal == stopAtSyscall:
 		t.entered(tid)
+	case status>>16 == eventStop && signal != syscall.SIGTRAP: // it is to stay stopped
+		ptrace(ptraceListen, tid, 0)
+		return
 	case signal == syscall.SIGTRAP && status>>16 != 0:
 		if status>>16 == eventExec {
 			t.process[tid] = processOf(tid)
 			t.executed(tid)
 		}
-	case signal == syscall.SIGSTOP && t.new[tid]:
-		delete(t.new, tid)
 	default:
 		forward = int(signal)
 	}

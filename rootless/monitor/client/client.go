@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -158,13 +159,20 @@ func start(program string, args []string, sock int, stdio []*os.File, cfg *monit
 		}
 		defer unix.Close(dir)
 		sys.UseCgroupFD, sys.CgroupFD = true, dir
-	} else if cfg.Notify != nil && os.Getpid() != 1 { // who has no parent
+	} else if cfg.Notify != nil && managed() {
 		sys.Cloneflags, sys.PidFD = unix.CLONE_PARENT, &end
 	}
 	pid, _, err = syscall.StartProcess(program, args, &syscall.ProcAttr{
 		Dir: "/", Env: environment(), Files: files, Sys: sys,
 	})
 	return pid, end, err
+}
+
+// managed says whether a service manager has started us: who else would not know what to do
+// with a child that it has not made. See systemd.exec(5).
+func managed() bool {
+	parent := os.Getppid()
+	return parent == 1 && os.Getpid() != 1 || strconv.Itoa(parent) == os.Getenv("MANAGERPID")
 }
 
 // environment is what the monitor gets of ours: what moss-net and other OCI
