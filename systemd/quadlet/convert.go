@@ -198,7 +198,7 @@ func (m *maker) requires(service string) {
 // begin begins a command line of moss.
 func (m *maker) begin(words ...string) {
 	m.args = nil
-	m.word(m.set.moss)
+	m.word(escape(m.set.moss)) // no variables are put into the path of a program
 	for _, l := range m.file.all(m.section, "ContainersConfModule") {
 		m.args = append(m.args, Arg{"--module=" + l.text(), l})
 	}
@@ -315,7 +315,8 @@ func (m *maker) absolute(path string) string {
 	if filepath.IsAbs(path) || strings.HasPrefix(path, "%") && !strings.HasPrefix(path, "%%") {
 		return path
 	}
-	return filepath.Join(filepath.Dir(m.file.Path), path)
+	dir := strings.ReplaceAll(escape(filepath.Dir(m.file.Path)), "$", "$$") // nothing in it is a variable
+	return filepath.Join(dir, path)
 }
 
 // Service is the name of the service that the file becomes.

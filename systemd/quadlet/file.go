@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode/utf8"
 
 	"moss/record"
 )
@@ -105,7 +106,8 @@ func (f *File) parse(path, text string) (bad []Problem) {
 		if line == "" || line[0] == '#' || line[0] == ';' {
 			continue
 		}
-		for strings.HasSuffix(line, `\`) && len(text) > 0 {
+		var joined strings.Builder
+		for continues(line) && len(text) > 0 {
 			var next string
 			next, text, _ = strings.Cut(text, "\n")
 			number++
@@ -113,7 +115,18 @@ func (f *File) parse(path, text string) (bad []Problem) {
 			if next != "" && (next[0] == '#' || next[0] == ';') { // a comment between joined lines is left out
 				continue
 			}
-			line = strings.TrimSuffix(line, `\`) + " " + next
+			joined.WriteString(line[:len(line)-1] + " ")
+			line = next
+		}
+		if continues(line) { // at the end of the file
+			line = line[:len(line)-1]
+		}
+		if joined.WriteString(line); !utf8.ValidString(joined.String()) {
+			complain(first, "this is not UTF-8: the service manager would ignore it")
+			continue
+		}
+		if line = strings.TrimSpace(joined.String()); line == "" {
+			continue
 		}
 		if line[0] == '[' {
 			name, ok := strings.CutSuffix(line[1:], "]")
@@ -139,6 +152,12 @@ func (f *File) parse(path, text string) (bad []Problem) {
 		}
 	}
 	return bad
+}
+
+// continues says whether a line goes on in the next one: its last character is a
+// backslash that no other one escapes.
+func continues(line string) bool {
+	return (len(line)-len(strings.TrimRight(line, `\`)))%2 == 1
 }
 
 // open is the section of a name, made where there is none yet.
@@ -231,7 +250,7 @@ func template(name string) (prefix, instance string, is bool) {
 
 func quoted(s string) string {
 	if len(s) > 60 {
-		s = s[:57] + "…"
+		s = strings.ToValidUTF8(s[:57], "") + "…"
 	}
 	return `"` + s + `"`
 }

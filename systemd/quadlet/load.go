@@ -111,7 +111,7 @@ func LoadFor(from, to string, whole bool, dirs []string) *Set {
 }
 
 func newLoader() *loader {
-	return &loader{dirs: map[string][]string{}, set: &Set{problems: map[*File][]Problem{}, byName: map[string]*File{}}, seen: map[string]bool{}}
+	return &loader{dirs: map[string][]string{}, set: &Set{problems: map[*File][]Problem{}, byName: map[string]*File{}}, seen: map[string]bool{}, masked: map[string]bool{}}
 }
 
 // walk finds what is in the directories, and reads all that was found.
@@ -152,10 +152,11 @@ func (s *Set) find(name string) *File {
 
 // loader walks the search path.
 type loader struct {
-	set  *Set
-	top  string              // what is being walked
-	dirs map[string][]string // directories of drop-ins that were met, by name
-	seen map[string]bool     // directories, by their real names: links may lead round
+	set    *Set
+	top    string              // what is being walked
+	dirs   map[string][]string // directories of drop-ins that were met, by name
+	masked map[string]bool     // names of files that are links to /dev/null
+	seen   map[string]bool     // directories, by their real names: links may lead round
 	// what lies below from is said to lie below to
 	from, to string
 }
@@ -205,6 +206,10 @@ func (l *loader) dropIn(path string, e os.DirEntry) {
 func (l *loader) file(path, name string) {
 	at := path
 	path = l.shown(path)
+	if target, err := os.Readlink(at); l.masked[name] || err == nil && target == "/dev/null" && l.set.byName[name] == nil {
+		l.masked[name] = true // as systemd.unit(5) masks units
+		return
+	}
 	if first := l.set.byName[name]; first != nil {
 		if first.Dir == l.top && first.Path != path && l.top != "" { // the one of an earlier search path counts; of the same, who knows
 			l.set.Problems = append(l.set.Problems, Problem{Path: path, Line: 1,

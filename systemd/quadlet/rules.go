@@ -255,7 +255,10 @@ func (m *maker) source(l *Line, source string, image bool) string {
 }
 
 // mountsFor lets the service wait for the mount points of a path.
-func (m *maker) mountsFor(path string) { m.add("Unit", "RequiresMountsFor", quote(path)) }
+func (m *maker) mountsFor(path string) { m.add("Unit", "RequiresMountsFor", quote(oneDollar(path))) }
+
+// oneDollar is a path of a command line where there are no variables.
+func oneDollar(path string) string { return strings.ReplaceAll(path, "$$", "$") }
 
 func volume(m *maker, key, flag string) {
 	m.lines(key, func(l *Line) {

@@ -2,6 +2,7 @@ package quadlet
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -42,6 +43,7 @@ func (m *maker) container() {
 
 	m.begin("rm", "-v", "-f", "-i", name)
 	m.end("ExecStop")
+	m.args = slices.Clone(m.args)
 	m.args[0].Text = "-" + m.args[0].Text
 	m.end("ExecStopPost")
 	m.reload(name)
@@ -154,7 +156,7 @@ func (m *maker) build() {
 	case directory == "":
 		m.errorAt(file, "File="+file.text()+": a relative path needs SetWorkingDirectory")
 	default:
-		m.word(directory)
+		m.word(strings.ReplaceAll(directory, "$", "$$"))
 	}
 	m.end("ExecStart")
 	m.oneshot(false)
@@ -191,13 +193,16 @@ func (m *maker) workingDirectory() (context string) {
 	default:
 		m.errorAt(l, "SetWorkingDirectory="+l.text()+" is not of a ["+m.section+"]")
 	}
+	if relativeTo == m.file.Path {
+		relativeTo = filepath.Base(relativeTo) // absolute() writes the directory so that it is read as it is
+	}
 	if relativeTo == "" || isURL(context) {
 		return context
 	}
 	if m.file.value("Service", "WorkingDirectory") != "" {
 		return ""
 	}
-	m.assign("Service", "WorkingDirectory", filepath.Dir(m.absolute(relativeTo)))
+	m.assign("Service", "WorkingDirectory", oneDollar(filepath.Dir(m.absolute(relativeTo))))
 	return context
 }
 

@@ -98,7 +98,7 @@ func appendEscape(w *strings.Builder, s string) int {
 // quote writes a word so that systemd reads it as one. Specifiers and variables are
 // left to it: who wrote them in the file means them.
 func quote(word string) string {
-	plain := word != "" && word != ";"
+	plain := word != "" && word != ";" && utf8.ValidString(word)
 	for i := 0; i < len(word) && plain; i++ {
 		plain = word[i] > ' ' && word[i] != 0x7f && strings.IndexByte(`"'\`, word[i]) < 0
 	}
@@ -108,7 +108,11 @@ func quote(word string) string {
 	var b strings.Builder
 	b.WriteByte('"')
 	for i := 0; i < len(word); i++ {
+		r, size := utf8.DecodeRuneInString(word[i:])
 		switch c := word[i]; {
+		case size > 1:
+			b.WriteString(word[i : i+size])
+			i += size - 1
 		case c == '"' || c == '\\':
 			b.WriteByte('\\')
 			b.WriteByte(c)
@@ -116,7 +120,7 @@ func quote(word string) string {
 			b.WriteString(`\n`)
 		case c == '\t':
 			b.WriteString(`\t`)
-		case c < ' ' || c == 0x7f:
+		case c < ' ' || c == 0x7f || r == utf8.RuneError: // what is not UTF-8 as it is has the whole line ignored
 			b.WriteString(`\x` + string("0123456789abcdef"[c>>4]) + string("0123456789abcdef"[c&15]))
 		default:
 			b.WriteByte(c)
@@ -128,6 +132,9 @@ func quote(word string) string {
 
 // nearest is the name that a mistyped one most likely means; "" if none is near.
 func nearest(name string, names []string) string {
+	if len(name) > 64 {
+		return "" // no slip of the keyboard
+	}
 	best, distance := "", len(name)/3+2
 	for _, n := range names {
 		if strings.EqualFold(n, name) {

@@ -111,7 +111,7 @@ func (cmd *QuadletPrintCmd) Run(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	data, err := os.ReadFile(u.Source.Path)
+	data, err := readUnitFile(u.Source.Path)
 	if err != nil {
 		return err
 	}

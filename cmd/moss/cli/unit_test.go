@@ -12,6 +12,7 @@ import (
 	"moss/rootless"
 	"moss/rootless/container"
 	"moss/systemd"
+	"moss/systemd/quadlet"
 )
 
 // unitsIn gives the test a configuration of its own, and returns the directory of its units.
@@ -116,5 +117,54 @@ func TestApplyNetwork(t *testing.T) {
 	}
 	if err := p.spares([]*container.Container{user("other.service", "old")}); err == nil {
 		t.Error("a container of another unit would lose its network")
+	}
+}
+
+// TestUnitCheck: what is wrong with the named files is said, wherever it stands.
+func TestUnitCheck(t *testing.T) {
+	home, dir := unitsIn(t), quadlet.Real(t.TempDir())
+	put(t, filepath.Join(home, "container.d/10.conf"), "[Container]\nMemroy=1g\n")
+	put(t, filepath.Join(dir, "real/web.container"), "[Container]\nImage=localhost/x:1\nPortt=1\n")
+	if err := os.Symlink("real", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"link", "real/web.container", "link/web.container"} {
+		var out, said bytes.Buffer
+		err := (&UnitCheckCmd{Path: []string{filepath.Join(dir, path)}}).Run(t.Context(), &call{Out: &out, Err: &said})
+		if err == nil || !strings.HasPrefix(out.String(), "1 file: 2 errors") || !strings.Contains(said.String(), "10.conf:2: ") {
+			t.Errorf("check %s: %v, %s%s", path, err, said.String(), out.String())
+		}
+	}
+}
+
+// TestUnitFiles: what is not to be copied is refused, or said.
+func TestUnitFiles(t *testing.T) {
+	home, dir := unitsIn(t), t.TempDir()
+	web := filepath.Join(dir, "app/web.container")
+	put(t, web, "[Container]\nImage=localhost/x:1\nEnvironmentFile=.env\nEnvironmentFile=nosuch.env\n")
+	put(t, filepath.Join(dir, "app/.env"), "A=b\n")
+	files, err := (&UnitInstallCmd{Path: []string{filepath.Join(dir, "app")}}).files()
+	if err != nil || len(files) != 2 {
+		t.Fatal(files, err)
+	}
+	_, problems, err := unitsAsIf(files, nil, filepath.Join(home, "app"), false)
+	if err != nil || len(problems) != 1 || !strings.Contains(problems[0].Message, "nosuch.env") {
+		t.Errorf("want a warning of nosuch.env alone: %v, %v", problems, err)
+	}
+	for name, path := range map[string]string{"drop-ins": "conf.d", "a link": "link", "a device": "/dev/zero"} {
+		put(t, filepath.Join(dir, "conf.d/x.container"), "")
+		os.MkdirAll(filepath.Join(dir, "link"), 0o755)
+		os.Symlink("../common/c.env", filepath.Join(dir, "link/c.env"))
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(dir, path)
+		}
+		if got, err := (&UnitInstallCmd{Path: []string{path}}).files(); err == nil {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	for text, want := range map[string]bool{"-v /a/web:/b": true, "/a/web.container": false, "x /a/webs /a/web": true} {
+		if names(text, "/a/web") != want {
+			t.Errorf("%q", text)
+		}
 	}
 }

@@ -97,6 +97,9 @@ func (p *plan) read(ctx context.Context, c *call, dir string) error {
 	if err != nil {
 		return err
 	}
+	if err := checkLinks(dir, files); err != nil {
+		return err
+	}
 	var applied []string
 	if _, err := record.Read(filepath.Join(p.to, appliedFile), &applied); err != nil {
 		return err
@@ -261,17 +264,29 @@ func requires(u *quadlet.Unit, service string) bool {
 // usesChanged says whether a unit's command lines name a file that changes, or a
 // directory that it is in.
 func (p *plan) usesChanged(u *quadlet.Unit) bool {
+	text := strings.NewReplacer("%%", "%", "$$", "$").Replace(u.Text())
 	for _, f := range p.files {
 		if quadlet.IsQuadlet(f.name) || strings.HasSuffix(filepath.Dir(f.name), ".d") {
 			continue // what it changes is in the service
 		}
 		for path := filepath.Join(p.to, f.name); path != p.to; path = filepath.Dir(path) {
-			if strings.Contains(u.Text(), path) {
+			if names(text, path) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// names says whether a path stands in a text, and not only the beginning of another's.
+func names(text, path string) bool {
+	for {
+		_, after, found := strings.Cut(text, path)
+		if !found || after == "" || strings.IndexByte(":,=;\"' \t\n\\", after[0]) >= 0 {
+			return found
+		}
+		text = after
+	}
 }
 
 func (p *plan) print(c *call) {

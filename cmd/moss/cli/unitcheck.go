@@ -43,8 +43,13 @@ func (cmd *UnitCheckCmd) Run(ctx context.Context, c *call) error {
 			count++
 		}
 	}
+	mine := slices.DeleteFunc(slices.Clone(units), func(u *quadlet.Unit) bool { return !asked(u.Source.Path, cmd.Path, dirs) })
+	of := map[quadlet.Problem]bool{} // these, in whichever file
+	for _, p := range slices.Concat(quadlet.Problems(&quadlet.Set{}, mine), commandProblems(mine)) {
+		of[p] = true
+	}
 	for _, p := range problems {
-		if !asked(p.Path, cmd.Path, dirs) {
+		if !of[p] && !asked(p.Path, cmd.Path, dirs) {
 			continue
 		}
 		fmt.Fprintln(c.Err, p)
@@ -100,7 +105,9 @@ func asked(path string, paths, dirs []string) bool {
 		return true
 	}
 	return slices.ContainsFunc(paths, func(p string) bool {
-		return path == p || strings.HasPrefix(path, p+".d/") || slices.Contains(dirs, p) && strings.HasPrefix(path, p+"/")
+		real := quadlet.Real(p) // a directory is read without links on the way
+		return path == p || path == real || strings.HasPrefix(path, p+".d/") || strings.HasPrefix(path, real+".d/") ||
+			slices.Contains(dirs, p) && strings.HasPrefix(path, real+"/")
 	})
 }
 

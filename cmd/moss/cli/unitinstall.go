@@ -28,7 +28,7 @@ type UnitInstallCmd struct {
 
 func (cmd *UnitInstallCmd) prepare() error {
 	v := &flagValues{}
-	v.check(strings.ContainsAny(cmd.Application, "/") || strings.HasPrefix(cmd.Application, ".") || quadlet.IsQuadlet(cmd.Application), "invalid value %q for flag --application: want the name of a directory", cmd.Application)
+	v.check(strings.ContainsAny(cmd.Application, "/") || strings.HasPrefix(cmd.Application, ".") || strings.HasSuffix(cmd.Application, ".d") || quadlet.IsQuadlet(cmd.Application), "invalid value %q for flag --application: want the name of a directory, without .d", cmd.Application)
 	for _, path := range cmd.Path {
 		v.check(strings.Contains(path, "://"), "cannot install %q: moss fetches no units; get the file, read it, and install it", path)
 	}
@@ -49,7 +49,10 @@ func (cmd *UnitInstallCmd) Run(ctx context.Context, c *call) error {
 	if err := cmd.check(c, files, to); err != nil {
 		return err
 	}
-	for _, f := range files {
+	for i, f := range files {
+		if slices.ContainsFunc(files[:i], func(o unitFile) bool { return o.name == f.name }) {
+			return fmt.Errorf("cannot install: %q is named twice", f.name)
+		}
 		if _, err := os.Lstat(filepath.Join(to, f.name)); err == nil && !cmd.Replace {
 			return fmt.Errorf("cannot install %q: it is there already; --replace replaces it", filepath.Join(to, f.name))
 		}
@@ -97,7 +100,7 @@ func (f *unitFile) same(dir string) bool {
 	}
 	old, err := os.ReadFile(path)
 	info, serr := os.Lstat(path)
-	return err == nil && serr == nil && info.Mode().IsRegular() && bytes.Equal(old, f.data)
+	return err == nil && serr == nil && info.Mode().IsRegular() && (info.Mode()^f.mode)&0o100 == 0 && bytes.Equal(old, f.data)
 }
 
 func (cmd *UnitInstallCmd) files() (out []unitFile, err error) {
@@ -113,14 +116,20 @@ func (cmd *UnitInstallCmd) files() (out []unitFile, err error) {
 					return nil, err
 				}
 				cmd.Application = filepath.Base(abs)
+				if err := (&UnitInstallCmd{Application: cmd.Application}).prepare(); err != nil {
+					return nil, err
+				}
 			}
 			more, err := readUnitDir(path)
 			if err != nil {
 				return nil, err
 			}
+			if err := checkLinks(path, more); err != nil {
+				return nil, err
+			}
 			out = append(out, more...)
 		case strings.HasSuffix(path, ".quadlets"):
-			data, err := os.ReadFile(path)
+			data, err := readUnitFile(path)
 			if err != nil {
 				return nil, err
 			}
@@ -130,7 +139,7 @@ func (cmd *UnitInstallCmd) files() (out []unitFile, err error) {
 			}
 			out = append(out, more...)
 		default:
-			data, err := os.ReadFile(path)
+			data, err := readUnitFile(path)
 			if err != nil {
 				return nil, err
 			}
@@ -140,10 +149,34 @@ func (cmd *UnitInstallCmd) files() (out []unitFile, err error) {
 	return out, nil
 }
 
+// readUnitFile reads a file that a user has named: none that never ends, or is no text
+// that somebody has written.
+func readUnitFile(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > 1<<20 {
+		return nil, fmt.Errorf("cannot read %q: it is not a regular file of at most 1 MiB", path)
+	}
+	return os.ReadFile(path)
+}
+
+// checkLinks refuses links that would lead elsewhere when they are in another directory.
+func checkLinks(dir string, files []unitFile) error {
+	for _, f := range files {
+		if f.link != "" && !filepath.IsAbs(f.link) && !filepath.IsLocal(filepath.Join(filepath.Dir(f.name), f.link)) {
+			return fmt.Errorf("cannot install %q: it is a link to %q, which is not in that directory", filepath.Join(dir, f.name), f.link)
+		}
+	}
+	return nil
+}
+
 // maxUnitDir bounds what a directory of units may hold: what is larger is hardly one.
 const maxUnitDir = 64 << 20
 
-// readUnitDir reads the files below a directory, links as such; hidden ones are left out.
+// readUnitDir reads the files below a directory, links as such; hidden
+// directories are left out.
 func readUnitDir(dir string) (out []unitFile, err error) {
 	total := 0
 	err = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
@@ -154,10 +187,10 @@ func readUnitDir(dir string) (out []unitFile, err error) {
 		if err != nil {
 			return err
 		}
-		if strings.HasPrefix(e.Name(), ".") && path != dir {
-			if e.IsDir() {
-				return fs.SkipDir
-			}
+		if strings.HasPrefix(e.Name(), ".") && e.IsDir() && path != dir {
+			return fs.SkipDir
+		}
+		if name == appliedFile {
 			return nil
 		}
 		if e.Type()&fs.ModeSymlink != 0 {
@@ -282,7 +315,10 @@ func unitsAsIf(files, others []unitFile, to string, whole bool) (units []*quadle
 	}
 	for _, p := range slices.Concat(quadlet.Problems(set, all), commandProblems(all)) {
 		// What lies beside the file is there when it is installed.
-		if ours[p.Path] && !(strings.Contains(p.Message, to+"/") && strings.HasSuffix(p.Message, "no such file or directory")) {
+		later := strings.HasSuffix(p.Message, "no such file or directory") && slices.ContainsFunc(slices.Concat(files, others), func(f unitFile) bool {
+			return names(p.Message, filepath.Join(to, f.name))
+		})
+		if ours[p.Path] && !later {
 			problems = append(problems, p)
 		}
 	}
