@@ -24,6 +24,7 @@ func (m *maker) checkSections() {
 			}
 		case s.name == "Install":
 			for _, l := range s.lines {
+				m.checkInstall(l)
 				if !slices.Contains(installKeys, l.Key) {
 					m.warnAt(l, "[Install] "+l.Key+" has no effect in a quadlet file; these have one: "+strings.Join(installKeys, ", "))
 				}
@@ -33,6 +34,25 @@ func (m *maker) checkSections() {
 		case s.name == "Unit" || strings.HasPrefix(s.name, "X-"):
 		default:
 			m.checkName(s)
+		}
+	}
+}
+
+// checkInstall complains of names in [Install] that are none of units, and of targets
+// that no user's service manager reaches.
+func (m *maker) checkInstall(l *Line) {
+	if !slices.Contains(installKeys, l.Key) || l.Key == "DefaultInstance" {
+		return
+	}
+	names, _ := words(l.Value, false)
+	for _, name := range names {
+		switch {
+		case !unitName(name):
+			m.errorAt(l, l.Key+"="+name+": this is no name of a unit")
+		case l.Key == "Alias" && !strings.HasSuffix(name, ".service"):
+			m.errorAt(l, "Alias="+name+": want a name that ends in .service")
+		case slices.Contains([]string{"multi-user.target", "graphical.target", "network-online.target", "network.target"}, name) && !slices.Contains(names, "default.target"):
+			m.warnAt(l, l.Key+"="+name+" is of the system, and not started for a user; did you mean \"default.target\"?")
 		}
 	}
 }

@@ -103,6 +103,8 @@ func (m *maker) convert() {
 	m.checkSections()
 	if l := m.file.last(m.section, "ServiceName"); strings.ContainsAny(l.text(), "/%") {
 		m.errorAt(l, "ServiceName="+l.text()+": the name of a service has neither / nor %")
+	} else if !unitName(m.unit.Name) {
+		m.errorAt(l, "the service manager takes no service "+quoted(m.unit.Name)+": want letters, digits and :-_.\\ in its name, at most 255")
 	}
 	for _, s := range m.file.sections {
 		c := &section{name: s.name, path: s.path, at: s.at, lines: slices.Clone(s.lines)}
@@ -163,7 +165,7 @@ func (m *maker) add(name, key, value string) {
 	s.lines = append(s.lines, &Line{Key: key, Value: value})
 }
 
-// set gives a key its only value.
+// assign gives a key its only value.
 func (m *maker) assign(name, key, value string) {
 	s := m.out(name)
 	s.lines = slices.DeleteFunc(s.lines, func(l *Line) bool { return l.Key == key })
@@ -300,6 +302,12 @@ func (m *maker) refer(l *Line, name string) string {
 	if f == nil {
 		return name
 	}
+	if _, instance, is := template(name); is && instance == "" {
+		if _, _, is := template(m.file.Name); !is { // %i would be empty
+			m.errorAt(l, l.Key+"="+name+": this is a template; name an instance of it, such as "+quoted(strings.Replace(name, "@.", "@1.", 1)))
+			return name
+		}
+	}
 	m.requires(f.serviceFor(name))
 	resource := f.resourceFor(name)
 	if resource == "" {
@@ -329,6 +337,18 @@ func (f *File) Service() string {
 		return prefix + f.kind.suffix + "@" + instance + ".service"
 	}
 	return prefix + f.kind.suffix + ".service"
+}
+
+// unitName says whether systemd takes a name of a unit; see systemd.unit(5).
+func unitName(name string) bool {
+	for i := range len(name) {
+		c := name[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && strings.IndexByte(`:-_.\@`, c) < 0 {
+			return false
+		}
+	}
+	dot := strings.LastIndexByte(name, '.')
+	return dot > 0 && dot < len(name)-1 && name[0] != '@' && len(name) <= 255
 }
 
 // serviceFor is the service of name, which may be an instance of the template f.

@@ -32,10 +32,10 @@ func HasGenerator(name string) bool {
 // made says what it has made, so that what is no longer wanted goes.
 func (g *Generator) Direct(dirs []string, made string) (failed bool, err error) {
 	var before, after []string
-	if _, err := record.Read(made, &before); err != nil {
-		return true, err
-	}
 	to := g.Out
+	if _, err := record.Read(made, &before); err != nil { // damaged: the services themselves tell
+		before = madeIn(to)
+	}
 	if err := os.MkdirAll(to, 0o755); err != nil {
 		return true, err
 	}
@@ -79,6 +79,25 @@ func (g *Generator) Direct(dirs []string, made string) (failed bool, err error) 
 		}
 	}
 	return failed, errors.Join(errors.Join(errs...), record.Write(made, after, false))
+}
+
+// madeIn finds what Direct has made, below a directory: services that begin as those
+// do, and links to them.
+func madeIn(dir string) (names []string) {
+	_ = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return nil // what cannot be read is not moss's
+		}
+		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() || info.Size() > maxFile {
+			return nil
+		}
+		name, err := filepath.Rel(dir, path)
+		if data, rerr := os.ReadFile(path); err == nil && rerr == nil && bytes.HasPrefix(data, []byte(heading)) {
+			names = append(names, name)
+		}
+		return nil
+	})
+	return names
 }
 
 // place puts a service or a link to one where the service manager reads it.

@@ -1,6 +1,7 @@
 package quadlet
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -79,5 +80,33 @@ func TestLastGoodName(t *testing.T) {
 	}
 	if fileIsThere(filepath.Join(out, "a.service")) {
 		t.Error("there is a service of another name too")
+	}
+}
+
+// TestDirectDamaged: what is made is found again when the list of it is damaged.
+func TestDirectDamaged(t *testing.T) {
+	dir, home := t.TempDir(), t.TempDir()
+	out, made := filepath.Join(home, "systemd/user"), filepath.Join(home, "made")
+	run := func() error {
+		g := Generator{Out: out, Moss: "/usr/bin/moss", Report: func(string, Problem) {}}
+		_, err := g.Direct([]string{dir}, made)
+		return err
+	}
+	lay(t, dir, "-- web.container --\n[Container]\nImage=localhost/web:1\n[Install]\nWantedBy=default.target\n-- more.container --\n[Container]\nImage=localhost/web:1\n")
+	lay(t, out, "-- own.service --\n[Service]\nExecStart=/bin/true\n")
+	if err := run(); err != nil {
+		t.Fatal(err)
+	}
+	lay(t, home, "-- made --\nnonsense")
+	if err := os.Remove(filepath.Join(dir, "web.container")); err != nil {
+		t.Fatal(err)
+	}
+	if err := run(); err != nil {
+		t.Error(err)
+	}
+	for name, want := range map[string]bool{"web.service": false, "default.target.wants/web.service": false, "own.service": true, "more.service": true} {
+		if fileIsThere(filepath.Join(out, name)) != want {
+			t.Errorf("%s: want %t", name, want)
+		}
 	}
 }

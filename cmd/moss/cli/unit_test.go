@@ -168,3 +168,14 @@ func TestUnitFiles(t *testing.T) {
 		}
 	}
 }
+
+// TestWriteAll: where one file cannot be written, those before it are as they were.
+func TestWriteAll(t *testing.T) {
+	dir := t.TempDir()
+	put(t, filepath.Join(dir, "a"), "old")
+	put(t, filepath.Join(dir, "z/in"), "a directory")
+	err := writeAll([]unitFile{{name: "a", data: []byte("new"), mode: 0o644}, {name: "b", data: []byte("new"), mode: 0o644}, {name: "z", data: []byte("new"), mode: 0o644}}, dir)
+	if data, _ := os.ReadFile(filepath.Join(dir, "a")); err == nil || string(data) != "old" || exists(filepath.Join(dir, "b")) {
+		t.Errorf("%v, a is %q, b: %t", err, data, exists(filepath.Join(dir, "b")))
+	}
+}

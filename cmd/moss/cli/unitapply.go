@@ -354,19 +354,28 @@ func (p *plan) carryOut(ctx context.Context, c *call) error {
 	if err := stopSockets(ctx, slices.DeleteFunc(slices.Clone(p.former), func(u *quadlet.Unit) bool { return p.verdict[u.Name] == "same" })); err != nil {
 		return err
 	}
-	if err := stopUnits(ctx, p.stop); err != nil {
-		return err
-	}
-	if err := p.clear(ctx, c); err != nil {
-		return err
-	}
-	if err := p.note(); err != nil {
-		return err
-	}
-	for i := range p.files {
-		if err := p.files[i].write(p.to); err != nil {
+	again := func(err error) error { // the files are as before: so is what runs
+		if len(p.stop) == 0 {
 			return err
 		}
+		bus, derr := systemd.DialUnits(context.WithoutCancel(ctx))
+		if derr != nil {
+			return errors.Join(err, derr)
+		}
+		defer bus.Close()
+		return errors.Join(err, bus.Restart(context.WithoutCancel(ctx), p.stop...))
+	}
+	if err := stopUnits(ctx, p.stop); err != nil {
+		return again(err)
+	}
+	if err := p.clear(ctx, c); err != nil {
+		return again(err)
+	}
+	if err := p.note(); err != nil {
+		return again(err)
+	}
+	if err := writeAll(p.files, p.to); err != nil {
+		return again(err)
 	}
 	for _, name := range p.gone {
 		if err := os.Remove(filepath.Join(p.to, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"moss/record"
 	"moss/systemd"
 	"moss/systemd/cgroup"
@@ -57,10 +59,10 @@ func (cmd *UnitInstallCmd) Run(ctx context.Context, c *call) error {
 			return fmt.Errorf("cannot install %q: it is there already; --replace replaces it", filepath.Join(to, f.name))
 		}
 	}
+	if err := writeAll(files, to); err != nil {
+		return err
+	}
 	for _, f := range files {
-		if err := f.write(to); err != nil {
-			return err
-		}
 		fmt.Fprintln(c.Out, filepath.Join(to, f.name))
 	}
 	if cmd.ReloadSystemd == nil || *cmd.ReloadSystemd {
@@ -89,6 +91,57 @@ func (f *unitFile) write(dir string) error {
 		return err
 	}
 	return os.Symlink(f.link, path)
+}
+
+// writeAll writes all of the files, or leaves the directory as it was.
+func writeAll(files []unitFile, dir string) error {
+	var before []unitFile
+	for i, f := range files {
+		path := filepath.Join(dir, f.name)
+		old, err := readOld(path, f.name)
+		if err == nil {
+			if before = append(before, old); f.same(dir) {
+				continue
+			}
+			err = f.write(dir)
+		}
+		if err == nil {
+			continue
+		}
+		for j := range before[:min(len(before), i+1)] {
+			var uerr error
+			if old := before[j]; old.mode == 0 && old.link == "" { // there was none
+				if uerr = os.Remove(filepath.Join(dir, old.name)); errors.Is(uerr, fs.ErrNotExist) || errors.Is(uerr, unix.ENOTDIR) {
+					uerr = nil
+				}
+			} else if !old.same(dir) {
+				uerr = old.write(dir)
+			}
+			err = errors.Join(err, uerr)
+		}
+		return err
+	}
+	return nil
+}
+
+// readOld is what is at a path; without mode and link it is nothing.
+func readOld(path, name string) (unitFile, error) {
+	old := unitFile{name: name}
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return old, nil
+	case err != nil:
+		return old, err
+	case info.Mode()&fs.ModeSymlink != 0:
+		old.link, err = os.Readlink(path)
+		return old, err
+	case !info.Mode().IsRegular():
+		return old, fmt.Errorf("cannot replace %q: it is not a file", path)
+	}
+	old.data, err = os.ReadFile(path)
+	old.mode = info.Mode().Perm() | 0o400
+	return old, err
 }
 
 // same says whether the file is in a directory as it is.
@@ -333,10 +386,8 @@ func unitsAsIf(files, others []unitFile, to string, whole bool) (units []*quadle
 // reloadUnits lets the service manager make and read the services anew; without a
 // generator they are made here.
 func (c *call) reloadUnits(ctx context.Context) error {
-	if !quadlet.HasGenerator("moss-generator") {
-		if err := c.generateUnits(); err != nil {
-			return err
-		}
+	if err := c.generateUnits(quadlet.HasGenerator("moss-generator")); err != nil {
+		return err
 	}
 	if cgroup.ManagerSocket() == "" {
 		fmt.Fprintln(c.Err, "no service manager of yours runs here; the units are there when it starts")
@@ -351,8 +402,9 @@ func (c *call) reloadUnits(ctx context.Context) error {
 }
 
 // generateUnits makes the services among the user's own units. It is for those who
-// cannot install a generator, which only root can.
-func (c *call) generateUnits() error {
+// cannot install a generator, which only root can; what was made before there was one
+// goes, since it would outrank what that makes.
+func (c *call) generateUnits(generator bool) error {
 	home := quadlet.Home(os.Getenv)
 	if home == "" {
 		_, err := unitHome()
@@ -366,7 +418,24 @@ func (c *call) generateUnits() error {
 			}
 		},
 	}
-	_, err := g.Direct(unitDirs(), filepath.Join(c.Dirs.Root, "units.made"))
+	made := filepath.Join(c.Dirs.Root, "units.made")
+	// Where this command alone looks is not where the services come from.
+	dirs := quadlet.Dirs(func(name string) string {
+		if name == "QUADLET_UNIT_DIRS" {
+			return ""
+		}
+		return os.Getenv(name)
+	}, cgroup.HostUID())
+	if generator {
+		if !exists(made) {
+			return nil
+		}
+		dirs, g.Kept = nil, ""
+	}
+	_, err := g.Direct(dirs, made)
+	if generator && err == nil {
+		err = os.Remove(made)
+	}
 	return err
 }
 
