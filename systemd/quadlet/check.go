@@ -57,6 +57,16 @@ func (m *maker) checkInstall(l *Line) {
 	}
 }
 
+// checkResource complains of a name that moss would take for a flag, or not at all.
+// What the service manager puts in is not known here.
+func (m *maker) checkResource() {
+	key := map[string]string{"Container": "ContainerName", "Pod": "PodName", "Network": "NetworkName", "Volume": "VolumeName"}[m.section]
+	l := m.file.last(m.section, key)
+	if name := l.text(); strings.HasPrefix(name, "-") || strings.ContainsAny(name, " \t/\"'") {
+		m.errorAt(l, key+"="+quoted(name)+": want letters, digits, _, . and -, and no - first")
+	}
+}
+
 func (m *maker) checkKeys(s *section, names []string) {
 	for _, l := range s.lines {
 		if slices.Contains(names, l.Key) {

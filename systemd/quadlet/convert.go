@@ -101,6 +101,7 @@ func (m *maker) complain(l *Line, message string, warning bool) {
 // convert copies what systemd reads itself, and makes the rest.
 func (m *maker) convert() {
 	m.checkSections()
+	m.checkResource()
 	if l := m.file.last(m.section, "ServiceName"); strings.ContainsAny(l.text(), "/%") {
 		m.errorAt(l, "ServiceName="+l.text()+": the name of a service has neither / nor %")
 	} else if !unitName(m.unit.Name) {

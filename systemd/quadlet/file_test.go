@@ -88,3 +88,19 @@ func TestLinks(t *testing.T) {
 		t.Error(set.Problems)
 	}
 }
+
+// TestBackslash: where it means nothing, and where it hides a semicolon.
+func TestBackslash(t *testing.T) {
+	got, err := words(`a\b "c\" d`, false)
+	if err != nil || !slices.Equal(got, []string{`a\b`, `c\`, "d"}) {
+		t.Errorf("%q (%v)", got, err)
+	}
+	dir := t.TempDir()
+	lay(t, dir, "-- web.container --\n[Container]\nImage=localhost/x:1\nExec=find / -exec ls {} \\; -print\nVolume=/a b'c:/d\n")
+	text := Load([]string{dir}).Convert("moss")[0].Text()
+	for _, want := range []string{`ls {} ";" -print`, "RequiresMountsFor=\"/a b'c\"\n"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s in\n%s", want, text)
+		}
+	}
+}

@@ -255,7 +255,20 @@ func (m *maker) source(l *Line, source string, image bool) string {
 }
 
 // mountsFor lets the service wait for the mount points of a path.
-func (m *maker) mountsFor(path string) { m.add("Unit", "RequiresMountsFor", quote(oneDollar(path))) }
+func (m *maker) mountsFor(path string) {
+	path = oneDollar(path)
+	mark := `"`
+	if strings.Contains(path, mark) {
+		mark = "'"
+	}
+	if strings.ContainsAny(path, " \t'\"") { // there are no escapes in this key
+		if strings.Contains(path, mark) {
+			return
+		}
+		path = mark + path + mark
+	}
+	m.add("Unit", "RequiresMountsFor", path)
+}
 
 // oneDollar is a path of a command line where there are no variables.
 func oneDollar(path string) string { return strings.ReplaceAll(path, "$$", "$") }
@@ -437,6 +450,9 @@ func volumeOptions(m *maker, key, flag string) {
 func image(m *maker, key, flag string) {
 	if l := m.file.last(m.section, key); l.text() != "" {
 		m.from = l
+		if strings.HasPrefix(l.text(), "-") {
+			m.errorAt(l, key+"="+quoted(l.text())+": this is no name of an image")
+		}
 		m.flag(flag, m.imageSource(l, l.text()))
 	}
 }
@@ -452,7 +468,13 @@ func (m *maker) imageSource(l *Line, name string) string {
 // program is the command line in the container: of the last assignment.
 func program(m *maker, key, _ string) {
 	if l := m.file.last(m.section, key); l != nil {
+		words := len(m.args)
 		m.argsOf(l)
+		for i := words; i < len(m.args); i++ {
+			if m.args[i].Text == `\;` { // as systemd.service(5) has it
+				m.args[i].Text = ";"
+			}
+		}
 	}
 }
 

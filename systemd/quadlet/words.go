@@ -12,8 +12,8 @@ func itoa(n int) string { return strconv.Itoa(n) }
 var errQuote = errors.New("a quotation mark is not closed")
 
 // words splits a value at white space as systemd does: marks quote, and with
-// unescape a backslash begins an escape of systemd.syntax(7). What is no escape
-// stands for itself.
+// unescape a backslash begins an escape of systemd.syntax(7); otherwise it means nothing.
+// What is no escape stands for itself.
 func words(s string, unescape bool) (out []string, err error) {
 	var word strings.Builder
 	inWord, mark := false, byte(0)
@@ -22,11 +22,6 @@ func words(s string, unescape bool) (out []string, err error) {
 		switch {
 		case c == '\\' && unescape:
 			i += appendEscape(&word, s[i:])
-			inWord = true
-			continue
-		case c == '\\' && i+1 < len(s):
-			word.WriteString(s[i : i+2])
-			i += 2
 			inWord = true
 			continue
 		case mark != 0 && c == mark:

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"moss/cmd/moss/cli/syntax"
+	"moss/rootless"
 	"moss/systemd/journal"
 )
 
@@ -17,7 +18,7 @@ func (r *specReader) log() {
 	r.check(f.LogDriver == "passthrough" && f.TTY, "--log-driver passthrough cannot be combined with --tty")
 	r.check(f.LogDriver == "passthrough-tty" && f.TTY, "--log-driver passthrough-tty cannot be combined with --tty: the program has moss's own terminal")
 	log.Driver = f.LogDriver
-	if log.Driver == "" && os.Getenv("PODMAN_SYSTEMD_UNIT") != "" && !f.TTY && journal.Available(journal.Socket) == nil {
+	if log.Driver == "" && os.Getenv(rootless.UnitLabel) != "" && !f.TTY && journal.Available(journal.Socket) == nil {
 		log.Driver = "journald" // 'journalctl --user --unit' is where one looks for it
 	}
 	r.each("log-opt", f.LogOpt, func(v string) error {
