@@ -114,6 +114,9 @@ func (e *Engine) ids() ([]string, error) {
 func (e *Engine) load(id string) (*container.Container, error) {
 	dir, runDir := e.Paths.Container(id), e.Paths.RunContainer(id)
 	c, err := container.Load(dir, runDir)
+	if errors.Is(err, fs.ErrNotExist) && !e.halfMade(id) {
+		c, err = container.Load(dir, runDir) // create may have written it just now
+	}
 	if err == nil {
 		c.Announce = func() error { return e.announce(runDir) }
 	}
