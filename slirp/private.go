@@ -105,7 +105,7 @@ func (p *Private) pasta(options string) error {
 			return fmt.Errorf("pasta's option %s is moss's to give", name)
 		}
 		if i == 0 && !strings.HasPrefix(name, "-") {
-			return fmt.Errorf("%q is no option of pasta: want --OPTION[,VALUE],...", name)
+			return fmt.Errorf("%q is no option of pasta: want --OPTION or --OPTION,VALUE, separated by commas", name)
 		}
 		if name != "-m" && name != "--mtu" {
 			p.Args = append(p.Args, args[i])

@@ -83,7 +83,7 @@ func setSignals(signals []unix.Signal, handler uintptr) {
 
 // asked says whether SIGTERM has come since it was called the last time.
 func asked() bool {
-	var count [8]byte
+	var count [unsafe.Sizeof(one)]byte
 	n, err := unix.Read(int(told), count[:])
 	return err == nil && n == len(count)
 }
