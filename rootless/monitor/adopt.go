@@ -252,6 +252,7 @@ func (m *monitor) leaveOwn() {
 	if err != nil || !m.adoption.own || c.Home == "" {
 		return
 	}
+	m.awaitUnit() // or the manager would put it there after it has left
 	if group(c.Home).write("cgroup.procs", "0") == nil {
 		m.adoption.own = false
 		asked()

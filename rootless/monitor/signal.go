@@ -102,7 +102,7 @@ func (s *session) ready(uint32) {
 // somebody who has stopped its scope. The policy does not start it again before
 // the next boot, which finds it as one that ran.
 func (m *monitor) endSession() {
-	if m.finished || m.session || m.ended && m.adoption.own {
+	if m.finished || m.session || m.adoption.own && (m.ended || hasEnded(m.pidfd)) {
 		return // of the last: see leaveOwn
 	}
 	m.session, m.stopped = true, m.stopped && !m.held // by a user before that, or only held
@@ -123,6 +123,12 @@ func (m *monitor) endSession() {
 	}
 	m.group.thaw()
 	m.askToEnd()
+}
+
+// hasEnded says whether a process has ended of whose end its parent may not know yet.
+func hasEnded(pidfd int) bool {
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 0)
+	return err == nil && n > 0
 }
 
 func pointer(b []byte) unsafe.Pointer { return unsafe.Pointer(&b[0]) }
