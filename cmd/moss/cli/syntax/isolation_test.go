@@ -23,6 +23,7 @@ func TestNetworks(t *testing.T) {
 		{[]string{"private"}, "private", nil},
 		{[]string{"private:embedded"}, "private:embedded", nil},
 		{[]string{"pasta"}, "private:pasta", nil},
+		{[]string{"pasta:-T,5"}, "private:pasta,-T,5", nil},
 		{[]string{"slirp4netns"}, "private:slirp4netns", nil},
 		{[]string{"container:web"}, "container:web", nil},
 		{[]string{"ns:/proc/1/ns/net"}, "ns:/proc/1/ns/net", nil},
@@ -38,7 +39,7 @@ func TestNetworks(t *testing.T) {
 		}
 	}
 	for _, in := range [][]string{
-		{""}, {"none", "host"}, {"a", "host"}, {"host", "a"}, {"a", "a"}, {"none:x"}, {"private:x"}, {"pasta:-T,5"},
+		{""}, {"none", "host"}, {"a", "host"}, {"host", "a"}, {"a", "a"}, {"none:x"}, {"private:x"}, {"pasta:--netns,x"}, {"slirp4netns:x=y"},
 		{"container:"}, {"ns:rel"}, {"a b"}, {"a:ip=x"}, {"a:mac=x"}, {"a:mac=01:00:5e:00:00:01"}, {"a:color=red"}, {"a:ip="},
 		{"a:interface_name=much-too-long-name"}, {"-a"},
 	} {
