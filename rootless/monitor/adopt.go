@@ -2,13 +2,18 @@ package monitor
 
 import (
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"moss/record"
+	"moss/rootless/container"
 	"moss/systemd/scope"
 )
 
@@ -54,6 +59,9 @@ type adoption struct {
 	next    time.Time // when to try again
 	until   time.Time // the end of patience
 	own     bool      // the monitor has its unit
+	// asked: SIGTERM came when a run ended. The manager sends it with the end of the
+	// container's unit, and with that of the session.
+	asked bool
 	// stale: the unit is one of an earlier run, and the manager has missed its end. It does
 	// not see the end of this one either, and must be told.
 	stale bool
@@ -246,7 +254,7 @@ func (m *monitor) leaveCgroup() error {
 // leaveOwn is the end of a run after which there will be another: the manager stops the
 // monitor's unit when the container's has ended, whether it was stopped or not. So
 // the monitor leaves it, and gets a new one with the next run's. A SIGTERM that has come of
-// that is forgotten; one that ends the session comes again, with the end of moss's own unit.
+// that means nothing, if there is still a session when the next run is due.
 func (m *monitor) leaveOwn() {
 	c, err := m.config()
 	if err != nil || !m.adoption.own || c.Home == "" {
@@ -255,8 +263,25 @@ func (m *monitor) leaveOwn() {
 	m.awaitUnit() // or the manager would put it there after it has left
 	if group(c.Home).write("cgroup.procs", "0") == nil {
 		m.adoption.own = false
-		asked()
+		m.adoption.asked = asked() || m.adoption.asked
 	}
+}
+
+// sessionOver says whether the SIGTERM of a run's end was for the end of the session, of
+// which the process that keeps the user's namespaces has heard, too.
+func (m *monitor) sessionOver() bool {
+	if !m.adoption.asked {
+		return false
+	}
+	m.adoption.asked = false
+	data, err := record.ReadFile(filepath.Join(m.runDir, "../../pause")) // see package userns
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	var protocol, pid int
+	var start uint64
+	n, _ := fmt.Sscan(string(data), &protocol, &pid, &start)
+	return n == 3 && !container.Alive(pid, start)
 }
 
 // awaitRemoval waits until the manager has removed the cgroup of the run before.

@@ -151,6 +151,7 @@ func (m *monitor) waitToRestart(exit Exit) {
 // meanwhile or it cannot be started.
 func (m *monitor) restart() {
 	m.restartAt = time.Time{}
+	m.session = m.session || m.sessionOver()
 	if m.stopped || m.session {
 		m.finish(m.last, nil)
 		return

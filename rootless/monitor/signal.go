@@ -102,8 +102,12 @@ func (s *session) ready(uint32) {
 // somebody who has stopped its scope. The policy does not start it again before
 // the next boot, which finds it as one that ran.
 func (m *monitor) endSession() {
-	if m.finished || m.session || m.adoption.own && (m.ended || hasEnded(m.pidfd)) {
-		return // of the last: see leaveOwn
+	if m.adoption.own && (m.ended || hasEnded(m.pidfd)) {
+		m.adoption.asked = true // see leaveOwn
+		return
+	}
+	if m.finished || m.session {
+		return
 	}
 	m.session, m.stopped = true, m.stopped && !m.held // by a user before that, or only held
 	m.note(func(e *event.Event) {
