@@ -31,7 +31,7 @@ func ReadConfig(ctx context.Context, run string) (*config.Record, error) {
 	cmd := exec.CommandContext(ctx, Helper("moss-image"), "config", run)
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := slack.Exactly(cmd.Run); err != nil {
-		if message := strings.TrimPrefix(strings.TrimSpace(errs.String()), "Error: "); message != "" {
+		if message := strings.TrimPrefix(strings.TrimSpace(errs.String()), "moss: "); message != "" {
 			return nil, errors.New(message)
 		}
 		return nil, fmt.Errorf("cannot read configuration: moss-image: %w", err)

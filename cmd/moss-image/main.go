@@ -47,7 +47,7 @@ func main() {
 	if err == nil {
 		return
 	}
-	fmt.Fprintf(os.Stderr, "Error: %v\n", err)
+	fmt.Fprintf(os.Stderr, "moss: %v\n", err)
 	var code exitCode
 	if errors.As(err, &code) {
 		os.Exit(code.code)
