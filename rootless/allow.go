@@ -1,6 +1,7 @@
 package rootless
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,7 +62,12 @@ func AllowList(given []string) ([]string, error) {
 func CheckAllow(mode string) error {
 	kind, other, _ := strings.Cut(mode, ":")
 	switch kind {
-	case "", "bridge", "private":
+	case "", "bridge":
+		return nil
+	case "private":
+		if kind, options, has := strings.Cut(other, ","); has {
+			return fmt.Errorf("its packets pass a bridge before %s, which has no place for the options %q", cmp.Or(kind, "they leave"), options)
+		}
 		return nil
 	case "none":
 		return errors.New("it has no network: there is nothing to allow")

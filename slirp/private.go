@@ -20,14 +20,46 @@ type Private struct {
 	Outbound, Outbound6 string
 	HostLoopback        bool
 	NoIPv6              bool
-	// Args are pasta's, see passt(1). They come in place of those of moss that say another thing.
-	Args []string
+	// Options are pasta's, see passt(1). They come in place of those of moss that say another thing.
+	Options []PastaOption
 }
 
-// pastaOwn are pasta's options that moss needs to give itself: its place, and its life.
-var pastaOwn = []string{"-I", "--ns-ifname", "--netns", "--netns-only", "--no-netns-quit", "--userns", "-f", "--foreground",
-	"-P", "--pid", "--runas", "-F", "--fd", "-s", "--socket", "--vhost-user", "-1", "--one-off", "-a", "--address", "-n", "--netmask",
-	"-g", "--gateway", "--config-net", "--no-copy-addrs", "--no-copy-routes", "-h", "--help", "--version"}
+// PastaOption is an option of pasta by its long name, without dashes.
+type PastaOption struct{ Name, Value string }
+
+// pastaOption is what is known of one: its other name, whether it has a value, and whether
+// it is moss's to give, which knows pasta's place, its life and the addresses.
+type pastaOption struct {
+	short  byte
+	valued bool
+	own    bool
+}
+
+// pastaOptions are those of passt(1) that pasta knows. Others are refused: one that moss does
+// not know could be another way to say what is its to say.
+var pastaOptions = map[string]pastaOption{
+	"debug": {short: 'd'}, "trace": {}, "stats": {valued: true}, "quiet": {short: 'q'},
+	"log-file": {short: 'l', valued: true}, "log-size": {valued: true}, "pcap": {short: 'p', valued: true},
+	"mtu": {short: 'm', valued: true}, "mac-addr": {short: 'M', valued: true}, "ns-mac-addr": {valued: true},
+	"interface": {short: 'i', valued: true}, "outbound": {short: 'o', valued: true},
+	"outbound-if4": {valued: true}, "outbound-if6": {valued: true},
+	"dns": {short: 'D', valued: true}, "dns-forward": {valued: true}, "dns-host": {valued: true},
+	"search": {short: 'S', valued: true}, "hostname": {short: 'H', valued: true}, "fqdn": {valued: true},
+	"map-gw": {}, "no-map-gw": {}, "map-host-loopback": {valued: true}, "map-guest-addr": {valued: true},
+	"ipv4-only": {short: '4'}, "ipv6-only": {short: '6'}, "no-tcp": {}, "no-udp": {}, "no-icmp": {},
+	"no-dhcp": {}, "no-ndp": {}, "no-dhcpv6": {}, "no-ra": {}, "no-dhcp-dns": {}, "no-dhcp-search": {},
+	"dhcp-dns": {}, "dhcp-search": {}, "freebind": {}, "no-splice": {}, "host-lo-to-ns-lo": {},
+	"tcp-ports": {short: 't', valued: true}, "udp-ports": {short: 'u', valued: true},
+	"tcp-ns": {short: 'T', valued: true}, "udp-ns": {short: 'U', valued: true},
+
+	"ns-ifname": {short: 'I', valued: true, own: true}, "netns": {valued: true, own: true}, "netns-only": {own: true},
+	"no-netns-quit": {own: true}, "userns": {valued: true, own: true}, "foreground": {short: 'f', own: true},
+	"pid": {short: 'P', valued: true, own: true}, "runas": {valued: true, own: true}, "fd": {short: 'F', valued: true, own: true},
+	"socket": {short: 's', valued: true, own: true}, "vhost-user": {own: true}, "one-off": {short: '1', own: true},
+	"address": {short: 'a', valued: true, own: true}, "netmask": {short: 'n', valued: true, own: true},
+	"gateway": {short: 'g', valued: true, own: true}, "config-net": {own: true}, "no-copy-addrs": {own: true},
+	"no-copy-routes": {own: true}, "help": {short: 'h', own: true}, "version": {own: true},
+}
 
 // ParsePrivate reads what follows "private:" in a network mode: "[KIND][,OPTION...]".
 func ParsePrivate(text string) (p Private, err error) {
@@ -91,37 +123,56 @@ func (p *Private) option(key, value string) (err error) {
 	return err
 }
 
-// pasta takes arguments for pasta that are separated by commas.
+// pasta takes arguments for pasta that are separated by commas, as getopt_long(3) would, but
+// for names that are cut short.
 func (p *Private) pasta(options string) error {
-	var args []string
-	for arg := range strings.SplitSeq(options, ",") {
-		if arg != "" {
-			args = append(args, arg)
+	args := slices.DeleteFunc(strings.Split(options, ","), func(arg string) bool { return arg == "" })
+	for len(args) > 0 {
+		arg := args[0]
+		args = args[1:]
+		name, value, hasValue := nameOf(arg)
+		o, known := pastaOptions[name]
+		switch {
+		case !known:
+			return fmt.Errorf("%q is no option of pasta that moss knows: want --OPTION or --OPTION,VALUE, separated by commas", arg)
+		case o.own:
+			return fmt.Errorf("pasta's option --%s is moss's to give", name)
+		case !o.valued && hasValue:
+			return fmt.Errorf("pasta's option --%s in %q has no value, and stands alone", name, arg)
+		case o.valued && !hasValue && len(args) > 0:
+			value, args = args[0], args[1:]
 		}
-	}
-	for i := 0; i < len(args); i++ {
-		name, value, inOne := strings.Cut(args[i], "=")
-		if slices.Contains(pastaOwn, name) {
-			return fmt.Errorf("pasta's option %s is moss's to give", name)
+		if o.valued && value == "" {
+			return fmt.Errorf("pasta's option --%s wants a value", name)
 		}
-		if i == 0 && !strings.HasPrefix(name, "-") {
-			return fmt.Errorf("%q is no option of pasta: want --OPTION or --OPTION,VALUE, separated by commas", name)
-		}
-		if name != "-m" && name != "--mtu" {
-			p.Args = append(p.Args, args[i])
+		if name != "mtu" {
+			p.Options = append(p.Options, PastaOption{name, value})
 			continue
-		}
-		if !inOne {
-			if i++; i < len(args) {
-				value = args[i]
-			}
 		}
 		var err error
 		if p.MTU, err = mtu(value); err != nil {
-			return fmt.Errorf("pasta's option %s: %w", name, err)
+			return fmt.Errorf("pasta's option --mtu: %w", err)
 		}
 	}
 	return nil
+}
+
+// nameOf is the long name of an option as it is given, "" if it is none, and the value
+// that is in the same word.
+func nameOf(arg string) (name, value string, hasValue bool) {
+	if long, ok := strings.CutPrefix(arg, "--"); ok {
+		name, value, hasValue = strings.Cut(long, "=")
+		return name, value, hasValue
+	}
+	if len(arg) < 2 || arg[0] != '-' {
+		return "", "", false
+	}
+	for long, o := range pastaOptions {
+		if o.short == arg[1] {
+			return long, arg[2:], len(arg) > 2
+		}
+	}
+	return "", "", false
 }
 
 func mtu(text string) (int, error) {

@@ -8,11 +8,12 @@ import (
 
 func TestParsePrivate(t *testing.T) {
 	for text, want := range map[string]Private{
-		"":                      {},
-		"embedded,mtu=1500":     {Kind: "embedded", MTU: 1500},
-		"pasta":                 {Kind: "pasta"},
-		"pasta,-T,8080,-m,1400": {Kind: "pasta", MTU: 1400, Args: []string{"-T", "8080"}},
-		"pasta,--mtu=9000,--pcap=/tmp/x,--map-gw": {Kind: "pasta", MTU: 9000, Args: []string{"--pcap=/tmp/x", "--map-gw"}},
+		"":                          {},
+		"embedded,mtu=1500":         {Kind: "embedded", MTU: 1500},
+		"pasta":                     {Kind: "pasta"},
+		"pasta,-T,8080,-m,1400":     {Kind: "pasta", MTU: 1400, Options: []PastaOption{{"tcp-ns", "8080"}}},
+		"pasta,-t8080:80,-m1500,-4": {Kind: "pasta", MTU: 1500, Options: []PastaOption{{"tcp-ports", "8080:80"}, {"ipv4-only", ""}}},
+		"pasta,--mtu=9000,--pcap=/tmp/x,--map-gw": {Kind: "pasta", MTU: 9000, Options: []PastaOption{{"pcap", "/tmp/x"}, {"map-gw", ""}}},
 		"slirp4netns,allow_host_loopback=true,mtu=1280,mtu=2000,enable_ipv6=false,outbound_addr=eth0,port_handler=rootlesskit": {
 			Kind: "slirp4netns", HostLoopback: true, MTU: 2000, NoIPv6: true, Outbound: "eth0"},
 	} {
@@ -36,7 +37,17 @@ func TestParsePrivate(t *testing.T) {
 		"pasta,--netns,/proc/1/ns/net":             "moss's",
 		"pasta,--config-net":                       "moss's",
 		"pasta,-T,8080,--address=10.0.0.1,--debug": "moss's",
-		"pasta,-m":                                 "bytes",
+		"pasta,-m":                                 "wants a value",
+		"pasta,-m,1":                               "bytes",
+		"pasta,--,sh,-c,id":                        "no option",
+		"pasta,-T,1,sh":                            "no option",
+		"pasta,-":                                  "no option",
+		"pasta,--addr=10.0.0.1":                    "no option",
+		"pasta,-a10.0.0.1":                         "moss's",
+		"pasta,-P/tmp/x":                           "moss's",
+		"pasta,-qf":                                "stands alone",
+		"pasta,--quiet=yes":                        "stands alone",
+		"pasta,--pcap=,--trace":                    "wants a value",
 	} {
 		if _, err := ParsePrivate(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", text, err, want)

@@ -71,7 +71,7 @@ type ConnectRequest struct {
 	Container string // full ID
 	Name      string
 	Hostname  string
-	// Mode is "bridge" or "private[:pasta|slirp4netns|embedded]".
+	// Mode is "bridge" or "private", and what ParsePrivate reads after a colon.
 	Mode        string
 	Attachments []Attachment `json:",omitempty"`
 	Ports       []Port       `json:",omitempty"`

@@ -190,7 +190,7 @@ type Namespaces struct {
 
 // Network describes how the container is connected.
 type Network struct {
-	// Mode is "bridge" (Networks apply), "none", "host", "private[:driver]",
+	// Mode is "bridge" (Networks apply), "none", "host", "private[:KIND[,OPTION...]]",
 	// "container:ID" or "ns:PATH".
 	Mode     string
 	Networks []NetworkAttachment `json:",omitempty"` // the network "moss" when empty and Mode is bridge

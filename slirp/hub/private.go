@@ -50,11 +50,8 @@ func (l *lease) connectPrivate(ctx context.Context, options string, netns *os.Fi
 	l.undo = append(l.undo, link.Close)
 	l.private = link
 	l.status.Uplink, l.status.DNS = link.Kind, link.DNS
-	if link.Kind == uplink.Slirp4netns {
-		l.status.HostGateway = nil // it has no way to the host but to its loopback
-		if private.HostLoopback {
-			l.status.HostGateway = link.Gateways
-		}
+	if link.Host != nil {
+		l.status.HostGateway = link.Host
 	}
 	l.status.Interfaces = []slirp.Interface{{Name: privateInterface, IPs: link.Addrs, Gateway: link.Gateways}}
 	if err := l.publishPrivate(link, own); err != nil {

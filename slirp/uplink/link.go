@@ -68,6 +68,8 @@ type Link struct {
 	Addrs []netip.Prefix
 	// Gateways are where its routes lead; none for an interface without neighbours.
 	Gateways []netip.Addr
+	// Host is where it reaches the host: addresses that stand for it; nil: HostGateways.
+	Host []netip.Addr
 	// DNS is a resolver that it brings along.
 	DNS []netip.Addr
 	// Stack is set for the embedded kind.

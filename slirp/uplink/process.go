@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"moss/slirp"
 	"moss/userns/slack"
 )
 
@@ -139,7 +140,7 @@ func (o *Options) startSlirp4netns(ctx context.Context) (*Link, error) {
 // slirp4netns has its arguments but the last two, and what it then gives.
 func (o *Options) slirp4netns() (args []string, link *Link) {
 	args = []string{"--netns-type=path", "--ready-fd=4", fmt.Sprintf("--mtu=%d", o.MTU)}
-	link = &Link{Addrs: slirpAddrs, Gateways: slirpGateways, DNS: []netip.Addr{resolver}}
+	link = &Link{Addrs: slirpAddrs, Gateways: slirpGateways, DNS: []netip.Addr{resolver}, Host: []netip.Addr{}}
 	p := o.Private
 	if p.CIDR.IsValid() { // where they are in it is slirp4netns's
 		args = append(args, "--cidr="+p.CIDR.String())
@@ -156,7 +157,9 @@ func (o *Options) slirp4netns() (args []string, link *Link) {
 	} else {
 		args = append(args, "--enable-ipv6")
 	}
-	if !p.HostLoopback {
+	if p.HostLoopback {
+		link.Host = link.Gateways
+	} else { // and there is no other way to the host
 		args = append(args, "--disable-host-loopback")
 	}
 	if p.Outbound != "" {
@@ -188,8 +191,8 @@ func (o *Options) startPasta(ctx context.Context) (*Link, error) {
 		return nil, err
 	}
 	defer unname()
-	args, link := o.pasta()
-	p, err := run(path, append(args, "--netns", netns))
+	args, link := o.pasta(netns)
+	p, err := run(path, args)
 	if err != nil {
 		return nil, err
 	}
@@ -200,68 +203,86 @@ func (o *Options) startPasta(ctx context.Context) (*Link, error) {
 	return link, nil
 }
 
-// pastaDefaults are what pasta is told unless a container's own arguments say another thing
-// of the same, by one of the names.
+// pastaDefaults are what pasta is told unless a container's own options say another thing
+// of the same, by one of the names. A mapping of the host's loopback for one family leaves
+// the other's gateway to moss, which maps it to nothing.
 var pastaDefaults = []struct{ names, args []string }{
-	{[]string{"-q", "--quiet", "-d", "--debug", "--trace"}, []string{"--quiet"}},
-	{[]string{"--map-gw", "--no-map-gw", "--map-host-loopback"}, []string{"--no-map-gw"}},
-	{[]string{"--map-guest-addr"}, []string{"--map-guest-addr", HostGateway[0].String(), "--map-guest-addr", HostGateway[1].String()}},
-	{[]string{"--dns-forward"}, []string{"--dns-forward", resolver.String()}},
-	{[]string{"-t", "--tcp-ports"}, []string{"--tcp-ports", "none"}},
-	{[]string{"-u", "--udp-ports"}, []string{"--udp-ports", "none"}},
-	{[]string{"-T", "--tcp-ns"}, []string{"--tcp-ns", "none"}},
-	{[]string{"-U", "--udp-ns"}, []string{"--udp-ns", "none"}},
+	{[]string{"quiet", "debug", "trace"}, []string{"--quiet"}},
+	{[]string{"map-gw", "no-map-gw"}, []string{"--no-map-gw"}},
+	{[]string{"tcp-ports"}, []string{"--tcp-ports=none"}},
+	{[]string{"udp-ports"}, []string{"--udp-ports=none"}},
+	{[]string{"tcp-ns"}, []string{"--tcp-ns=none"}},
+	{[]string{"udp-ns"}, []string{"--udp-ns=none"}},
 }
 
-// pasta has its arguments but the namespace, and what it then gives.
-func (o *Options) pasta() (args []string, link *Link) {
-	link = &Link{DNS: []netip.Addr{resolver}}
-	args = []string{"--foreground", "--ns-ifname", o.Interface, "--mtu", fmt.Sprint(o.MTU),
-		"--no-dhcp", "--no-dhcpv6", "--no-ra", "--netns-only", "--no-netns-quit"}
-	given := func(names ...string) (value string, found bool) {
-		for i, arg := range o.Private.Args {
-			name, value, inOne := strings.Cut(arg, "=")
-			if slices.Contains(names, name) {
-				if !inOne && i+1 < len(o.Private.Args) {
-					value = o.Private.Args[i+1]
-				}
-				return value, true
-			}
-		}
-		return "", false
+// pasta has its arguments for that namespace, and what it then gives. Those that moss gives
+// come first: nothing that a container has brought can change their meaning.
+func (o *Options) pasta(netns string) (args []string, link *Link) {
+	link = &Link{}
+	own := o.pastaHas("map-guest-addr", "ipv4-only", "ipv6-only")
+	if own {
+		link.Host = []netip.Addr{}
 	}
-	_, only4 := given("-4", "--ipv4-only")
-	_, only6 := given("-6", "--ipv6-only")
-	for i, bits := range []string{"24", ""} {
-		if i == 0 && only6 || i == 1 && only4 {
+	args = []string{"--foreground", "--ns-ifname=" + o.Interface, fmt.Sprintf("--mtu=%d", o.MTU), "--no-dhcp", "--no-dhcpv6", "--no-ra",
+		"--netns-only", "--no-netns-quit", "--netns=" + netns}
+	without := [2]bool{o.pastaHas("ipv6-only"), o.pastaHas("ipv4-only")}
+	for i, bits := range []string{"--netmask=24", ""} {
+		if without[i] {
 			continue
 		}
-		args = append(args, "--address", linkAddrs[i].Addr().String(), "--gateway", gateways[i].String())
+		args = append(args, "--address="+linkAddrs[i].Addr().String(), "--gateway="+gateways[i].String())
 		if bits != "" {
-			args = append(args, "--netmask", bits)
+			args = append(args, bits)
 		}
 		link.Addrs, link.Gateways = append(link.Addrs, linkAddrs[i]), append(link.Gateways, gateways[i])
-	}
-	if only6 {
-		link.DNS = nil
+		host, given := o.pastaAddr("map-guest-addr", i == 0)
+		if !given {
+			host = HostGateway[i]
+			args = append(args, "--map-guest-addr="+host.String())
+		}
+		dns, given := o.pastaAddr("dns-forward", i == 0)
+		if !given && i == 0 {
+			dns = resolver
+			args = append(args, "--dns-forward="+dns.String())
+		}
+		if own && host.IsValid() {
+			link.Host = append(link.Host, host)
+		}
+		if dns.IsValid() {
+			link.DNS = append(link.DNS, dns)
+		}
 	}
 	for _, d := range pastaDefaults {
-		if _, found := given(d.names...); !found {
+		if !o.pastaHas(d.names...) {
 			args = append(args, d.args...)
 		}
 	}
-	if text, found := given("--dns-forward"); found {
-		link.DNS = nil
-		if a, err := netip.ParseAddr(text); err == nil {
-			link.DNS = []netip.Addr{a}
-		}
-	}
-	for _, arg := range o.Private.Args {
-		if arg != "--map-gw" { // which only takes back --no-map-gw
-			args = append(args, arg)
+	for _, p := range o.Private.Options {
+		switch {
+		case p.Name == "map-gw": // which only takes back --no-map-gw
+		case p.Value != "":
+			args = append(args, "--"+p.Name+"="+p.Value)
+		default:
+			args = append(args, "--"+p.Name)
 		}
 	}
 	return args, link
+}
+
+// pastaHas says whether the container brings one of these options.
+func (o *Options) pastaHas(names ...string) bool {
+	return slices.ContainsFunc(o.Private.Options, func(p slirp.PastaOption) bool { return slices.Contains(names, p.Name) })
+}
+
+// pastaAddr is the last address of a family that the container gives for an option;
+// "none" gives an invalid one.
+func (o *Options) pastaAddr(name string, v4 bool) (addr netip.Addr, given bool) {
+	for _, p := range o.Private.Options {
+		if a, err := netip.ParseAddr(p.Value); p.Name == name && (err != nil || a.Is4() == v4) {
+			addr, given = a, true
+		}
+	}
+	return addr, given
 }
 
 // nameNetns gives the namespace a name among the files, until it is told otherwise:

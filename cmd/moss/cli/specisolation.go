@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"moss/cmd/moss/cli/syntax"
+	"moss/rootless"
 	"moss/rootless/container"
 )
 
@@ -67,7 +68,10 @@ func (r *specReader) networkNames() []string {
 				v = program
 			}
 		}
-		out = append(out, r.uplinkOptions(v))
+		if len(r.f.AllowOut) == 0 && r.spec.Labels[rootless.AllowLabel] == "" { // which goes without
+			v = r.uplinkOptions(v)
+		}
+		out = append(out, v)
 	}
 	return out
 }
