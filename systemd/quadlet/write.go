@@ -67,20 +67,21 @@ func (g *Generator) Run(dirs []string) (failed bool) {
 			continue
 		}
 		taken[u.Name] = true
-		name, sections := u.Name, u.sections
+		service := u
 		failed = failed || u.Failed()
 		if g.Kept != "" {
 			kept[keptName(u)] = true
+			kept[keptName(u)+keptSocket] = u.Failed() || u.Socket != nil
 		}
 		if u.Failed() {
-			name, sections = g.standIn(u)
-			g.names[name] = true
+			service = g.standIn(u)
+			g.names[service.Name] = true
 		} else if err := g.keep(u); err != nil {
 			g.Report(u.Name, Problem{Path: u.Source.Path, Message: "cannot keep the service for the case of an error: " + err.Error(), Warning: true})
 		}
-		err := g.write(name, sections)
-		if err == nil && u.Socket != nil {
-			err = g.write(u.Socket.Name, u.Socket.sections)
+		err := g.write(service.Name, service.sections)
+		if err == nil && service.Socket != nil {
+			err = g.write(service.Socket.Name, service.Socket.sections)
 		}
 		if err != nil {
 			g.Report(u.Name, Problem{Path: u.Source.Path, Message: "cannot write " + u.Name + ": " + err.Error()})
@@ -93,6 +94,9 @@ func (g *Generator) Run(dirs []string) (failed bool) {
 
 // keptService begins the line that says which service the kept text is of.
 const keptService = "# "
+
+// keptSocket follows the name of what is kept: it is the socket of that service.
+const keptSocket = ".socket"
 
 // keptName is under which name the last good service of a file is kept.
 func keptName(u *Unit) string {
@@ -108,14 +112,36 @@ func (g *Generator) keep(u *Unit) error {
 	if g.Kept == "" {
 		return nil
 	}
-	path, text := filepath.Join(g.Kept, keptName(u)), keptService+u.Name+"\n"+u.Text()
+	path := filepath.Join(g.Kept, keptName(u))
+	if u.Socket != nil { // before the service, which needs it
+		if err := keepAt(path+keptSocket, u.Socket); err != nil {
+			return err
+		}
+	}
+	return keepAt(path, u)
+}
+
+func keepAt(path string, u *Unit) error {
+	text := keptService + u.Name + "\n" + u.Text()
 	if old, err := record.ReadFile(path); err == nil && string(old) == text {
 		return nil
 	}
-	if err := os.MkdirAll(g.Kept, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
 	return record.Replace(path, []byte(text), 0o600, false)
+}
+
+// keptAt is what keepAt has written; nil if there is nothing of use.
+func keptAt(path string) *Unit {
+	var f File
+	data, err := record.ReadFile(path)
+	line, _, _ := strings.Cut(string(data), "\n")
+	name, is := strings.CutPrefix(line, keptService)
+	if err != nil || !is || len(f.parse(path, string(data))) > 0 {
+		return nil
+	}
+	return &Unit{Name: name, sections: f.sections}
 }
 
 // forget removes what is kept of files that are gone.
@@ -134,18 +160,16 @@ func (g *Generator) forget(used map[string]bool) {
 	}
 }
 
-// standIn is what takes the place of a service that cannot be made: that of before, or
-// one that says what is wrong, and fails.
-func (g *Generator) standIn(u *Unit) (name string, sections []*section) {
+// standIn is what takes the place of a service that cannot be made: that of before, with
+// its socket, or one that says what is wrong, and fails.
+func (g *Generator) standIn(u *Unit) *Unit {
 	bad := slices.DeleteFunc(slices.Clone(u.Problems), func(p Problem) bool { return p.Warning })
 	first := bad[0]
 	if g.Kept != "" {
-		var f File
 		path := filepath.Join(g.Kept, keptName(u))
-		data, err := record.ReadFile(path)
-		line, _, _ := strings.Cut(string(data), "\n")
-		name, is := strings.CutPrefix(line, keptService)
-		if err == nil && is && (name == u.Name || !g.names[name]) && len(f.parse(path, string(data))) == 0 {
+		if last := keptAt(path); last != nil && (last.Name == u.Name || !g.names[last.Name]) {
+			last.Socket = keptAt(path + keptSocket)
+			f := File{sections: last.sections}
 			s := f.open("Unit", "", 0)
 			description := s.value("Description")
 			for i := range s.lines {
@@ -154,8 +178,9 @@ func (g *Generator) standIn(u *Unit) (name string, sections []*section) {
 				}
 			}
 			s.lines = append(s.lines, &Line{Key: "Description", Value: description + " (as it was before an error in " + escape(at(first)) + ")"})
-			g.Report(u.Name, Problem{Path: first.Path, Line: first.Line, Message: name + " stays as it was before this error", Warning: true})
-			return name, f.sections
+			g.Report(u.Name, Problem{Path: first.Path, Line: first.Line, Message: last.Name + " stays as it was before this error", Warning: true})
+			last.sections = f.sections
+			return last
 		}
 	}
 	var says strings.Builder
@@ -170,7 +195,7 @@ func (g *Generator) standIn(u *Unit) (name string, sections []*section) {
 	if in := u.Source.section("Install"); in != nil {
 		f.sections = append(f.sections, in)
 	}
-	return u.Name, f.sections
+	return &Unit{Name: u.Name, Socket: u.Socket, sections: f.sections}
 }
 
 // bounded cuts a message to what fits into a line: a value may be as long as a file.

@@ -83,6 +83,37 @@ func TestLastGoodName(t *testing.T) {
 	}
 }
 
+// TestLastGoodSocket: the socket of before stays with the service of before, and only
+// that one.
+func TestLastGoodSocket(t *testing.T) {
+	dir, kept := t.TempDir(), filepath.Join(t.TempDir(), "kept")
+	text := func(port, more string) string {
+		return "-- web.container --\n[Container]\nImage=localhost/a:1\nPublishPort=" + port + ":80\n" + more
+	}
+	lay(t, dir, text("8080", "SocketActivation=8080\n"))
+	generateIn(t, dir, kept)
+	for name, broken := range map[string]string{"another key": text("9090", "SocketActivation=9090\nMemroy=1\n"), "its own": text("8080", "SocketActivation=9090\n"), "gone": text("8080", "Memroy=1\n")} {
+		lay(t, dir, broken)
+		out, _, failed := generateIn(t, dir, kept)
+		if !failed || !strings.Contains(contents(t, filepath.Join(out, "web.service")), "as it was before") {
+			t.Fatalf("%s: there is no stand-in", name)
+		}
+		if got := contents(t, filepath.Join(out, "web.socket")); !strings.Contains(got, "ListenStream=8080") || strings.Contains(got, "9090") {
+			t.Errorf("an error in %s: web.socket:\n%s", name, got)
+		}
+		if !fileIsThere(filepath.Join(out, "sockets.target.wants/web.socket")) {
+			t.Errorf("an error in %s: the socket is not started", name)
+		}
+	}
+	lay(t, dir, text("8080", "")) // it has no socket any more
+	generateIn(t, dir, kept)
+	lay(t, dir, text("9090", "SocketActivation=9090\nMemroy=1\n"))
+	out, _, _ := generateIn(t, dir, kept)
+	if fileIsThere(filepath.Join(out, "web.socket")) {
+		t.Error("there is a socket for a service that knows none")
+	}
+}
+
 // TestDirectDamaged: what is made is found again when the list of it is damaged.
 func TestDirectDamaged(t *testing.T) {
 	dir, home := t.TempDir(), t.TempDir()
