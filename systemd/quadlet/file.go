@@ -32,7 +32,8 @@ type section struct {
 // File is a quadlet file with its drop-ins.
 type File struct {
 	Name string // "web.container"
-	Path string // where it was found
+	Path string // where it is
+	Via  string // where it was found: a link to its directory may be on the way
 	at   string // where it is read
 	Dir  string // the search path that it was found under
 	kind *kind

@@ -73,14 +73,15 @@ func Real(path string) string {
 func Load(dirs []string, files ...string) *Set {
 	l := newLoader()
 	for _, path := range files {
-		l.file(path, filepath.Base(path))
+		l.file(path, filepath.Base(path), path)
 	}
 	for _, path := range files { // what they refer to may lie beside them
 		entries, _ := os.ReadDir(filepath.Dir(path))
 		for _, e := range entries {
 			l.dropIn(filepath.Join(filepath.Dir(path), e.Name()), e)
 			if IsQuadlet(e.Name()) && !e.IsDir() {
-				l.file(filepath.Join(filepath.Dir(path), e.Name()), e.Name())
+				beside := filepath.Join(filepath.Dir(path), e.Name())
+				l.file(beside, e.Name(), beside)
 			}
 		}
 	}
@@ -102,7 +103,7 @@ func LoadFor(from, to string, whole bool, dirs []string) *Set {
 			break
 		}
 	}
-	l.directory(from)
+	l.directory(from, from)
 	if real, err := filepath.EvalSymlinks(to); err == nil && whole {
 		l.seen[real] = true
 	}
@@ -118,7 +119,7 @@ func newLoader() *loader {
 func (l *loader) walk(dirs []string) {
 	for _, dir := range dirs {
 		l.top = Real(dir)
-		l.directory(dir)
+		l.directory(dir, l.top)
 	}
 	for _, f := range l.set.Files {
 		bad := append(f.read(f.at, f.Path), l.dropIns(f)...)
@@ -161,7 +162,8 @@ type loader struct {
 	from, to string
 }
 
-func (l *loader) directory(dir string) {
+// directory reads a directory, which may be a link; via is how it was found.
+func (l *loader) directory(dir, via string) {
 	real, err := filepath.EvalSymlinks(dir)
 	if err != nil || l.seen[real] || strings.HasSuffix(real, ".d") || l.ofOther(real) {
 		return
@@ -175,14 +177,14 @@ func (l *loader) directory(dir string) {
 		return
 	}
 	for _, e := range entries {
-		path := filepath.Join(real, e.Name())
+		path, via := filepath.Join(real, e.Name()), filepath.Join(via, e.Name())
 		l.dropIn(path, e)
 		if IsQuadlet(e.Name()) && !e.IsDir() {
-			l.file(path, e.Name())
+			l.file(path, e.Name(), via)
 			continue
 		}
 		if e.IsDir() || e.Type()&os.ModeSymlink != 0 {
-			l.directory(path)
+			l.directory(path, via)
 		}
 	}
 }
@@ -203,7 +205,7 @@ func (l *loader) dropIn(path string, e os.DirEntry) {
 	}
 }
 
-func (l *loader) file(path, name string) {
+func (l *loader) file(path, name, via string) {
 	at := path
 	path = l.shown(path)
 	if target, err := os.Readlink(at); l.masked[name] || err == nil && target == "/dev/null" && l.set.byName[name] == nil {
@@ -217,7 +219,7 @@ func (l *loader) file(path, name string) {
 		}
 		return
 	}
-	l.set.add(&File{Name: name, Path: path, at: at, Dir: l.top, kind: kindOf(name)})
+	l.set.add(&File{Name: name, Path: path, Via: l.shown(via), at: at, Dir: l.top, kind: kindOf(name)})
 }
 
 // dropIns reads what lies in the directories that belong to a file, as

@@ -13,6 +13,7 @@ import (
 	"moss/rootless/container"
 	"moss/systemd"
 	"moss/systemd/quadlet"
+	"moss/userns"
 )
 
 // unitsIn gives the test a configuration of its own, and returns the directory of its units.
@@ -81,6 +82,117 @@ func TestApplyLeavesOthers(t *testing.T) {
 		if err := cmd.Run(t.Context(), &call{Err: new(bytes.Buffer)}); err == nil || !strings.Contains(err.Error(), "already") {
 			t.Errorf("apply %s: %v", bad, err)
 		}
+	}
+}
+
+// TestApplyForgets: what apply has removed is apply's no longer, and what it could not
+// write never was; a file of the user's of that name stays then.
+func TestApplyForgets(t *testing.T) {
+	home, dir := unitsIn(t), t.TempDir()
+	web, db := "[Container]\nImage=localhost/x:1\n", filepath.Join(home, "app/db.container")
+	apply := func() error {
+		p, err := planOf(t, home, dir)
+		if err != nil {
+			return err
+		}
+		p.decide(false)
+		return p.carryOut(t.Context(), &call{Err: new(bytes.Buffer), Dirs: userns.Dirs{Root: t.TempDir()}})
+	}
+	put(t, filepath.Join(dir, "web.container"), web)
+	put(t, filepath.Join(dir, "db.container"), web)
+	if err := apply(); err != nil || !exists(db) {
+		t.Fatal(err, exists(db))
+	}
+	os.Remove(filepath.Join(dir, "db.container"))
+	if err := apply(); err != nil || exists(db) {
+		t.Fatal(err, exists(db))
+	}
+	put(t, db, "# by hand\n"+web)
+	if err := apply(); err != nil || !exists(db) {
+		t.Errorf("what was written by hand since is there: %t (%v)", exists(db), err)
+	}
+
+	put(t, filepath.Join(home, "app/z/in"), "in the way of z")
+	put(t, filepath.Join(dir, "new.container"), web)
+	p, err := planOf(t, home, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.files = append(p.files, unitFile{name: "z", mode: 0o644})
+	if err := p.carryOut(t.Context(), &call{Err: new(bytes.Buffer)}); err == nil {
+		t.Error("a directory was replaced")
+	}
+	put(t, filepath.Join(home, "app/new.container"), "# by hand\n"+web)
+	if err := apply(); err == nil || !strings.Contains(err.Error(), "apply has not put there") {
+		t.Errorf("what was written by hand since was to be replaced: %v", err)
+	}
+}
+
+// TestApplyNoStart: what nothing would start again goes on, with its socket.
+func TestApplyNoStart(t *testing.T) {
+	home, dir := unitsIn(t), t.TempDir()
+	text := "[Container]\nImage=localhost/x:1\nPublishPort=8080:80\nSocketActivation=8080\n"
+	put(t, filepath.Join(home, "app/web.container"), text)
+	put(t, filepath.Join(home, "app/old.container"), strings.ReplaceAll(text, "8080", "8081"))
+	put(t, filepath.Join(dir, "web.container"), text+"Environment=A=b\n")
+	if err := record.Write(filepath.Join(home, "app", appliedFile), []string{"web.container", "old.container"}, false); err != nil {
+		t.Fatal(err)
+	}
+	for noStart, want := range map[bool]string{true: "old.service", false: "old.service web.service"} {
+		p, err := planOf(t, home, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.decide(noStart)
+		var got []string
+		for _, u := range p.sockets {
+			got = append(got, u.Name)
+		}
+		if slices.Sort(got); strings.Join(got, " ") != want {
+			t.Errorf("--no-start=%t stops the sockets of %q, want %s", noStart, got, want)
+		}
+	}
+}
+
+// TestLinkedUnits: a directory may be a link to apply from, and one that the user has
+// linked to is not removed with what it leads to.
+func TestLinkedUnits(t *testing.T) {
+	home, dir := unitsIn(t), quadlet.Real(t.TempDir())
+	web := filepath.Join(dir, "blog/web.container")
+	put(t, web, "[Container]\nImage=localhost/x:1\n")
+	put(t, web+".d/10.conf", "[Container]\nEnvironment=A=b\n")
+	link := filepath.Join(dir, "current")
+	if err := os.Symlink("blog", link); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := planOf(t, home, link); err != nil || len(p.files) != 2 {
+		t.Errorf("apply of a link: %v, %d files", err, len(p.files))
+	}
+	if err := os.MkdirAll(home, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join(dir, "blog"), filepath.Join(home, "app")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := planOf(t, home, filepath.Join(dir, "blog")); err == nil || !strings.Contains(err.Error(), "is a link to") {
+		t.Errorf("apply through a link of the user's: %v", err)
+	}
+	units := quadlet.Load(unitDirs()).Convert(self())
+	rm := func(cmd UnitRmCmd) error {
+		var out bytes.Buffer
+		return cmd.Run(t.Context(), &call{Out: &out, Err: &out, Dirs: userns.Dirs{Root: t.TempDir()}})
+	}
+	for _, cmd := range []UnitRmCmd{{All: true}, {Name: []string{"web"}}} {
+		if err := rm(cmd); err == nil || !strings.Contains(err.Error(), "moss unit rm --recursive app") {
+			t.Errorf("%+v: %v", cmd, err)
+		}
+	}
+	cmd := UnitRmCmd{Recursive: true, Name: []string{"app"}}
+	if got, _, err := cmd.targets(units, home); err != nil || len(got) != 1 {
+		t.Errorf("%d units would be stopped, want web.service: %v", len(got), err)
+	}
+	if err := rm(cmd); err != nil || exists(filepath.Join(home, "app")) || !exists(web) || !exists(web+".d/10.conf") {
+		t.Errorf("%v: the link is there: %t, the file: %t", err, exists(filepath.Join(home, "app")), exists(web))
 	}
 }
 

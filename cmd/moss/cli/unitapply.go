@@ -43,6 +43,7 @@ type plan struct {
 	to      string
 	files   []unitFile // that are new or changed
 	all     []string   // the names of all files of the directory
+	applied []string   // those that apply has put there until now
 	gone    []string   // files below to, which apply has put there
 	units   []*quadlet.Unit
 	former  []*quadlet.Unit
@@ -51,8 +52,9 @@ type plan struct {
 	remake  []*quadlet.Unit          // networks whose definition has changed, and volumes that nothing has used
 	made    map[*quadlet.Unit]string // what those have made until now, which goes
 	unused  func(volume string) bool
-	stop    []string // before the files change
-	start   []string // after it; those that run are restarted
+	sockets []*quadlet.Unit // whose sockets stop before the files change
+	stop    []string        // and the services that do
+	start   []string        // after it; those that run are restarted
 }
 
 // Run prints the plan, and carries it out.
@@ -93,6 +95,9 @@ func (p *plan) read(ctx context.Context, c *call, dir string) error {
 	if !isDir(dir) {
 		return fmt.Errorf("cannot apply %q: it is no directory", dir)
 	}
+	if target, err := os.Readlink(p.to); err == nil {
+		return fmt.Errorf("cannot apply %q: %s is a link to %s, which apply leaves alone; remove the link first", dir, p.to, target)
+	}
 	files, err := readUnitDir(dir)
 	if err != nil {
 		return err
@@ -100,8 +105,7 @@ func (p *plan) read(ctx context.Context, c *call, dir string) error {
 	if err := checkLinks(dir, files); err != nil {
 		return err
 	}
-	var applied []string
-	if _, err := record.Read(filepath.Join(p.to, appliedFile), &applied); err != nil {
+	if _, err := record.Read(filepath.Join(p.to, appliedFile), &p.applied); err != nil {
 		return err
 	}
 	old, err := readUnitDir(p.to)
@@ -114,7 +118,7 @@ func (p *plan) read(ctx context.Context, c *call, dir string) error {
 	}
 	var others []unitFile // of the user's own making: they stay
 	for _, f := range old {
-		if !names[f.name] && !slices.Contains(applied, f.name) {
+		if !names[f.name] && !slices.Contains(p.applied, f.name) {
 			others = append(others, f)
 		}
 	}
@@ -128,18 +132,28 @@ func (p *plan) read(ctx context.Context, c *call, dir string) error {
 	if len(p.units) == 0 {
 		return fmt.Errorf("cannot apply %q: there is no quadlet file in it", dir)
 	}
+	if err := p.compare(dir, files, old, names); err != nil {
+		return err
+	}
+	p.states, err = unitStates(ctx, slices.Concat(p.former, p.units))
+	return err
+}
+
+// compare finds which of the files, whose names are given too, are new or changed, and
+// which old ones are gone; what apply has not put there is in the way.
+func (p *plan) compare(dir string, files, old []unitFile, names map[string]bool) error {
 	for _, f := range files {
 		p.all = append(p.all, f.name)
 		if f.same(p.to) {
 			continue
 		}
-		if path := filepath.Join(p.to, f.name); exists(path) && !slices.Contains(applied, f.name) {
+		if path := filepath.Join(p.to, f.name); exists(path) && !slices.Contains(p.applied, f.name) {
 			return fmt.Errorf("cannot apply %q: %q is another file, which apply has not put there; move it away first", dir, path)
 		}
 		p.files = append(p.files, f)
 	}
 	for _, f := range old {
-		if !names[f.name] && slices.Contains(applied, f.name) {
+		if !names[f.name] && slices.Contains(p.applied, f.name) {
 			p.gone = append(p.gone, f.name)
 		}
 	}
@@ -149,8 +163,7 @@ func (p *plan) read(ctx context.Context, c *call, dir string) error {
 			p.former = append(p.former, u)
 		}
 	}
-	p.states, err = unitStates(ctx, slices.Concat(p.former, p.units))
-	return err
+	return nil
 }
 
 // appliedFile is where an application's directory says which files apply has put there:
@@ -237,9 +250,12 @@ func (p *plan) decide(noStart bool) {
 	for _, u := range p.former {
 		if p.verdict[u.Name] == "" {
 			p.verdict[u.Name] = "gone"
+			p.sockets = append(p.sockets, u)
 			if p.runs(u.Name) {
 				p.stop = append(p.stop, u.Name)
 			}
+		} else if p.verdict[u.Name] == "changed" && !noStart { // nothing would start it again
+			p.sockets = append(p.sockets, u)
 		}
 	}
 	for _, u := range p.units {
@@ -351,19 +367,15 @@ func (p *plan) carryOut(ctx context.Context, c *call) error {
 			}
 		}
 	}
-	if err := stopSockets(ctx, slices.DeleteFunc(slices.Clone(p.former), func(u *quadlet.Unit) bool { return p.verdict[u.Name] == "same" })); err != nil {
+	sockets, err := activeSockets(ctx, p.sockets)
+	if err != nil {
 		return err
 	}
 	again := func(err error) error { // the files are as before: so is what runs
-		if len(p.stop) == 0 {
-			return err
-		}
-		bus, derr := systemd.DialUnits(context.WithoutCancel(ctx))
-		if derr != nil {
-			return errors.Join(err, derr)
-		}
-		defer bus.Close()
-		return errors.Join(err, bus.Restart(context.WithoutCancel(ctx), p.stop...))
+		return errors.Join(err, restartUnits(context.WithoutCancel(ctx), slices.Concat(sockets, p.stop)))
+	}
+	if err := stopUnits(ctx, sockets); err != nil {
+		return again(err)
 	}
 	if err := stopUnits(ctx, p.stop); err != nil {
 		return again(err)
@@ -371,31 +383,44 @@ func (p *plan) carryOut(ctx context.Context, c *call) error {
 	if err := p.clear(ctx, c); err != nil {
 		return again(err)
 	}
-	if err := p.note(); err != nil {
+	if err := p.note(slices.Concat(p.all, p.gone)); err != nil { // before they are there
 		return again(err)
 	}
 	if err := writeAll(p.files, p.to); err != nil {
-		return again(err)
+		return again(errors.Join(err, p.note(p.applied)))
 	}
-	for _, name := range p.gone {
-		if err := os.Remove(filepath.Join(p.to, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		_ = os.Remove(filepath.Dir(filepath.Join(p.to, name))) // if it is empty
-	}
+	// From here on it is the new files that count: what has stopped starts with them,
+	// whatever else goes wrong.
+	err = p.removeGone()
 	if len(p.files)+len(p.gone) > 0 {
-		if err := c.reloadUnits(ctx); err != nil {
-			return err
-		}
+		err = errors.Join(err, c.reloadUnits(ctx))
 	}
+	return errors.Join(err, p.startAll(ctx))
+}
+
+// removeGone removes the files that are gone, which are apply's no longer then.
+func (p *plan) removeGone() error {
+	if len(p.gone) == 0 {
+		return nil
+	}
+	var errs []error
+	left := p.all
+	for _, name := range p.gone {
+		path := filepath.Join(p.to, name)
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("cannot remove unit file %q: %w", path, errors.Unwrap(err)))
+			left = append(slices.Clip(left), name)
+		}
+		_ = os.Remove(filepath.Dir(path)) // if it is empty
+	}
+	return errors.Join(append(errs, p.note(left))...)
+}
+
+// startAll starts what must start, and restarts what runs of it.
+func (p *plan) startAll(ctx context.Context) error {
 	if len(p.start) == 0 || cgroup.ManagerSocket() == "" {
 		return nil
 	}
-	bus, err := systemd.DialUnits(ctx)
-	if err != nil {
-		return err
-	}
-	defer bus.Close()
 	var sleepers, start []string // the first client starts those with a socket
 	for _, name := range p.start {
 		i := slices.IndexFunc(p.units, func(u *quadlet.Unit) bool { return u.Name == name })
@@ -404,15 +429,15 @@ func (p *plan) carryOut(ctx context.Context, c *call) error {
 		}
 		start = append(start, name)
 	}
-	return errors.Join(bus.Stop(ctx, sleepers...), bus.Restart(ctx, start...))
+	return errors.Join(stopUnits(ctx, sleepers), restartUnits(ctx, start))
 }
 
-// note writes down which files are apply's, before they are there.
-func (p *plan) note() error {
+// note writes down which files are apply's.
+func (p *plan) note(names []string) error {
 	if err := os.MkdirAll(p.to, 0o755); err != nil {
 		return err
 	}
-	return record.Write(filepath.Join(p.to, appliedFile), slices.Concat(p.all, p.gone), false)
+	return record.Write(filepath.Join(p.to, appliedFile), names, false)
 }
 
 // pullFor gets the image of a unit, as its service would.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -53,7 +54,7 @@ func (cmd *UnitInstallCmd) Run(ctx context.Context, c *call) error {
 	}
 	for i, f := range files {
 		if slices.ContainsFunc(files[:i], func(o unitFile) bool { return o.name == f.name }) {
-			return fmt.Errorf("cannot install: %q is named twice", f.name)
+			return fmt.Errorf("cannot install %q: it is named twice", f.name)
 		}
 		if _, err := os.Lstat(filepath.Join(to, f.name)); err == nil && !cmd.Replace {
 			return fmt.Errorf("cannot install %q: it is there already; --replace replaces it", filepath.Join(to, f.name))
@@ -229,9 +230,13 @@ func checkLinks(dir string, files []unitFile) error {
 const maxUnitDir = 64 << 20
 
 // readUnitDir reads the files below a directory, links as such; hidden
-// directories are left out.
-func readUnitDir(dir string) (out []unitFile, err error) {
+// directories are left out. The directory itself may be a link.
+func readUnitDir(named string) (out []unitFile, err error) {
 	total := 0
+	dir, err := filepath.EvalSymlinks(named)
+	if err != nil {
+		return nil, err
+	}
 	err = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -259,7 +264,7 @@ func readUnitDir(dir string) (out []unitFile, err error) {
 			return err
 		}
 		if total += int(info.Size()); total > maxUnitDir {
-			return fmt.Errorf("cannot read %q: it holds more than 64 MiB; is it a directory of units?", dir)
+			return fmt.Errorf("cannot read %q: it holds more than 64 MiB; is it a directory of units?", named)
 		}
 		data, err := os.ReadFile(path)
 		out = append(out, unitFile{name: name, data: data, mode: info.Mode().Perm()})
@@ -321,12 +326,21 @@ func (cmd *UnitInstallCmd) check(c *call, files []unitFile, to string) error {
 		return err
 	}
 	if warnUnits(c.Err, problems) {
-		return errors.New("cannot install files with errors")
+		return fmt.Errorf("cannot install %s: there are errors in its files", quotedAll(cmd.Path))
 	}
 	if len(units) == 0 {
-		return errors.New("cannot install: there is no quadlet file among what is named")
+		return fmt.Errorf("cannot install %s: there is no quadlet file in it", quotedAll(cmd.Path))
 	}
 	return nil
+}
+
+// quotedAll is how an error names what it is about.
+func quotedAll(names []string) string {
+	var quoted []string
+	for _, name := range names {
+		quoted = append(quoted, strconv.Quote(name))
+	}
+	return strings.Join(quoted, ", ")
 }
 
 // unitsAsIf converts files as if they were in the directory to, with others there and
@@ -437,153 +451,4 @@ func (c *call) generateUnits(generator bool) error {
 		err = os.Remove(made)
 	}
 	return err
-}
-
-// UnitRmCmd is "moss unit rm".
-type UnitRmCmd struct {
-	Globals
-	All           bool     `short:"a" help:"Remove all that you have installed."`
-	Force         bool     `short:"f" help:"Stop those that run, and remove them."`
-	Ignore        bool     `short:"i" help:"Say nothing of those that are not there."`
-	Recursive     bool     `help:"Remove an application: all files of its directory."`
-	ReloadSystemd *bool    `help:"Let the service manager read its units anew; true by default."`
-	Name          []string `arg:"" optional:"" help:"Names of quadlet files, or of applications."`
-}
-
-func (cmd *UnitRmCmd) prepare() error {
-	v := &flagValues{}
-	v.check(len(cmd.Name) == 0 && !cmd.All, "want the name of a quadlet file, or --all")
-	v.check(len(cmd.Name) > 0 && cmd.All, "--all cannot be combined with names")
-	return v.err
-}
-
-// Run removes files of the user's own directory, with their drop-ins, and prints their
-// names. What they have made, such as volumes, stays.
-func (cmd *UnitRmCmd) Run(ctx context.Context, c *call) error {
-	home, err := unitHome()
-	if err != nil {
-		return err
-	}
-	units := quadlet.Load(unitDirs()).Convert(self())
-	states, err := unitStates(ctx, units)
-	if err != nil {
-		return err
-	}
-	targets, dirs, err := cmd.targets(units, home)
-	if err != nil {
-		return err
-	}
-	var running []string
-	for _, u := range targets {
-		if s := states[u.Name]; s.Active != "" && s.Active != "inactive" && s.Active != "failed" {
-			running = append(running, u.Name)
-		}
-	}
-	if len(running) > 0 && !cmd.Force {
-		return fmt.Errorf("cannot remove what runs: %s; --force stops it first", strings.Join(running, ", "))
-	}
-	if err := errors.Join(stopSockets(ctx, targets), stopUnits(ctx, running)); err != nil {
-		return err
-	}
-	for _, u := range targets {
-		if err := os.Remove(u.Source.Path); err != nil {
-			return err
-		}
-		if err := os.RemoveAll(u.Source.Path + ".d"); err != nil {
-			return err
-		}
-		fmt.Fprintln(c.Out, u.Source.Name)
-	}
-	for _, dir := range dirs {
-		if err := os.RemoveAll(dir); err != nil {
-			return err
-		}
-	}
-	if cmd.ReloadSystemd == nil || *cmd.ReloadSystemd {
-		return c.reloadUnits(ctx)
-	}
-	return nil
-}
-
-// targets are the units to remove, and the directories of applications.
-func (cmd *UnitRmCmd) targets(units []*quadlet.Unit, home string) (out []*quadlet.Unit, dirs []string, err error) {
-	add := func(u *quadlet.Unit) {
-		if !slices.Contains(out, u) {
-			out = append(out, u)
-		}
-	}
-	if cmd.All {
-		for _, u := range units {
-			if u.Source.Dir == home {
-				add(u)
-			}
-		}
-	}
-	for _, name := range cmd.Name {
-		if dir := filepath.Join(home, name); !quadlet.IsQuadlet(name) && filepath.Dir(dir) == home && isDir(dir) {
-			if !cmd.Recursive {
-				return nil, nil, fmt.Errorf("cannot remove application %q: --recursive removes all of its files", name)
-			}
-			for _, u := range units {
-				if strings.HasPrefix(u.Source.Path, dir+"/") {
-					add(u)
-				}
-			}
-			dirs = append(dirs, dir)
-			continue
-		}
-		u, err := findUnit(units, name)
-		switch {
-		case err != nil && cmd.Ignore && isNotFound(err):
-		case err != nil:
-			return nil, nil, err
-		case u.Source.Dir != home:
-			return nil, nil, fmt.Errorf("cannot remove %q: it is not among yours in %s", u.Source.Path, home)
-		default:
-			add(u)
-		}
-	}
-	return out, dirs, nil
-}
-
-func isDir(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.IsDir()
-}
-
-// stopSockets stops the sockets of units that have one, before their services: a client
-// would start those again.
-func stopSockets(ctx context.Context, units []*quadlet.Unit) error {
-	var sockets []*quadlet.Unit
-	for _, u := range units {
-		if u.Socket != nil {
-			sockets = append(sockets, u.Socket)
-		}
-	}
-	if len(sockets) == 0 {
-		return nil
-	}
-	states, err := unitStates(ctx, sockets)
-	if err != nil {
-		return err
-	}
-	var active []string
-	for _, s := range sockets {
-		if states[s.Name].Active == "active" {
-			active = append(active, s.Name)
-		}
-	}
-	return stopUnits(ctx, active)
-}
-
-func stopUnits(ctx context.Context, names []string) error {
-	if len(names) == 0 {
-		return nil
-	}
-	bus, err := systemd.DialUnits(ctx)
-	if err != nil {
-		return err
-	}
-	defer bus.Close()
-	return bus.Stop(ctx, names...)
 }
