@@ -2,18 +2,13 @@ package monitor
 
 import (
 	"errors"
-	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"moss/record"
-	"moss/rootless/container"
 	"moss/systemd/scope"
 )
 
@@ -159,8 +154,6 @@ func (m *monitor) adoptedAs(result string) {
 	a := &m.adoption
 	a.stale = false
 	switch {
-	case result != "done" && m.ended:
-		m.group.remove()
 	case result != "done": // it has no unit
 	case m.ended:
 		a.adopted = true
@@ -171,13 +164,26 @@ func (m *monitor) adoptedAs(result string) {
 	}
 }
 
+// endAdoption is the end of the conversation, however it comes. What has ended meanwhile, and
+// has waited for it, is removed here, unless the manager does it.
 func (m *monitor) endAdoption() {
-	if m.adoption.conn != nil {
-		m.loop.watch(m.adoption.conn.FD, 0, nil)
-		m.adoption.conn.Close()
-		m.adoption.conn = nil
+	a := &m.adoption
+	a.until = time.Time{}
+	if a.conn == nil {
+		return
 	}
-	m.adoption.until = time.Time{}
+	m.loop.watch(a.conn.FD, 0, nil)
+	a.conn.Close()
+	a.conn = nil
+	if !m.ended || a.adopted {
+		return
+	}
+	m.group.remove()
+	// It has agreed, and not said what came of it.
+	a.stale = a.stale || a.known && a.busy > 0
+	if m.finished || m.stopped { // another run would take the unit's name now
+		m.leaveUnit()
+	}
 }
 
 // awaitAdoption waits for as much of it as the start has to.
@@ -267,34 +273,36 @@ func (m *monitor) leaveOwn() {
 	}
 }
 
-// sessionOver says whether the SIGTERM of a run's end was for the end of the session, of
-// which the process that keeps the user's namespaces has heard, too.
+// sessionOver says whether the SIGTERM of a run's end was for the end of the session. The
+// manager knows: it, too, has got one if everybody has, and heeds it before any question that
+// comes after. One that cannot be asked has ended.
 func (m *monitor) sessionOver() bool {
 	if !m.adoption.asked {
 		return false
 	}
 	m.adoption.asked = false
-	data, err := record.ReadFile(filepath.Join(m.runDir, "../../pause")) // see package userns
+	c, err := m.config()
+	if err != nil || c.Scope == nil {
+		return false
+	}
+	conn, err := scope.Dial(c.Scope.Socket, c.Scope.UID)
 	if err != nil {
-		return errors.Is(err, fs.ErrNotExist)
+		return true
 	}
-	var protocol, pid int
-	var start uint64
-	n, _ := fmt.Sscan(string(data), &protocol, &pid, &start)
-	return n == 3 && !container.Alive(pid, start)
-}
-
-// awaitRemoval waits until the manager has removed the cgroup of the run before.
-func (g group) awaitRemoval(limit time.Duration) {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if err != nil {
-		return
+	defer conn.Close()
+	question := conn.State()
+	if conn.Flush() != nil {
+		return true
 	}
-	defer unix.Close(fd)
-	if _, err := unix.InotifyAddWatch(fd, string(g), unix.IN_DELETE_SELF); err != nil {
-		return // ENOENT: it has
+	for until := time.Now().Add(adoptPatience); ; {
+		said, err := conn.Await(until)
+		if err != nil {
+			return true
+		}
+		if said.To == question {
+			return said.Err != nil || said.Text == scope.Stopping
+		}
 	}
-	unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, timeout(time.Now().Add(limit)))
 }
 
 // leaveUnit is the end of all for the manager, which sees it by itself as a rule. A

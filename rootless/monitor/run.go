@@ -13,6 +13,7 @@ import (
 
 	"moss/rootless/container"
 	"moss/rootless/runtime/birth"
+	"moss/systemd/scope"
 )
 
 // program is how the container's first process is made: by moss-runtime's own
@@ -47,7 +48,7 @@ func (m *monitor) prepare(meanwhile func() error) error {
 	ahead := m.takeBorn()
 	if !ahead {
 		if c.Scope != nil {
-			m.group.awaitRemoval(time.Second)
+			scope.AwaitRemoval(string(m.group), time.Second)
 		}
 		if err := m.group.remove(); err != nil {
 			return err

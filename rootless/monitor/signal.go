@@ -25,6 +25,7 @@ func (m *monitor) catchSignals() {
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
 		setSignals(ending, 1)
+		told = -1 // not the one before, whose number may be another file's by now
 		return
 	}
 	told = int32(fd)

@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"moss/rootless/container"
 	"moss/slirp"
 )
 
@@ -315,40 +314,5 @@ func TestSettledState(t *testing.T) {
 	}
 	if err := (&monitor{loop: again}).restore(state[:len(state)/2]); err == nil {
 		t.Error("half of it was taken")
-	}
-}
-
-// A SIGTERM at the end of a run was for the session if what keeps the namespaces has ended.
-func TestSessionOver(t *testing.T) {
-	run := t.TempDir()
-	m := &monitor{runDir: filepath.Join(run, "c", "0123")}
-	if err := os.MkdirAll(m.runDir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	start, err := container.StartTime(os.Getpid())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for text, want := range map[string]bool{
-		fmt.Sprintln(4, os.Getpid(), start, 1): false,
-		fmt.Sprintln(4, os.Getpid(), start+1):  true, // another process has its ID
-		"nonsense":                             false,
-		"":                                     true, // there is none
-	} {
-		os.Remove(filepath.Join(run, "pause"))
-		if text != "" {
-			if err := os.WriteFile(filepath.Join(run, "pause"), []byte(text), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if m.adoption.asked = false; m.sessionOver() {
-			t.Errorf("%q: over without a SIGTERM", text)
-		}
-		if m.adoption.asked = true; m.sessionOver() != want {
-			t.Errorf("%q: over: %t", text, !want)
-		}
-		if m.adoption.asked {
-			t.Errorf("%q: the SIGTERM is not forgotten", text)
-		}
 	}
 }

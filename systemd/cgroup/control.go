@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"moss/systemd/scope"
 )
 
 // patience bounds every wait for the kernel: freezing, killing, emptying.
@@ -102,20 +104,9 @@ func Remove(dir string) error {
 // scope the service manager removes when it has seen that: it is given a moment.
 func Leave(dir string) error {
 	if strings.HasSuffix(dir, ".scope") {
-		awaitRemoval(dir, time.Second)
+		scope.AwaitRemoval(dir, time.Second)
 	}
 	return Remove(dir)
-}
-
-func awaitRemoval(dir string, limit time.Duration) {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
-	if err != nil {
-		return
-	}
-	defer unix.Close(fd)
-	if _, err := unix.InotifyAddWatch(fd, dir, unix.IN_DELETE_SELF); err == nil { // else it is gone
-		unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(limit.Milliseconds()))
-	}
 }
 
 func removeAll(dir string) error {

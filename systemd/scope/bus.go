@@ -33,6 +33,7 @@ type Message struct {
 	// Job is the path of a job that has begun, or is done; Unit and Result are of one that
 	// is done: "done", or what went wrong.
 	Job, Unit, Result string
+	Text              string // a property's value
 }
 
 // Error is a refusal by the service manager.
@@ -190,7 +191,7 @@ func decode(data []byte) *Message {
 	r := reader{data: data, at: 16}
 	end := 16 + int(binary.LittleEndian.Uint32(data[12:]))
 	var m Message
-	var member, name string
+	var member, name, body string
 	for r.at < end && !r.bad {
 		r.align(8)
 		code := r.byte()
@@ -206,13 +207,17 @@ func decode(data []byte) *Message {
 				m.To = n
 			}
 		case "g":
-			r.signature()
+			body = r.signature()
 		default:
 			return nil
 		}
 	}
 	r.at = (end + 7) &^ 7
 	switch kind := data[1]; {
+	case kind == methodReturn && body == "v":
+		if r.signature() == "s" {
+			m.Text = r.text()
+		}
 	case kind == methodReturn:
 		if r.at < len(data) {
 			m.Job = r.text()

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The units of moss: that of its own processes, and the slice of it and of the containers.
@@ -73,17 +75,36 @@ func (c *Conn) Limit(unit string, limits map[string]string) uint32 {
 	return c.call(manager, "SetUnitProperties", "sba(sv)", w.out)
 }
 
-// StartUnit asks to start a unit that needs no more than its name, such as a slice.
-func (c *Conn) StartUnit(unit string) uint32 { return c.job("StartUnit", unit) }
-
 // StopUnit asks to stop a unit.
-func (c *Conn) StopUnit(unit string) uint32 { return c.job("StopUnit", unit) }
-
-func (c *Conn) job(method, unit string) uint32 {
+func (c *Conn) StopUnit(unit string) uint32 {
 	var w writer
 	w.text(unit)
 	w.text("replace")
-	return c.call(manager, method, "ss", w.out)
+	return c.call(manager, "StopUnit", "ss", w.out)
+}
+
+// Stopping is the State of a manager that ends.
+const Stopping = "stopping"
+
+// State asks how the manager is; see is-system-running in systemctl(1). The answer is a Text.
+func (c *Conn) State() uint32 {
+	var w writer
+	w.text(manager)
+	w.text("SystemState")
+	return c.call("org.freedesktop.DBus.Properties", "Get", "ss", w.out)
+}
+
+// AwaitRemoval waits until the manager has removed the cgroup of a scope in which nobody is
+// left, and no longer than limit.
+func AwaitRemoval(dir string, limit time.Duration) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	if _, err := unix.InotifyAddWatch(fd, dir, unix.IN_DELETE_SELF); err == nil { // else it is gone
+		unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(limit.Milliseconds()))
+	}
 }
 
 // properties writes an array of names and values; see org.freedesktop.systemd1(5).

@@ -26,6 +26,7 @@ func TestConversation(t *testing.T) {
 	said := []byte("OK 0123456789abcdef\r\n")
 	said = append(said, message(methodReturn, 1, "", "", "o", func(w *writer) { w.text("/job/7") })...)
 	said = append(said, message(failure, 2, "", "org.freedesktop.systemd1.UnitExists", "s", func(w *writer) { w.text("it is there") })...)
+	said = append(said, message(methodReturn, 3, "", "", "v", func(w *writer) { w.signature("s"); w.text("stopping") })...)
 	said = append(said, message(signal, 0, "UnitNew", "", "so", func(w *writer) { w.text("x"); w.text("/y") })...)
 	said = append(said, message(signal, 0, "JobRemoved", "", "uoss", func(w *writer) {
 		w.number(7)
@@ -46,8 +47,8 @@ func TestConversation(t *testing.T) {
 			got = append(got, *m)
 		}
 	}
-	if len(got) != 3 || got[0].To != 1 || got[0].Job != "/job/7" || got[1].To != 2 || !got[1].Err.Exists() || got[1].Err.Text != "it is there" ||
-		got[2] != (Message{Job: "/job/7", Unit: "moss-1.scope", Result: "done"}) {
+	if len(got) != 4 || got[0].To != 1 || got[0].Job != "/job/7" || got[1].To != 2 || !got[1].Err.Exists() || got[1].Err.Text != "it is there" ||
+		got[2] != (Message{To: 3, Text: Stopping}) || got[3] != (Message{Job: "/job/7", Unit: "moss-1.scope", Result: "done"}) {
 		t.Errorf("got %+v", got)
 	}
 	if m, err := c.Await(time.Now().Add(10 * time.Millisecond)); m != nil || err == nil {

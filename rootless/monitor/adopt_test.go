@@ -1,0 +1,155 @@
+package monitor
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"moss/systemd/scope"
+)
+
+// fakeManager is a service manager that answers the first question with a property, or with
+// nothing, and keeps what it has heard.
+type fakeManager struct {
+	socket string
+	heard  chan string
+}
+
+func newFakeManager(t *testing.T, answer string) *fakeManager {
+	t.Helper()
+	f := &fakeManager{filepath.Join(t.TempDir(), "private"), make(chan string, 1)}
+	l, err := net.Listen("unix", f.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(10 * time.Second))
+		var heard []byte
+		for buf := make([]byte, 4096); ; {
+			n, err := c.Read(buf)
+			heard = append(heard, buf[:n]...)
+			if answer != "" && bytes.Contains(heard, []byte("SystemState")) {
+				c.Write(property(answer))
+				answer = ""
+			}
+			if err != nil {
+				f.heard <- string(heard)
+				return
+			}
+		}
+	}()
+	return f
+}
+
+// property answers the question with the serial 1: D-Bus specification, "Message Format".
+func property(value string) []byte {
+	text := append(binary.LittleEndian.AppendUint32([]byte{1, 's', 0, 0}, uint32(len(value))), value+"\x00"...)
+	out := binary.LittleEndian.AppendUint32([]byte("OK 0\r\nl\x02\x00\x01"), uint32(len(text)))
+	out = append(out, 9, 0, 0, 0, 15, 0, 0, 0)
+	out = append(out, 5, 1, 'u', 0, 1, 0, 0, 0, 8, 1, 'g', 0, 1, 'v', 0, 0)
+	return append(out, text...)
+}
+
+// A SIGTERM at the end of a run was for the session if the manager ends, or has ended.
+func TestSessionOver(t *testing.T) {
+	for _, c := range []struct {
+		state string
+		want  bool
+	}{{"running", false}, {"degraded", false}, {"stopping", true}, {"", true}} {
+		socket := filepath.Join(t.TempDir(), "none")
+		if c.state != "" {
+			socket = newFakeManager(t, c.state).socket
+		}
+		m := &monitor{cfg: &Config{Scope: &Scope{Socket: socket}}}
+		if m.sessionOver() {
+			t.Errorf("%q: over without a SIGTERM", c.state)
+		}
+		if m.adoption.asked = true; m.sessionOver() != c.want {
+			t.Errorf("%q: over: %t", c.state, !c.want)
+		}
+		if m.adoption.asked {
+			t.Errorf("%q: the SIGTERM is not forgotten", c.state)
+		}
+	}
+}
+
+// The cgroup of a container that ends while the manager is asked to take it over is removed,
+// whatever becomes of that; and the unit is stopped where the manager would not see its end.
+func TestEndedWhileAdopted(t *testing.T) {
+	const unit = "moss-0.scope"
+	refused := func(name string) func(m *monitor) {
+		return func(m *monitor) {
+			m.hearAdoption(&scope.Message{To: m.adoption.call, Err: &scope.Error{Name: name}})
+		}
+	}
+	for name, c := range map[string]struct {
+		end          func(m *monitor)
+		stays, stops bool
+	}{
+		"its process is gone": {refused("org.freedesktop.DBus.Error.UnixProcessIdUnknown"), false, false},
+		"there is an old one": {refused("org.freedesktop.systemd1.UnitExists"), false, true},
+		"it hangs up":         {func(m *monitor) { m.endAdoption() }, false, false},
+		"no patience is left": {func(m *monitor) { m.lookAfterAdoption(m.adoption.until) }, false, false},
+		"it agrees, and hangs up": {func(m *monitor) {
+			m.hearAdoption(&scope.Message{To: m.adoption.call})
+			m.endAdoption()
+		}, false, true},
+		"it fails": {func(m *monitor) {
+			m.hearAdoption(&scope.Message{To: m.adoption.call})
+			m.hearAdoption(&scope.Message{Unit: unit, Result: "failed"})
+		}, false, false},
+		"it has taken over": {func(m *monitor) {
+			m.adoption.known, m.adoption.adopted, m.adoption.busy = true, true, 0
+			m.endAdoption()
+		}, true, false},
+	} {
+		manager := newFakeManager(t, "")
+		loop, err := newLoop()
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := &monitor{loop: loop, group: group(filepath.Join(t.TempDir(), unit)), cfg: &Config{ID: "0", Scope: &Scope{Socket: manager.socket}}}
+		if err := os.Mkdir(string(m.group), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		other := newFakeManager(t, "") // whom the conversation is with
+		if m.adoption.conn, err = scope.Dial(other.socket, 0); err != nil {
+			t.Fatal(err)
+		}
+		m.adoption.call, m.adoption.busy, m.adoption.until = 1, 1, time.Now().Add(time.Hour)
+		m.ended, m.finished = true, true
+		if err := m.leaveCgroup(); err != nil {
+			t.Fatal(err)
+		}
+		c.end(m)
+		if m.adoption.conn != nil {
+			t.Errorf("%s: the conversation goes on", name)
+		}
+		if _, err := os.Stat(string(m.group)); (err == nil) != c.stays {
+			t.Errorf("%s: the cgroup: %v", name, err)
+		}
+		if m.adoption.stale {
+			t.Errorf("%s: the unit is left", name)
+		}
+		if c.stops {
+			if heard := <-manager.heard; !strings.Contains(heard, "StopUnit") {
+				t.Errorf("%s: the manager is told %q", name, heard)
+			}
+		} else if conn, err := net.Dial("unix", manager.socket); err != nil {
+			t.Error(err)
+		} else if conn.Close(); strings.Contains(<-manager.heard, "StopUnit") {
+			t.Errorf("%s: the manager is told to stop what there is not", name)
+		}
+	}
+}
