@@ -111,9 +111,7 @@ func (l *launch) cgroup(ctx context.Context, undo *rollback) error {
 	if l.cfg.Network != nil {
 		// Whatever becomes of the container's own: moss-net, which serves others too, must not
 		// end with a unit. Without, it is born in the monitor's.
-		if own := l.e.parent(ctx); own.Usable() {
-			l.cfg.Network.Dirs.Cgroup, _ = own.Net()
-		}
+		l.cfg.Network.Dirs.Cgroup = l.e.parent(ctx).Net()
 	}
 	if spec.Resources.CgroupsMode == "disabled" {
 		return nil

@@ -4,7 +4,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log"
 	"os"
 	"os/signal"
@@ -54,7 +56,11 @@ func settle(cgroup string) *sync.WaitGroup {
 		return &moved
 	}
 	moved.Go(func() {
-		if err := os.WriteFile(filepath.Join(cgroup, "cgroup.procs"), []byte("0"), 0); err != nil {
+		err := os.Mkdir(cgroup, 0o755)
+		if err == nil || errors.Is(err, fs.ErrExist) {
+			err = os.WriteFile(filepath.Join(cgroup, "cgroup.procs"), []byte("0"), 0)
+		}
+		if err != nil {
 			log.Printf("cannot move into cgroup %q: %v", cgroup, err)
 		}
 	})

@@ -99,21 +99,24 @@ func (p *Parent) Make(id string) (string, error) {
 // and returns its directory. A monitor that is born there may clone containers
 // into their cgroups wherever its caller came from, and outlives the caller's
 // login session.
-func (p *Parent) Monitors() (string, error) { return p.leaf("monitors") }
-
-// Net makes, once, the cgroup for the process that connects containers, which belongs to
-// none of them.
-func (p *Parent) Net() (string, error) { return p.leaf("net") }
-
-func (p *Parent) leaf(name string) (string, error) {
+func (p *Parent) Monitors() (string, error) {
 	if err := p.Why(); err != nil {
 		return "", err
 	}
-	dir := filepath.Join(p.base(), name)
+	dir := filepath.Join(p.base(), "monitors")
 	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", fmt.Errorf("cannot make cgroup %q: %w", dir, err)
 	}
 	return dir, nil
+}
+
+// Net is the path of the cgroup for the process that connects containers, which belongs to
+// none of them, and makes it itself. It is "" where there are none.
+func (p *Parent) Net() string {
+	if p.Why() != nil {
+		return ""
+	}
+	return filepath.Join(p.base(), "net")
 }
 
 // base is the cgroup of moss's own processes.
