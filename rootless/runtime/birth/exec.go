@@ -70,11 +70,19 @@ func Exec(r ExecRequest, stdio [3]*os.File, extra []*os.File) (*Process, error) 
 	defer target.Close() // given twice: the constructor closes the one it has used
 	flags := differing(head.PID) &^ r.Leave
 
-	p, err := execIn(r, head.PID, head.Cgroup, flags, stdio, extra, target, doc)
-	if own := ownCgroup(head.PID, head.Cgroup); errors.Is(err, unix.EBUSY) && own != "" {
+	in := func(cgroup string) (*Process, error) {
+		return execIn(head.PID, flags, clone{
+			runtime: r.Runtime, cgroup: cgroup, stdio: stdio, extra: extra, preserve: r.PreserveFDs,
+			hidden: []*os.File{target, target, doc}, sync: r.Sync,
+		})
+	}
+	p, err := in(head.Cgroup)
+	if errors.Is(err, unix.EBUSY) {
 		// A program that has handed controllers down, as systemd does, has none but its
 		// children's: "no internal processes", cgroup-v2.rst. So with its first process.
-		p, err = execIn(r, head.PID, own, flags, stdio, extra, target, doc)
+		if own := ownCgroup(head.PID, head.Cgroup); own != "" {
+			return in(own)
+		}
 	}
 	return p, err
 }
@@ -95,14 +103,11 @@ func ownCgroup(pid int, container string) string {
 	return ""
 }
 
-// execIn clones the process of r into a cgroup and into namespaces of a process.
-func execIn(r ExecRequest, pid int, cgroup string, flags uintptr, stdio [3]*os.File, extra []*os.File, target, doc *os.File) (*Process, error) {
-	at := syncFD + 1 + len(extra)
-	c := clone{
-		runtime: r.Runtime, args: []string{"exec-init", strconv.Itoa(at + 2)},
-		cgroup: cgroup, stdio: stdio, extra: extra, preserve: r.PreserveFDs, hidden: []*os.File{target, target, doc},
-		sync: r.Sync,
-	}
+// execIn clones c, whose hidden descriptors are of a process, twice, and of the document, into
+// namespaces of that process.
+func execIn(pid int, flags uintptr, c clone) (*Process, error) {
+	at := syncFD + 1 + len(c.extra)
+	c.args = []string{"exec-init", strconv.Itoa(at + 2)}
 	// The init stage reads its files before it joins the mount namespace itself.
 	c.env = append(c.env, fmt.Sprintf("_MOSS_MOUNTS=%d:%x", at+1, flags&unix.CLONE_NEWNS))
 	flags &^= unix.CLONE_NEWNS
