@@ -54,7 +54,7 @@ install: build ## install under DESTDIR/PREFIX
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/user-generators
 	ln -sf ../../../libexec/moss/moss-generator $(DESTDIR)$(PREFIX)/lib/systemd/user-generators/moss-generator
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/user
-	for unit in systemd/user/moss-*; do sed 's|@moss@|$(PREFIX)/bin/moss|' $$unit >$(DESTDIR)$(PREFIX)/lib/systemd/user/$${unit##*/}; done
+	for unit in systemd/user/moss-*; do sed 's|@moss@|$(PREFIX)/bin/moss|' $$unit >$(DESTDIR)$(PREFIX)/lib/systemd/user/$${unit##*/} || exit 1; done
 	install -m 644 cmd/moss/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 cmd/moss/man/*.5 $(DESTDIR)$(PREFIX)/share/man/man5
 	install -d $(addprefix $(DESTDIR)$(PREFIX)/share/,bash-completion/completions zsh/site-functions fish/vendor_completions.d)

@@ -75,7 +75,7 @@ func (m *maker) checkKeys(s *section, names []string) {
 		message := "[" + s.name + "] has no key " + quoted(l.Key)
 		if other := sectionOf(l.Key); other != "" {
 			message += "; it is one of [" + other + "]"
-		} else if n := nearest(l.Key, names); n != "" {
+		} else if n := Nearest(l.Key, names); n != "" {
 			message += "; did you mean " + quoted(n) + "?"
 		}
 		m.errorAt(l, message)
@@ -113,7 +113,7 @@ func (m *maker) checkService(s *section) {
 func (m *maker) checkName(s *section) {
 	l := &Line{Path: s.path, Number: s.at}
 	known := []string{m.section, "Unit", "Service", "Install", "Quadlet"}
-	if near := nearest(s.name, known); near != "" {
+	if near := Nearest(s.name, known); near != "" {
 		m.errorAt(l, "unknown section ["+s.name+"]; did you mean ["+near+"]?")
 		return
 	}

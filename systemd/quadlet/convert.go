@@ -289,7 +289,7 @@ func (m *maker) find(l *Line, name string) *File {
 			near = append(near, f.Name)
 		}
 	}
-	if n := nearest(name, near); n != "" {
+	if n := Nearest(name, near); n != "" {
 		message += "; did you mean " + quoted(n) + "?"
 	}
 	m.errorAt(l, message)

@@ -45,15 +45,21 @@ func Dirs(environ func(string) string, uid int) []string {
 
 // Home is the directory for the files that a user writes; "" where none is known.
 func Home(environ func(string) string) string {
-	dir := environ("XDG_CONFIG_HOME")
-	if !filepath.IsAbs(dir) {
-		home := environ("HOME")
-		if !filepath.IsAbs(home) {
-			return ""
-		}
-		dir = filepath.Join(home, ".config")
+	if dir := Config(environ); dir != "" {
+		return filepath.Join(dir, "containers/systemd")
 	}
-	return filepath.Join(dir, "containers/systemd")
+	return ""
+}
+
+// Config is the directory of a user's configuration; "" where none is known.
+func Config(environ func(string) string) string {
+	if dir := environ("XDG_CONFIG_HOME"); filepath.IsAbs(dir) {
+		return dir
+	}
+	if home := environ("HOME"); filepath.IsAbs(home) {
+		return filepath.Join(home, ".config")
+	}
+	return ""
 }
 
 // Real is a path without links: what of it is not there stays as it is.

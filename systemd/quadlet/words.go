@@ -125,12 +125,12 @@ func quote(word string) string {
 	return b.String()
 }
 
-// nearest is the name that a mistyped one most likely means; "" if none is near.
-func nearest(name string, names []string) string {
+// Nearest is the name that a mistyped one most likely means; "" if none is near.
+func Nearest(name string, names []string) string {
 	if len(name) > 64 {
 		return "" // no slip of the keyboard
 	}
-	best, distance := "", len(name)/3+2
+	best, distance := "", min(len(name)/3+2, len(name)-1)
 	for _, n := range names {
 		if strings.EqualFold(n, name) {
 			return n

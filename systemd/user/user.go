@@ -2,6 +2,7 @@
 package user
 
 import (
+	"cmp"
 	"embed"
 	"errors"
 	"io/fs"
@@ -28,7 +29,7 @@ const target = "default.target.wants"
 // Enabled is the link that has a unit started with the manager, of the user or of
 // all users; "" when there is none.
 func Enabled(unit string) string {
-	for _, dir := range []string{configDir(), "/etc/systemd/user", "/usr/local/lib/systemd/user", "/usr/lib/systemd/user"} {
+	for _, dir := range []string{Dir(), "/etc/systemd/user", "/usr/local/lib/systemd/user", "/usr/lib/systemd/user"} {
 		path := filepath.Join(dir, target, unit)
 		if _, err := os.Lstat(path); err == nil {
 			return path
@@ -55,7 +56,7 @@ func Enable(unit, program string) error {
 			return err
 		}
 	}
-	link := filepath.Join(configDir(), target, unit)
+	link := filepath.Join(Dir(), target, unit)
 	if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
 		return err
 	}
@@ -70,7 +71,7 @@ func Enable(unit, program string) error {
 
 // Disable undoes Enable. A unit that is enabled for all users stays: kept is its link.
 func Disable(unit string) (kept string, err error) {
-	for _, path := range []string{filepath.Join(configDir(), target, unit), writtenPath(unit)} {
+	for _, path := range []string{filepath.Join(Dir(), target, unit), writtenPath(unit)} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", err
 		}
@@ -80,7 +81,7 @@ func Disable(unit string) (kept string, err error) {
 
 // Installed is where a unit is; "" if it is nowhere.
 func Installed(unit string) string {
-	for _, dir := range []string{configDir(), "/etc/systemd/user", "/usr/local/lib/systemd/user", "/usr/lib/systemd/user", filepath.Dir(writtenPath(unit))} {
+	for _, dir := range []string{Dir(), "/etc/systemd/user", "/usr/local/lib/systemd/user", "/usr/lib/systemd/user", filepath.Dir(writtenPath(unit))} {
 		path := filepath.Join(dir, unit)
 		if _, err := os.Stat(path); err == nil {
 			return path
@@ -105,11 +106,10 @@ func Managed() bool {
 	return err == nil
 }
 
-func configDir() string {
-	if dir := os.Getenv("XDG_CONFIG_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "systemd", "user")
-	}
-	return filepath.Join(os.Getenv("HOME"), ".config", "systemd", "user")
+// Dir is the directory of the units that are the user's own; where neither
+// XDG_CONFIG_HOME nor HOME says where it is, it is none that exists.
+func Dir() string {
+	return filepath.Join(cmp.Or(quadlet.Config(os.Getenv), "/nonexistent"), "systemd/user")
 }
 
 // writtenPath is where a program that is the user's own puts its units.

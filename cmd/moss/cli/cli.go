@@ -236,18 +236,9 @@ func setLog(level string) error {
 	if level == "" {
 		level = os.Getenv("MOSS_LOG")
 	}
-	var l slog.Level
-	switch strings.ToLower(level) {
-	case "", "warn", "warning":
-		l = slog.LevelWarn
-	case "debug", "trace":
-		l = slog.LevelDebug
-	case "info":
-		l = slog.LevelInfo
-	case "error", "fatal", "panic":
-		l = slog.LevelError
-	default:
-		return &flagError{Flag: "--log-level", Value: level, Err: fmt.Errorf("want debug, info, warn or error")}
+	l, err := logLevel(level)
+	if err != nil {
+		return err
 	}
 	if level != "" { // for the programs that moss starts
 		if err := os.Setenv("MOSS_LOG", strings.ToLower(l.String())); err != nil {
@@ -264,4 +255,19 @@ func setLog(level string) error {
 		},
 	})))
 	return nil
+}
+
+// logLevel reads the value of --log-level, and what podman calls the levels.
+func logLevel(level string) (slog.Level, error) {
+	switch strings.ToLower(level) {
+	case "", "warn", "warning":
+		return slog.LevelWarn, nil
+	case "debug", "trace":
+		return slog.LevelDebug, nil
+	case "info":
+		return slog.LevelInfo, nil
+	case "error", "fatal", "panic":
+		return slog.LevelError, nil
+	}
+	return 0, &flagError{Flag: "--log-level", Value: level, Err: fmt.Errorf("want debug, info, warn or error")}
 }

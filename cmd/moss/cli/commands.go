@@ -3,6 +3,8 @@ package cli
 import (
 	"fmt"
 	"strings"
+
+	"moss/systemd/quadlet"
 )
 
 // entry is one command of the table. The table, not kong, finds the command:
@@ -488,7 +490,7 @@ func groupError(words []string) error {
 		return usagef("%s needs a command: %s", words[0], list)
 	}
 	hint := words[0] + " has the commands " + list
-	if best := nearest(words[1], subs); best != "" {
+	if best := quadlet.Nearest(words[1], subs); best != "" {
 		hint = "did you mean 'moss " + words[0] + " " + best + "'? " + hint
 	}
 	return &hintedError{fmt.Errorf("unknown command \"%s %s\"", words[0], words[1]), hint}
@@ -510,41 +512,10 @@ func unknownCommand(word string) error {
 		name, _, _ = strings.Cut(name, " ")
 		names = append(names, name)
 	})
-	best := nearest(word, names)
+	best := quadlet.Nearest(word, names)
 	hint := "'moss help' lists the commands"
 	if best != "" {
 		hint = "did you mean 'moss " + best + "'?"
 	}
 	return &hintedError{fmt.Errorf("unknown command %q", word), hint}
-}
-
-// nearest is the name that a mistyped one most likely means; "" if none is near.
-func nearest(word string, names []string) string {
-	best, distance := "", min(3, len(word)-1)
-	for _, name := range names {
-		if d := editDistance(word, name); d < distance {
-			best, distance = name, d
-		}
-	}
-	return best
-}
-
-// editDistance is Levenshtein's: how many letters to add, drop or change.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
 }

@@ -112,12 +112,8 @@ func (cmd *CompleteCmd) Run(ctx context.Context, c *call) error {
 	case "registries":
 		names = c.completeRegistries()
 	case "units":
-		for _, dir := range unitDirs() {
-			for _, name := range recordNames(dir) {
-				if quadlet.IsQuadlet(name) {
-					names = append(names, name)
-				}
-			}
+		for _, f := range quadlet.Load(unitDirs()).Files {
+			names = append(names, f.Name)
 		}
 	}
 	slices.Sort(names)
@@ -146,6 +142,9 @@ func (c *call) completeContainers(kind string) (names []string) {
 // completeRegistries are those whose credentials are known, and those that images are of.
 func (c *call) completeRegistries() (names []string) {
 	for _, dir := range []string{os.Getenv("XDG_RUNTIME_DIR"), os.Getenv("XDG_CONFIG_HOME"), filepath.Join(os.Getenv("HOME"), ".config")} {
+		if !filepath.IsAbs(dir) {
+			continue
+		}
 		var auth struct {
 			Auths map[string]struct{} `json:"auths"`
 		}

@@ -86,12 +86,12 @@ func (c *call) quadletOf(ctr *container.Container, beside bool, files map[string
 		line("Image", quadlet.Raw(image[0]))
 	}
 	line("ContainerName", spec.Name)
-	switch mode := spec.Lifecycle.SdNotify; {
-	case mode == "healthy":
+	switch spec.Lifecycle.SdNotify {
+	case "healthy":
 		line("Notify", "healthy")
-	case mode == "container" && sdnotifyGiven(spec.CreateCommand):
+	case "container":
 		line("Notify", "true")
-	case mode == "ignore":
+	case "ignore":
 		line("PodmanArgs", "--sdnotify=ignore")
 	}
 	for _, g := range given {

@@ -153,7 +153,7 @@ func (cmd *GenerateSystemdCmd) unit(ctr *container.Container) (name, text string
 	stop := int64(rootless.StopTimeout(spec, cmd.stopTimeout) / time.Second)
 	restart := or(cmd.RestartPolicy, unitRestart(spec))
 	notify := spec.Lifecycle.SdNotify
-	if !slices.Contains([]string{"container", "healthy"}, notify) || !sdnotifyGiven(spec.CreateCommand) {
+	if !slices.Contains([]string{"container", "healthy"}, notify) {
 		notify = "conmon"
 	}
 

@@ -48,6 +48,9 @@ func parse(name string, cmd any, args []string) error {
 	if parser, err := newParser(name, part.Addr().Interface()); err == nil {
 		line, err := parser.Parse(args)
 		if err == nil {
+			err = lacksValue(whole.Type(), line, args)
+		}
+		if err == nil {
 			for i, f := range fields {
 				whole.FieldByIndex(f.path).Set(part.Field(i))
 			}
@@ -81,7 +84,28 @@ func parseWhole(name string, cmd any, args []string) error {
 		}
 		return &parseError{command: name, grammar: reflect.TypeOf(cmd).Elem(), err: err}
 	}
+	if err := lacksValue(reflect.TypeOf(cmd).Elem(), line, args); err != nil {
+		return &parseError{command: name, grammar: reflect.TypeOf(cmd).Elem(), err: err}
+	}
 	remember(cmd, line)
+	return nil
+}
+
+// lacksValue says that a command line ends where the value of a flag should be. Where
+// values may begin with a hyphen, kong takes the end for an empty one.
+func lacksValue(grammar reflect.Type, line *kong.Context, args []string) error {
+	if len(args) == 0 || len(line.Path) == 0 {
+		return nil
+	}
+	last, f := args[len(args)-1], line.Path[len(line.Path)-1].Flag
+	if f == nil || f.IsBool() || f.IsCounter() {
+		return nil
+	}
+	name, isLong := strings.CutPrefix(last, "--")
+	isShort := !isLong && f.Short != 0 && strings.HasPrefix(last, "-") && strings.IndexRune(last, f.Short) == len(last)-1
+	if isLong && (name == f.Name || slices.Contains(f.Aliases, name)) || isShort {
+		return fmt.Errorf("flag %s needs a value", flagName(grammar, f.Name))
+	}
 	return nil
 }
 

@@ -49,6 +49,10 @@ func (cmd *NetworkCreateCmd) differs(n *slirp.Network) (out []string) {
 		{"--gateway", slices.ContainsFunc(asked.Subnets, func(s slirp.Subnet) bool {
 			return s.Gateway.IsValid() && !slices.ContainsFunc(n.Subnets, func(has slirp.Subnet) bool { return has.Gateway == s.Gateway })
 		})},
+		{"--ip-range", slices.ContainsFunc(asked.Subnets, func(s slirp.Subnet) bool {
+			return s.First.IsValid() && !slices.ContainsFunc(n.Subnets, func(has slirp.Subnet) bool { return has.First == s.First && has.Last == s.Last })
+		})},
+		{"--interface-name", asked.Bridge != "" && asked.Bridge != n.Bridge}, {"--opt", !maps.Equal(asked.Options, n.Options)},
 		{"--internal", asked.Internal != n.Internal}, {"--disable-dns", asked.DNS != n.DNS},
 		{"--dns", !slices.Equal(asked.Servers, n.Servers)}, {"--route", !slices.Equal(asked.Routes, n.Routes)},
 		{"--label", !maps.Equal(asked.Labels, n.Labels)},

@@ -9,11 +9,8 @@ import (
 	"path"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"moss/rootless"
 	"moss/storage/image"
-	"moss/userns/slack"
 )
 
 // RunlabelCmd is "moss container runlabel".
@@ -65,7 +62,7 @@ func (cmd *RunlabelCmd) Run(ctx context.Context, c *call) error {
 	}
 	self, err := os.Executable()
 	if err == nil {
-		err = slack.Exactly(func() error { return unix.Exec(self, args, os.Environ()) })
+		err = become(self, args)
 	}
 	return fmt.Errorf("cannot run label %q of image %q: %w", cmd.Label, cmd.Image, err)
 }

@@ -236,7 +236,7 @@ func (cmd *UnitLogsCmd) Run(ctx context.Context, c *call) error {
 	if cmd.Since != "" {
 		args = append(args, "--since", cmd.Since)
 	}
-	return become(args)
+	return become(args[0], args)
 }
 
 // UnitStatusCmd is "moss unit status".
@@ -265,7 +265,7 @@ func (cmd *UnitStatusCmd) Run(ctx context.Context, c *call) error {
 		}
 		args = append(args, service)
 	}
-	return become(args)
+	return become(args[0], args)
 }
 
 // serviceOf is the service that a name means. That of a file which has just gone may

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"moss/storage/image"
 	"moss/systemd/quadlet"
 	"moss/userns/slack"
 )
@@ -32,26 +33,13 @@ func (cmd *UnitCheckCmd) Run(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	units := set.Convert(self())
-	problems := slices.Concat(quadlet.Problems(set, units), commandProblems(units))
-	slices.SortStableFunc(problems, func(a, b quadlet.Problem) int {
-		return cmp.Or(strings.Compare(a.Path, b.Path), a.Line-b.Line)
-	})
 	count, errs, warnings := 0, 0, 0
 	for _, f := range set.Files {
 		if asked(f.Path, cmd.Path, dirs) {
 			count++
 		}
 	}
-	mine := slices.DeleteFunc(slices.Clone(units), func(u *quadlet.Unit) bool { return !asked(u.Source.Path, cmd.Path, dirs) })
-	of := map[quadlet.Problem]bool{} // these, in whichever file
-	for _, p := range slices.Concat(quadlet.Problems(&quadlet.Set{}, mine), commandProblems(mine)) {
-		of[p] = true
-	}
-	for _, p := range problems {
-		if !of[p] && !asked(p.Path, cmd.Path, dirs) {
-			continue
-		}
+	for _, p := range unitProblems(set, set.Convert(self()), func(path string) bool { return asked(path, cmd.Path, dirs) }) {
 		fmt.Fprintln(c.Err, p)
 		if p.Warning {
 			warnings++
@@ -111,32 +99,62 @@ func asked(path string, paths, dirs []string) bool {
 	})
 }
 
-// commandProblems lets moss's own grammar judge the command lines of the services.
-func commandProblems(units []*quadlet.Unit) (out []quadlet.Problem) {
-	for _, u := range units {
-		if u.Failed() {
-			continue // its lines are not whole
-		}
-		for _, command := range u.Commands {
-			for _, p := range commandProblemsOf(u, command.Args) {
-				if p.Line == 0 && slices.ContainsFunc(out, func(q quadlet.Problem) bool { return q.Path == p.Path && q.Line == 0 && q.Warning }) {
-					continue // of another command of the same noun
-				}
-				if !slices.Contains(out, p) {
-					out = append(out, p)
-				}
+// unitProblems are those of the units whose files are asked for, wherever they stand, and
+// those that stand in a file which is; by path and line.
+func unitProblems(set *quadlet.Set, units []*quadlet.Unit, asked func(path string) bool) (out []quadlet.Problem) {
+	add := func(u *quadlet.Unit, problems []quadlet.Problem) {
+		for _, p := range problems {
+			if (u != nil && asked(u.Source.Path) || asked(p.Path)) && !slices.Contains(out, p) { // of a drop-in of several
+				out = append(out, p)
 			}
 		}
 	}
+	add(nil, set.Problems)
+	for _, u := range units {
+		add(u, u.Problems)
+		if !u.Failed() { // else its lines are not whole
+			add(u, commandProblems(u))
+		}
+	}
+	slices.SortStableFunc(out, func(a, b quadlet.Problem) int {
+		return cmp.Or(strings.Compare(a.Path, b.Path), a.Line-b.Line)
+	})
 	return out
 }
 
-// commandProblemsOf are those of one command line: what an error is about is left out,
-// and the rest judged again.
-func commandProblemsOf(u *quadlet.Unit, args []quadlet.Arg) (out []quadlet.Problem) {
+// commandProblems lets moss's own grammar judge the command lines of a service. What
+// stands before the command of each is judged once.
+func commandProblems(u *quadlet.Unit) (out []quadlet.Problem) {
+	isGlobal := func(a quadlet.Arg) bool { return a.From != nil && a.From.Key == "GlobalArgs" }
+	for i, command := range u.Commands {
+		args := command.Args[1:]
+		if i == 0 {
+			globals := slices.DeleteFunc(slices.Clone(args), func(a quadlet.Arg) bool { return !isGlobal(a) })
+			out = problemsOf(u, globals, checkGlobals)
+		}
+		for _, p := range problemsOf(u, slices.DeleteFunc(slices.Clone(args), isGlobal), checkCommand) {
+			if p.Line == 0 && slices.ContainsFunc(out, func(q quadlet.Problem) bool { return q.Line == 0 && q.Warning }) {
+				continue // of another command of the same noun
+			}
+			if !slices.Contains(out, p) {
+				out = append(out, p)
+			}
+		}
+	}
+	return append(out, imageProblems(u)...)
+}
+
+// problemsOf are those that check finds in arguments: what an error is about is left
+// out, and the rest judged again.
+func problemsOf(u *quadlet.Unit, args []quadlet.Arg, check func(words []string) error) (out []quadlet.Problem) {
 	all := len(args)
 	for {
-		err := checkCommand(args[1:])
+		var words []string
+		for _, a := range args {
+			word, _ := resolved(a.Text)
+			words = append(words, word)
+		}
+		err := check(words)
 		if err == nil {
 			return out
 		}
@@ -157,6 +175,22 @@ func commandProblemsOf(u *quadlet.Unit, args []quadlet.Arg) (out []quadlet.Probl
 	}
 }
 
+// imageProblems judges the name of the image, which 'moss run' and 'moss pull' read when
+// they look for it.
+func imageProblems(u *quadlet.Unit) []quadlet.Problem {
+	kind := u.Source.Kind()
+	name, l := u.Source.Value(kind, "Image"), u.Line("X-"+kind, "Image")
+	isPath := slices.ContainsFunc(archives[:], func(a struct{ transport, format string }) bool { return strings.HasPrefix(name, a.transport) })
+	isID := len(name) == 64 && strings.Trim(name, "0123456789abcdef") == ""
+	if name, guessed := resolved(name); name == "" || guessed || quadlet.IsQuadlet(name) || isPath || isID || kind == "Volume" {
+		return nil
+	}
+	if _, err := image.Parse(name); err != nil {
+		return []quadlet.Problem{{Path: l.Path, Line: l.Number, Message: l.Key + ": " + err.Error()}}
+	}
+	return nil
+}
+
 // isLater says whether a command line may be right another day: moss may learn what
 // it refuses, and a file of the host may be made.
 func isLater(err error) bool {
@@ -164,13 +198,23 @@ func isLater(err error) bool {
 	return errors.As(err, &refusal) || errors.Is(err, fs.ErrNotExist)
 }
 
-// checkCommand says what moss would say about a command line.
-func checkCommand(args []quadlet.Arg) error {
-	var words []string
-	for _, a := range args {
-		word, _ := resolved(a.Text)
-		words = append(words, word)
+// checkGlobals says what moss would say about the flags before a command.
+func checkGlobals(words []string) error {
+	var all struct{ Globals }
+	if err := parse("moss", &all, words); err != nil {
+		if refusal := refusedFlag("run", err); refusal != nil { // as of each command
+			return refusal
+		}
+		return err
 	}
+	if _, err := logLevel(all.LogLevel); err != nil {
+		return err
+	}
+	return all.checkManager()
+}
+
+// checkCommand says what moss would say about a command line.
+func checkCommand(words []string) error {
 	entry, name, rest, err := lookup(words)
 	if err != nil {
 		return err
@@ -231,7 +275,7 @@ func blame(args []quadlet.Arg, err error) *quadlet.Line {
 			if a.From == nil || flag.Value == "" || text != flag.Value && !strings.HasSuffix(text, "="+flag.Value) {
 				continue
 			}
-			if name, _, joined := strings.Cut(text, "="); strings.Contains(flag.Flag, args[i-1].Text) || joined && strings.Contains(flag.Flag, name) {
+			if name, _, joined := strings.Cut(text, "="); i > 0 && strings.Contains(flag.Flag, args[i-1].Text) || joined && strings.Contains(flag.Flag, name) {
 				return a.From
 			}
 		}
@@ -240,9 +284,10 @@ func blame(args []quadlet.Arg, err error) *quadlet.Line {
 	if errors.As(err, &refusal) && strings.HasPrefix(refusal.what, "moss ") {
 		return nil // it is about the command
 	}
+	_, unexpected, _ := strings.Cut(err.Error(), "unexpected argument ")
 	for word := range strings.FieldsSeq(err.Error()) {
 		word = strings.Trim(word, `",:`)
-		if !strings.HasPrefix(word, "-") {
+		if !strings.HasPrefix(word, "-") && word != unexpected {
 			continue
 		}
 		for _, a := range args {
@@ -254,14 +299,17 @@ func blame(args []quadlet.Arg, err error) *quadlet.Line {
 	return nil
 }
 
-// become executes another program in place of moss.
-func become(args []string) error {
-	path, err := exec.LookPath(args[0])
-	if err != nil {
-		return fmt.Errorf("cannot run %s: %w", args[0], err)
+// become executes another program in place of moss; it returns only an error.
+func become(program string, args []string) error {
+	path, err := exec.LookPath(program)
+	if err == nil {
+		err = slack.Exactly(func() error { return unix.Exec(path, args, os.Environ()) })
 	}
-	err = slack.Exactly(func() error { return unix.Exec(path, args, os.Environ()) })
-	return fmt.Errorf("cannot run %s: %w", args[0], err)
+	var lookup *exec.Error
+	if errors.As(err, &lookup) {
+		err = lookup.Err
+	}
+	return fmt.Errorf("cannot run %q: %w", args[0], err)
 }
 
 // warnUnits prints what is wrong with files before they are used.

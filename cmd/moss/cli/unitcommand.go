@@ -26,11 +26,6 @@ func splitCommand(argv []string) (globals, rest []string) {
 	return nil, nil
 }
 
-// sdnotifyGiven says whether somebody has chosen: few programs say that they are ready.
-func sdnotifyGiven(argv []string) bool {
-	return slices.ContainsFunc(argv, func(a string) bool { return strings.HasPrefix(a, "--sdnotify") })
-}
-
 // unitsOwn are the flags of run that the unit decides itself.
 var unitsOwn = []string{"detach", "rm", "replace", "name", "cidfile", "conmon-pidfile", "pidfile", "sdnotify", "cgroups", "restart", "attach", "detach-keys", "creds"}
 

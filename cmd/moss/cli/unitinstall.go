@@ -18,6 +18,7 @@ import (
 	"moss/systemd"
 	"moss/systemd/cgroup"
 	"moss/systemd/quadlet"
+	"moss/systemd/user"
 )
 
 // UnitInstallCmd is "moss unit install".
@@ -363,13 +364,6 @@ func unitsAsIf(files, others []unitFile, to string, whole bool) (units []*quadle
 	for _, f := range files {
 		ours[filepath.Join(to, f.name)] = true
 	}
-	for _, u := range all { // their drop-ins may be others
-		if ours[u.Source.Path] {
-			for _, p := range u.Problems {
-				ours[p.Path] = true
-			}
-		}
-	}
 	for _, u := range quadlet.Load([]string{quadlet.Home(os.Getenv)}).Files {
 		i := slices.IndexFunc(files, func(f unitFile) bool { return filepath.Base(f.name) == u.Name })
 		if i < 0 {
@@ -380,12 +374,12 @@ func unitsAsIf(files, others []unitFile, to string, whole bool) (units []*quadle
 			problems = append(problems, quadlet.Problem{Path: path, Message: "you have a file of this name already: " + u.Path})
 		}
 	}
-	for _, p := range slices.Concat(quadlet.Problems(set, all), commandProblems(all)) {
+	for _, p := range unitProblems(set, all, func(path string) bool { return ours[path] }) {
 		// What lies beside the file is there when it is installed.
 		later := strings.HasSuffix(p.Message, "no such file or directory") && slices.ContainsFunc(slices.Concat(files, others), func(f unitFile) bool {
 			return names(p.Message, filepath.Join(to, f.name))
 		})
-		if ours[p.Path] && !later {
+		if !later {
 			problems = append(problems, p)
 		}
 	}
@@ -419,13 +413,11 @@ func (c *call) reloadUnits(ctx context.Context) error {
 // cannot install a generator, which only root can; what was made before there was one
 // goes, since it would outrank what that makes.
 func (c *call) generateUnits(generator bool) error {
-	home := quadlet.Home(os.Getenv)
-	if home == "" {
-		_, err := unitHome()
+	if _, err := unitHome(); err != nil {
 		return err
 	}
 	g := quadlet.Generator{
-		Out: filepath.Join(filepath.Dir(filepath.Dir(home)), "systemd/user"), Kept: filepath.Join(c.Dirs.Root, "units"), Moss: self(),
+		Out: user.Dir(), Kept: filepath.Join(c.Dirs.Root, "units"), Moss: self(),
 		Report: func(service string, p quadlet.Problem) {
 			if !p.Warning {
 				fmt.Fprintln(c.Err, p)

@@ -3,14 +3,9 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
-
-	"moss/userns/slack"
-
-	"golang.org/x/sys/unix"
 )
 
 // UnshareCmd is "moss unshare".
@@ -25,17 +20,9 @@ func (cmd *UnshareCmd) Run(ctx context.Context, c *call) error {
 	if len(args) == 0 {
 		args = []string{or(os.Getenv("SHELL"), "/bin/sh")}
 	}
-	path, err := exec.LookPath(args[0])
-	if err == nil {
-		err = slack.Exactly(func() error { return unix.Exec(path, args, os.Environ()) })
-	}
-	var lookup *exec.Error
-	if errors.As(err, &lookup) {
-		err = lookup.Err
-	}
-	wrapped := fmt.Errorf("cannot run %q: %w", args[0], err)
+	err := become(args[0], args)
 	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
-		return &exitError{code: exitNotFound, err: wrapped}
+		return &exitError{code: exitNotFound, err: err}
 	}
-	return &exitError{code: exitNotExec, err: wrapped}
+	return &exitError{code: exitNotExec, err: err}
 }
