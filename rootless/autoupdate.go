@@ -67,6 +67,11 @@ const healthPatience = 5 * time.Minute
 // made anew. The error is of what concerns all; that of each is in its row.
 func (e *Engine) AutoUpdate(ctx context.Context, o AutoUpdateOptions) ([]*AutoUpdate, error) {
 	if !o.DryRun {
+		unlock, err := e.lockUpdates(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer unlock()
 		if err := e.resumeUpdates(ctx); err != nil {
 			return nil, err
 		}

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"moss/rootless/container"
@@ -64,55 +62,12 @@ func (e *Engine) renewed(ctx context.Context, spec *container.Spec) (*container.
 // asideSuffix is what the old container's name ends in while the new one has its name.
 const asideSuffix = "-before-update"
 
-// resumeUpdates gives containers their names back whose update was killed before there
-// was a new one, and starts them again.
-func (e *Engine) resumeUpdates(ctx context.Context) error {
-	all, err := e.All()
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, c := range all {
-		name, is := strings.CutSuffix(c.Spec.Name, asideSuffix)
-		if !is || c.Spec.Labels[AutoUpdateLabel] == "" || c.Look().Live != nil {
-			continue
-		}
-		if other, err := e.Find(name); err == nil && other.Spec.Name == name {
-			if other.Look().Status != container.StatusCreated { // it has run: it is what there is
-				continue
-			}
-			if err := e.Remove(ctx, other, RemoveOptions{}); err != nil {
-				errs = append(errs, err)
-				continue
-			}
-		}
-		slog.Warn("an update was interrupted: the old container goes on", "container", name)
-		if err := e.Rename(ctx, c, name); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		if c, err = e.Find(c.Spec.ID); err == nil {
-			_, err = e.Start(ctx, c, nil)
-		}
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
-}
-
 // updateAlone makes a container of no unit anew. The old one is kept beside it until
 // the new one is well, and takes its place again where that does not happen.
 func (e *Engine) updateAlone(ctx context.Context, r *AutoUpdate, o AutoUpdateOptions) (back bool, err error) {
-	c, name := r.c, r.Container
-	spec, err := e.renewed(ctx, &c.Spec)
+	spec, err := e.renewed(ctx, &r.c.Spec)
 	if err != nil {
 		return false, err
-	}
-	aside := name + asideSuffix
-	if left, err := e.Find(aside); err == nil && left.Spec.Name == aside && left.Look().Live == nil {
-		// Of an update that was killed when the new container ran already.
-		if err := e.Remove(ctx, left, RemoveOptions{}); err != nil {
-			return false, err
-		}
 	}
 	var undo rollback
 	var snapshots []snapshotOf
@@ -120,33 +75,11 @@ func (e *Engine) updateAlone(ctx context.Context, r *AutoUpdate, o AutoUpdateOpt
 		cause := err
 		undo.onError(&err)
 		e.dropSnapshots(snapshots)
-		back = back && err != nil && err.Error() == cause.Error() // nothing has gone wrong since
+		back = o.RollBack && len(undo) > 0 && err != nil && err.Error() == cause.Error() // nothing has gone wrong since
 	}()
-	if err := e.Stop(ctx, c, nil); err != nil {
+	if snapshots, err = e.setAside(ctx, r, o, &undo); err != nil {
 		return false, err
 	}
-	undo.add(func() error {
-		back = o.RollBack
-		_, err := e.Start(context.WithoutCancel(ctx), c, nil)
-		return err
-	})
-	if snapshots, err = e.keepVolumes(ctx, []*AutoUpdate{r}, o); err != nil {
-		return false, err
-	}
-	if err := e.Rename(ctx, c, aside); err != nil {
-		return false, err
-	}
-	undo.add(func() error {
-		now, err := e.Find(c.Spec.ID)
-		if err != nil {
-			return err
-		}
-		if err := e.Rename(context.WithoutCancel(ctx), now, name); err != nil {
-			return err
-		}
-		c, err = e.Find(c.Spec.ID)
-		return err
-	})
 	fresh, err := e.Create(ctx, spec, CreateOptions{Pull: "never", ImageUser: spec.Process.User == ""})
 	if err != nil {
 		return false, err
@@ -164,11 +97,48 @@ func (e *Engine) updateAlone(ctx context.Context, r *AutoUpdate, o AutoUpdateOpt
 		return false, err
 	}
 	undo = nil
-	old, ferr := e.Find(c.Spec.ID)
+	old, ferr := e.Find(r.c.Spec.ID)
 	if ferr == nil {
 		ferr = e.Remove(ctx, old, RemoveOptions{Force: true})
 	}
 	return false, errors.Join(err, ferr)
+}
+
+// setAside stops the old container, keeps what its volumes hold, and gives its name away.
+func (e *Engine) setAside(ctx context.Context, r *AutoUpdate, o AutoUpdateOptions, undo *rollback) (snapshots []snapshotOf, err error) {
+	aside := r.Container + asideSuffix
+	if left, err := e.Find(aside); err == nil && left.Spec.Name == aside && left.Look().Live == nil {
+		// Of an update that was killed, and after which the new one has not been well.
+		if err := e.Remove(ctx, left, RemoveOptions{}); err != nil {
+			return nil, err
+		}
+	}
+	rest := context.WithoutCancel(ctx)
+	if err := e.Stop(ctx, r.c, nil); err != nil {
+		return nil, err
+	}
+	undo.add(func() error {
+		_, err := e.Start(rest, r.c, nil)
+		return err
+	})
+	if snapshots, err = e.keepVolumes(ctx, []*AutoUpdate{r}, o); err != nil {
+		return snapshots, err
+	}
+	if err := e.Rename(ctx, r.c, aside); err != nil {
+		return snapshots, err
+	}
+	undo.add(func() error {
+		now, err := e.Find(r.c.Spec.ID)
+		if err != nil {
+			return err
+		}
+		if err := e.Rename(rest, now, r.Container); err != nil {
+			return err
+		}
+		r.c, err = e.Find(r.c.Spec.ID)
+		return err
+	})
+	return snapshots, nil
 }
 
 // nameBack makes the image's name mean again what the container was made of.
@@ -190,18 +160,25 @@ func (e *Engine) nameBack(ctx context.Context, r *AutoUpdate) error {
 // updateUnit restarts a unit, which makes its containers of the new images.
 func (e *Engine) updateUnit(ctx context.Context, group []*AutoUpdate, o AutoUpdateOptions) (back bool, err error) {
 	unit := group[0].Unit
-	units, err := systemd.DialUnits(ctx)
+	// The connection must be there for the way back, which begins when ctx has ended.
+	rest, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	dialled := context.AfterFunc(ctx, end)
+	units, err := systemd.DialUnits(rest)
+	if err == nil && !dialled() {
+		units.Close()
+		err = ctx.Err()
+	}
 	if err != nil {
 		return false, fmt.Errorf("its unit %q cannot be restarted: %w", unit, err)
 	}
 	defer units.Close()
 	var snapshots []snapshotOf
 	if o.Snapshot && o.RollBack && e.hasVolumes(group) {
-		if err := units.Stop(ctx, unit); err != nil {
-			return false, err
+		if err = units.Stop(ctx, unit); err == nil { // else it may stop yet
+			snapshots, err = e.keepVolumes(ctx, group, o)
+			defer func() { e.dropSnapshots(snapshots) }()
 		}
-		snapshots, err = e.keepVolumes(ctx, group, o)
-		defer func() { e.dropSnapshots(snapshots) }()
 	}
 	if err == nil {
 		err = units.Restart(ctx, unit)
@@ -214,7 +191,6 @@ func (e *Engine) updateUnit(ctx context.Context, group []*AutoUpdate, o AutoUpda
 	if err == nil || !o.RollBack {
 		return false, err
 	}
-	rest := context.WithoutCancel(ctx)
 	undone := units.Stop(rest, unit)
 	undone = errors.Join(undone, e.restoreVolumes(rest, snapshots))
 	for _, r := range group {
@@ -222,7 +198,28 @@ func (e *Engine) updateUnit(ctx context.Context, group []*AutoUpdate, o AutoUpda
 	}
 	_ = units.ResetFailed(rest, unit) // it may have failed more often than it may
 	undone = errors.Join(undone, units.Start(rest, unit))
+	for _, r := range group {
+		if undone == nil {
+			undone = e.isBack(ctx, r, o)
+		}
+	}
 	return undone == nil, errors.Join(err, undone)
+}
+
+// isBack looks whether a unit has made its container of the old image again: it may pull
+// the new one by itself. Who has lost patience does not wait for more.
+func (e *Engine) isBack(ctx context.Context, r *AutoUpdate, o AutoUpdateOptions) error {
+	now, err := e.Find(r.Container)
+	if err != nil {
+		return err
+	}
+	if now.Spec.Image.ID != r.c.Spec.Image.ID {
+		return fmt.Errorf("it cannot be rolled back: its unit %q pulls image %q at each start", r.Unit, r.Image)
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return e.well(ctx, r.Container, o.Stay)
 }
 
 // snapshotOf is what a volume held before an update.
@@ -256,8 +253,13 @@ func (e *Engine) keepVolumes(ctx context.Context, group []*AutoUpdate, o AutoUpd
 	if !o.Snapshot || !o.RollBack {
 		return nil, nil
 	}
-	for _, v := range e.volumesOf(group) {
-		s, err := e.SnapshotVolume(ctx, v, "auto-update-"+time.Now().Format("20060102-150405.000"), SnapshotOptions{})
+	name := "auto-update-" + time.Now().Format("20060102-150405.000")
+	volumes := e.volumesOf(group)
+	if err := e.noteUpdate(group, volumes, name); err != nil {
+		return nil, err
+	}
+	for _, v := range volumes {
+		s, err := e.SnapshotVolume(ctx, v, name, SnapshotOptions{})
 		if err != nil {
 			return out, err
 		}
@@ -287,4 +289,5 @@ func (e *Engine) dropSnapshots(list []snapshotOf) {
 			_ = e.Volumes.RemoveSnapshot(s.volume.Name, s.snapshot.Name)
 		}
 	}
+	e.forgetUpdate()
 }

@@ -55,6 +55,9 @@ func (cmd *AutoUpdateCmd) prepare() error {
 	return v.err
 }
 
+// interruptible: what it has stopped goes on again.
+func (cmd *AutoUpdateCmd) interruptible() bool { return true }
+
 // updateRow is a line, with podman's names.
 type updateRow struct{ u *rootless.AutoUpdate }
 

@@ -128,8 +128,8 @@ func (c *call) run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if e, ok := cmd.(interface{ endless() bool }); ok && e.endless() {
-		cancelOnSignal(cancel) // an interrupt is how it ends, however soon
+	if e, ok := cmd.(interface{ interruptible() bool }); ok && e.interruptible() {
+		cancelOnSignal(cancel) // from the first moment: an interrupt is how it ends, or has it undo what it does
 	} else {
 		time.AfterFunc(seldom, func() { cancelOnSignal(cancel) })
 	}

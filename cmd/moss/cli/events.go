@@ -58,8 +58,8 @@ func (cmd *EventsCmd) prepare() (err error) {
 	return err
 }
 
-// endless says that it goes on until it is interrupted.
-func (cmd *EventsCmd) endless() bool { return cmd.options.Follow }
+// interruptible: it goes on until then.
+func (cmd *EventsCmd) interruptible() bool { return cmd.options.Follow }
 
 // Run prints each event as it comes.
 func (cmd *EventsCmd) Run(ctx context.Context, c *call) error {

@@ -99,8 +99,8 @@ func (cmd *PsCmd) prepare() (err error) {
 	return v.err
 }
 
-// endless says that it goes on until it is interrupted.
-func (cmd *PsCmd) endless() bool { return cmd.Watch != nil }
+// interruptible: it goes on until then.
+func (cmd *PsCmd) interruptible() bool { return cmd.Watch != nil }
 
 // Run lists the containers, with --watch again and again.
 func (cmd *PsCmd) Run(ctx context.Context, c *call) error {

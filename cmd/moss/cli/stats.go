@@ -66,8 +66,8 @@ func (cmd *StatsCmd) prepare() error {
 	return v.err
 }
 
-// endless says that it goes on until it is interrupted.
-func (cmd *StatsCmd) endless() bool { return !cmd.NoStream }
+// interruptible: it goes on until then.
+func (cmd *StatsCmd) interruptible() bool { return !cmd.NoStream }
 
 // Run reads, prints, and waits for the next time.
 func (cmd *StatsCmd) Run(ctx context.Context, c *call) error {
