@@ -17,20 +17,38 @@ import (
 	"moss/systemd/quadlet"
 )
 
-//go:embed *.service
+//go:embed *.service *.timer
 var texts embed.FS
 
-// Boot is the unit that starts containers when the machine has.
-const Boot = "moss-boot.service"
+// Boot is the unit that starts containers when the machine has, AutoUpdate the one that
+// has them updated every night.
+const (
+	Boot       = "moss-boot.service"
+	AutoUpdate = "moss-auto-update.timer"
+)
 
-// target is what wants it: the manager's own, which it starts with.
-const target = "default.target.wants"
+// wants is the directory of the links to what one of the manager's own targets wants: that
+// of timers, or the one that it starts with.
+func wants(unit string) string {
+	if filepath.Ext(unit) == ".timer" {
+		return "timers.target.wants"
+	}
+	return "default.target.wants"
+}
+
+// files are a unit's: a timer has a service.
+func files(unit string) []string {
+	if name, is := strings.CutSuffix(unit, ".timer"); is {
+		return []string{name + ".service", unit}
+	}
+	return []string{unit}
+}
 
 // Enabled is the link that has a unit started with the manager, of the user or of
 // all users; "" when there is none.
 func Enabled(unit string) string {
 	for _, dir := range []string{Dir(), "/etc/systemd/user", "/usr/local/lib/systemd/user", "/usr/lib/systemd/user"} {
-		path := filepath.Join(dir, target, unit)
+		path := filepath.Join(dir, wants(unit), unit)
 		if _, err := os.Lstat(path); err == nil {
 			return path
 		}
@@ -41,22 +59,12 @@ func Enabled(unit string) string {
 // Enable has a unit started with the manager. Where moss is not installed the unit is
 // written, for the program at path.
 func Enable(unit, program string) error {
-	path := Installed(unit)
-	if path == "" || path == writtenPath(unit) {
-		path = writtenPath(unit)
-		text, err := texts.ReadFile(unit)
-		if err != nil {
-			return err
-		}
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return err
-		}
-		whole := strings.ReplaceAll(string(text), "@moss@", quadlet.Word(program))
-		if err := record.Replace(path, []byte(whole), 0o644, false); err != nil {
+	for _, name := range files(unit) {
+		if err := write(name, program); err != nil {
 			return err
 		}
 	}
-	link := filepath.Join(Dir(), target, unit)
+	path, link := Installed(unit), filepath.Join(Dir(), wants(unit), unit)
 	if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
 		return err
 	}
@@ -69,9 +77,30 @@ func Enable(unit, program string) error {
 	return os.Symlink(path, link)
 }
 
+// write makes the file of a unit, unless it is installed elsewhere.
+func write(unit, program string) error {
+	path := writtenPath(unit)
+	if installed := Installed(unit); installed != "" && installed != path {
+		return nil
+	}
+	text, err := texts.ReadFile(unit)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	whole := strings.ReplaceAll(string(text), "@moss@", quadlet.Word(program))
+	return record.Replace(path, []byte(whole), 0o644, false)
+}
+
 // Disable undoes Enable. A unit that is enabled for all users stays: kept is its link.
 func Disable(unit string) (kept string, err error) {
-	for _, path := range []string{filepath.Join(Dir(), target, unit), writtenPath(unit)} {
+	paths := []string{filepath.Join(Dir(), wants(unit), unit)}
+	for _, name := range files(unit) {
+		paths = append(paths, writtenPath(name))
+	}
+	for _, path := range paths {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", err
 		}

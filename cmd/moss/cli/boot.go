@@ -19,15 +19,18 @@ import (
 type BootEnableCmd struct{ Globals }
 
 // Run has the service started at each boot.
-func (cmd *BootEnableCmd) Run(ctx context.Context, c *call) error {
+func (cmd *BootEnableCmd) Run(ctx context.Context, c *call) error { return c.enableUnit(user.Boot) }
+
+// enableUnit has one of moss's own units started with the user's service manager.
+func (c *call) enableUnit(unit string) error {
 	program, err := os.Executable()
 	if err == nil {
-		err = user.Enable(user.Boot, program)
+		err = user.Enable(unit, program)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot enable %s: %w", user.Boot, err)
+		return fmt.Errorf("cannot enable %s: %w", unit, err)
 	}
-	fmt.Fprintln(c.Out, user.Enabled(user.Boot))
+	fmt.Fprintln(c.Out, user.Enabled(unit))
 	if user.Managed() && !user.Lingers() {
 		slog.Warn("your service manager, and containers with it, runs only while you are logged in, until: loginctl enable-linger")
 	}
@@ -38,13 +41,16 @@ func (cmd *BootEnableCmd) Run(ctx context.Context, c *call) error {
 type BootDisableCmd struct{ Globals }
 
 // Run takes that back.
-func (cmd *BootDisableCmd) Run(ctx context.Context, c *call) error {
-	kept, err := user.Disable(user.Boot)
+func (cmd *BootDisableCmd) Run(ctx context.Context, c *call) error { return disableUnit(user.Boot) }
+
+// disableUnit takes back enableUnit.
+func disableUnit(unit string) error {
+	kept, err := user.Disable(unit)
 	if err != nil {
-		return fmt.Errorf("cannot disable %s: %w", user.Boot, err)
+		return fmt.Errorf("cannot disable %s: %w", unit, err)
 	}
 	if kept != "" {
-		return fmt.Errorf("cannot disable %s: it is enabled for all users, by %q; to leave it out: systemctl --user mask %s", user.Boot, kept, user.Boot)
+		return fmt.Errorf("cannot disable %s: it is enabled for all users, by %q; to leave it out: systemctl --user mask %s", unit, kept, unit)
 	}
 	return nil
 }

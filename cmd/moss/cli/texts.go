@@ -202,4 +202,8 @@ const textAutoUpdate = `A container that runs is looked at if it has the label i
 
 It is well when its health check succeeds, or where it has none, when it has run for the time of --stay. Otherwise the name of the image means again what it meant, its volumes hold again what they held, and the old container goes on: it is rolled back. With the label moss.autoupdate=notify an update is told of, and left to you.
 
-UPDATED is true, false, pending, failed, or rolled back. The service moss-auto-update.service does it once, its timer every night; 'systemctl --user edit moss-auto-update.timer' chooses another time.`
+UPDATED is true, false, pending, failed, or rolled back. With 'moss auto-update enable' the service manager does it every night.`
+
+const textAutoUpdateEnable = `The timer moss-auto-update.timer starts moss-auto-update.service, which is 'moss auto-update'; 'journalctl --user -u moss-auto-update' shows what it has done. 'systemctl --user edit moss-auto-update.timer' chooses another time, 'systemctl --user edit moss-auto-update.service' other flags.
+
+Where moss is not installed for all users, the units are written for this very program: after it has moved, enable them again.`
