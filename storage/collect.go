@@ -165,7 +165,6 @@ func (c *collector) unknown(known map[string]bool) error {
 	}
 	name := s.lib.GraphDriverName()
 	storage := filepath.Join(s.Root, "storage")
-	isID := func(s string) bool { return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == "" }
 	for _, in := range []struct {
 		kind, dir string
 		garbage   func(name string) bool

@@ -37,18 +37,9 @@ func (s *Store) Index() error {
 
 	// Stat first: what changes while we read makes the index stale, not wrong.
 	states := s.states()
-	var images []cs.Image
-	for _, lib := range s.all() {
-		some, err := lib.Images()
-		if err == nil {
-			// What is wrong with all layers is no fault of one image, which the
-			// index would then leave out.
-			_, err = lib.Layers()
-		}
-		if err != nil {
-			return fmt.Errorf("cannot list images: %w", err)
-		}
-		images = append(images, some...)
+	images, err := s.allImages()
+	if err != nil {
+		return fmt.Errorf("cannot list images: %w", err)
 	}
 	byID := make(map[string]*cs.Image, len(images))
 	taken := make(map[string]bool)
@@ -73,7 +64,7 @@ func (s *Store) Index() error {
 		})
 		entries = append(entries, image.Entry{ID: img.ID, Names: img.Names, Digests: digests(img), Stamp: s.stamp(img)})
 	}
-	mend := sync.OnceValue(s.mendShortNames) // another process may have been killed since we opened it
+	mend := sync.OnceValue(s.mendSomeShortName) // another process may have been killed since we opened it
 	return image.Update(s.Root, states, entries, func(e image.Entry) (*image.Image, error) {
 		i, err := s.describe(byID[e.ID])
 		if err != nil && mend() == nil {
@@ -85,6 +76,23 @@ func (s *Store) Index() error {
 		}
 		return i, nil
 	})
+}
+
+// allImages are those of all stores, ours first.
+func (s *Store) allImages() (images []cs.Image, err error) {
+	for _, lib := range s.all() {
+		some, err := lib.Images()
+		if err == nil {
+			// What is wrong with all layers is no fault of one image, which the
+			// index would then leave out.
+			_, err = lib.Layers()
+		}
+		if err != nil {
+			return nil, err
+		}
+		images = append(images, some...)
+	}
+	return images, nil
 }
 
 // states are the files whose change makes the index stale. Podman's is among

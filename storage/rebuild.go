@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,7 +43,7 @@ func Rebuild(root, run string, others []string, repair bool) ([]image.Damage, er
 	if err != nil {
 		return nil, fmt.Errorf("cannot check the lists of images and layers: %w", err)
 	}
-	held, err := r.lock()
+	held, err := r.lock(wait)
 	defer func() {
 		for _, l := range slices.Backward(held) {
 			l.Unlock()
@@ -130,8 +129,14 @@ func newRebuilder(root, run string, others []string) (*rebuilder, error) {
 	return r, err
 }
 
-// lock takes the library's own locks, in its order.
-func (r *rebuilder) lock() (held []*lockfile.LockFile, err error) {
+// errBusy says that somebody else has one of the locks.
+var errBusy = errors.New("the store is busy")
+
+// wait takes a lock as soon as it can be had.
+func wait(l *lockfile.LockFile) error { l.Lock(); return nil }
+
+// lock takes the library's own locks, in its order, as lock takes each.
+func (r *rebuilder) lock(lock func(*lockfile.LockFile) error) (held []*lockfile.LockFile, err error) {
 	for _, kind := range []string{"layers", "images"} {
 		if err = os.MkdirAll(r.dir(kind), 0o700); err != nil {
 			break
@@ -140,7 +145,9 @@ func (r *rebuilder) lock() (held []*lockfile.LockFile, err error) {
 		if err != nil {
 			return held, err
 		}
-		l.Lock()
+		if err := lock(l); err != nil {
+			return held, fmt.Errorf("%w: %w", errBusy, err)
+		}
 		held = append(held, l)
 	}
 	return held, err
@@ -158,7 +165,8 @@ func (r *rebuilder) files(id string) string {
 	return filepath.Join(r.graph, "overlay", id, "diff")
 }
 
-var isID = regexp.MustCompile(`^[0-9a-f]{64}$`).MatchString
+// isID says whether a name is that of a layer or an image.
+func isID(s string) bool { return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == "" }
 
 // kept are the IDs that a list should know of: of those there are directories.
 func (r *rebuilder) kept(kind string) (ids []string) {

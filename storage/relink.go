@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -12,6 +14,7 @@ import (
 	"strings"
 
 	digest "github.com/opencontainers/go-digest"
+	"go.podman.io/storage/pkg/lockfile"
 	"golang.org/x/sys/unix"
 
 	"moss/record"
@@ -32,41 +35,103 @@ const (
 // a kill or a power cut leaves it between two steps, the short names of all layers go with
 // it (removeCommon in its drivers/overlay/overlay.go). So such files go before it looks.
 func (s *Store) mendShortNames() error {
-	r := &rebuilder{graph: filepath.Join(s.Root, "storage"), driver: "overlay"}
-	if s.Driver.Name == driver.VFS || !r.shortNamesAmiss() {
+	r := s.relinker()
+	if r == nil || !r.shortNamesAmiss() {
 		return nil
 	}
-	held, err := r.lock()
+	return r.relink((*lockfile.LockFile).TryLock)
+}
+
+// mendSomeShortName is mendShortNames where an image was seen to be broken.
+func (s *Store) mendSomeShortName() error {
+	r := s.relinker()
+	if r == nil {
+		return errors.New("layers have no short names here")
+	}
+	return r.relink(wait)
+}
+
+func (s *Store) relinker() *rebuilder {
+	if s.Driver.Name == driver.VFS {
+		return nil
+	}
+	return &rebuilder{graph: filepath.Join(s.Root, "storage"), driver: "overlay"}
+}
+
+// relink mends under the locks, if they can be had: who has them is alive, and not yet
+// where a kill would leave something to mend.
+func (r *rebuilder) relink(lock func(*lockfile.LockFile) error) error {
+	held, err := r.lock(lock)
 	defer func() {
 		for _, l := range slices.Backward(held) {
 			l.Unlock()
 		}
 	}()
+	if errors.Is(err, errBusy) {
+		return nil
+	}
+	if err == nil {
+		err = r.dropEmptyLinks()
+	}
 	if err != nil {
 		return fmt.Errorf("cannot mend the short names of layers: %w", err)
 	}
-	files, _ := filepath.Glob(filepath.Join(r.graph, "overlay", "*", linkFile))
-	for _, path := range files {
-		if info, err := os.Lstat(path); err == nil && info.Size() == 0 {
-			if err := os.Remove(path); err != nil {
-				return fmt.Errorf("cannot mend the short names of layers: %w", err)
-			}
-		}
+	if r.read("layers", &r.layers) {
+		return nil
 	}
-	if !r.read("layers", &r.layers) {
-		r.links(true)
+	r.links(true)
+	for _, d := range r.found {
+		if d.Kept != "" {
+			return fmt.Errorf("cannot mend layer %q: %s: %s", d.ID, d.Errors[0], d.Kept)
+		}
+		slog.Warn("a layer is mended", "layer", d.ID, "was", d.Errors[0])
 	}
 	return nil
 }
 
-// shortNamesAmiss says whether there are fewer names than layers, or a layer that was only
-// begun. While somebody adds a layer it may seem so.
+func (r *rebuilder) dropEmptyLinks() error {
+	files, err := filepath.Glob(filepath.Join(r.graph, "overlay", "*", linkFile))
+	for _, path := range files {
+		if info, err := os.Lstat(path); err == nil && info.Size() == 0 {
+			if err := os.Remove(path); err != nil {
+				return err
+			}
+		}
+	}
+	return err
+}
+
+// shortNamesAmiss says whether a layer of the list has no name, or was only begun. While
+// somebody adds a layer it may seem so.
 func (r *rebuilder) shortNamesAmiss() bool {
-	names, _ := os.ReadDir(filepath.Join(r.graph, "overlay", "l"))
-	layers, _ := os.ReadDir(filepath.Join(r.graph, "overlay"))
-	layers = slices.DeleteFunc(layers, func(e os.DirEntry) bool { return !isID(e.Name()) })
 	list, _ := os.ReadFile(r.list("layers"))
-	return len(names) < len(layers) || bytes.Contains(list, []byte(`"incomplete":true`))
+	if bytes.Contains(list, []byte(`"incomplete":true`)) {
+		return true
+	}
+	entries, _ := os.ReadDir(filepath.Join(r.graph, "overlay"))
+	names, _ := os.ReadDir(filepath.Join(r.graph, "overlay", "l"))
+	if len(names) >= len(entries)-1 { // beside the layers there is l
+		return false
+	}
+	named := r.shortNames()
+	return slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+		id := e.Name()
+		return isID(id) && named[id] == "" && bytes.Contains(list, []byte(`"id":"`+id+`"`))
+	})
+}
+
+// shortNames are the names in overlay/l, by the layer that each leads to.
+func (r *rebuilder) shortNames() map[string]string {
+	names := map[string]string{}
+	entries, _ := os.ReadDir(filepath.Join(r.graph, "overlay", "l"))
+	for _, e := range entries {
+		to, err := os.Readlink(filepath.Join(r.graph, "overlay", "l", e.Name()))
+		id, ok := strings.CutPrefix(to, "../")
+		if err == nil && ok && isLink(e.Name()) {
+			names[strings.TrimSuffix(id, "/diff")] = e.Name()
+		}
+	}
+	return names
 }
 
 var isLink = regexp.MustCompile(`^[A-Z0-9]{26}$`).MatchString
@@ -79,7 +144,6 @@ func (r *rebuilder) links(repair bool) {
 		parents[l.ID] = l.Parent
 	}
 	for _, l := range r.layers {
-		dir := filepath.Join(r.graph, "overlay", l.ID)
 		if _, err := os.Stat(r.files(l.ID)); err != nil {
 			continue // Check tells of that
 		}
@@ -90,16 +154,8 @@ func (r *rebuilder) links(repair bool) {
 		}
 		d := image.Damage{Kind: "layer", ID: l.ID, Errors: []string{err.Error()}}
 		if repair {
-			name = rand.Text()
-			err := os.MkdirAll(filepath.Join(r.graph, "overlay", "l"), 0o700)
-			if err == nil {
-				err = os.Symlink(filepath.Join("..", l.ID, "diff"), filepath.Join(r.graph, "overlay", "l", name))
-			}
-			if err == nil {
-				err = record.Replace(filepath.Join(dir, linkFile), []byte(name), 0o644, true)
-			}
+			names[l.ID], err = r.name(l.ID)
 			r.made(&d, err)
-			names[l.ID] = name
 		}
 		r.tell(d)
 	}
@@ -124,6 +180,21 @@ func (r *rebuilder) links(repair bool) {
 			r.tell(d)
 		}
 	}
+}
+
+// name gives a layer its short name back, the one that others may still know it by if
+// that is there, else a new one.
+func (r *rebuilder) name(id string) (name string, err error) {
+	if name = r.shortNames()[id]; name == "" {
+		name = rand.Text()
+		if err = os.MkdirAll(filepath.Join(r.graph, "overlay", "l"), 0o700); err == nil {
+			err = os.Symlink(filepath.Join("..", id, "diff"), filepath.Join(r.graph, "overlay", "l", name))
+		}
+	}
+	if err == nil {
+		err = record.Replace(filepath.Join(r.graph, "overlay", id, linkFile), []byte(name), 0o644, true)
+	}
+	return name, err
 }
 
 func (r *rebuilder) made(d *image.Damage, err error) {
