@@ -26,7 +26,7 @@ func (e *Engine) artifactMounts(ctx context.Context, spec *container.Spec, root 
 		}
 		some, err := e.artifactMount(ctx, root, m)
 		if err != nil {
-			return fmt.Errorf("cannot mount artifact %q: %w", m.Source, err)
+			return err
 		}
 		for _, one := range some {
 			if slices.ContainsFunc(all, func(o container.Mount) bool { return o.Target == one.Target }) {
@@ -48,7 +48,7 @@ func (e *Engine) artifactMount(ctx context.Context, root layers, m container.Mou
 	below := len(files) > 1
 	if !below {
 		if below, err = root.isDirectory(m.Target); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("cannot mount artifact %q: %w", m.Source, err)
 		}
 	}
 	name := m.DriverOptions["name"]

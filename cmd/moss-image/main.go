@@ -106,13 +106,16 @@ type helper struct {
 	store  *storage.Store
 	images *image.Images
 	events event.Log
-	realms []string // hosts that are told credentials for registries of other domains
-	run    string   // <run>
+	realms []string       // hosts that are told credentials for registries of other domains
+	run    string         // <run>
+	lists  []image.Damage // of the store, that was found before it could be opened
 }
 
-// serve does the one verb of req. Whatever the outcome, the index says
-// afterwards what the store says.
-func serve(ctx context.Context, req *image.Request) (err error) {
+// realmsKey is where the configuration names them.
+const realmsKey = "moss.trusted_realms"
+
+// serve does the one verb of req.
+func serve(ctx context.Context, req *image.Request) error {
 	if req.CDI != nil {
 		return cdi(req.CDI)
 	}
@@ -141,10 +144,14 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 	if req.ImportVolume != nil {
 		return importVolume(req.ImportVolume, limits)
 	}
-	realms := conf.List("moss.trusted_realms")
 	if req.Artifact != nil {
-		return (&helper{realms: realms}).artifacts(ctx, req.Root, req.Artifact)
+		return (&helper{realms: conf.List(realmsKey)}).artifacts(ctx, req.Root, req.Artifact)
 	}
+	return withStore(ctx, req, conf, limits)
+}
+
+// withStore does what needs the store, and has the index say what the store then says.
+func withStore(ctx context.Context, req *image.Request, conf *config.Config, limits limit.Limits) (err error) {
 	var lists []image.Damage
 	if req.Check != nil {
 		lists, err = storage.Rebuild(req.Root, req.Run, conf.Stores(cgroup.HostUID), req.Check.Repair)
@@ -160,7 +167,7 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 	store.Limits = limits
 	images := image.Open(req.Root)
 	images.Beside(conf.Stores(cgroup.HostUID))
-	h := &helper{store: store, images: images, events: event.Log(req.Events), run: req.Run, realms: realms}
+	h := &helper{store: store, images: images, events: event.Log(req.Events), run: req.Run, realms: conf.List(realmsKey), lists: lists}
 	if err := h.refresh(); err != nil {
 		return err
 	}
@@ -175,6 +182,11 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 		defer func() { err = errors.Join(err, store.Finish(err != nil)) }()
 	}
 
+	return h.do(ctx, req)
+}
+
+// do is what a request's verb asks for.
+func (h *helper) do(ctx context.Context, req *image.Request) error {
 	switch {
 	case req.Index != nil:
 		return nil
@@ -205,7 +217,7 @@ func serve(ctx context.Context, req *image.Request) (err error) {
 	case req.Collect != nil:
 		return h.collect(req.Collect)
 	case req.Check != nil:
-		return h.check(ctx, req.Check, lists)
+		return h.check(ctx, req.Check, h.lists)
 	case req.Adopt != nil:
 		return h.adopt(req.Adopt)
 	}

@@ -75,6 +75,8 @@ func settle(cgroup string) *sync.WaitGroup {
 func run(d slirp.Dirs, ready *os.File) error {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT)
 	defer stop()
+	drain := make(chan os.Signal, 1) // heard of as soon as there is something to drain
+	signal.Notify(drain, unix.SIGTERM)
 	moved := settle(os.Getenv(slirp.CgroupVariable))
 	defer moved.Wait()
 	h, err := hub.Open(d, log.Default())
@@ -93,8 +95,6 @@ func run(d slirp.Dirs, ready *os.File) error {
 		log.Printf("the starter has gone: %v", err) // the next one finds this process
 	}
 	ready.Close()
-	drain := make(chan os.Signal, 1)
-	signal.Notify(drain, unix.SIGTERM)
 	go func() { // ends with the process
 		for range drain {
 			s.Drain()

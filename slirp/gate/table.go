@@ -185,11 +185,13 @@ var errGone = errors.New("the container has gone, or has been connected again")
 func (g *Gate) adopt() {
 	g.guard.mu.Lock()
 	defer g.guard.mu.Unlock()
+	asked := map[service]bool{}
 	for _, a := range g.rules.List {
-		if a.Name == "" {
+		s := service{a.Proto, a.First, a.Last}
+		if a.Name == "" || asked[s] {
 			continue
 		}
-		s := service{a.Proto, a.First, a.Last}
+		asked[s] = true
 		for _, v6 := range []bool{false, true} {
 			var elements []nftables.SetElement
 			err := g.guard.talk(func(c *nftables.Conn) (err error) {

@@ -130,27 +130,8 @@ func (l *lease) setNetworks(r *slirp.NetworksRequest, netns *os.File) (err error
 			err = errors.Join(err, l.holdMore(was.interfaces), l.leave(guest, fresh))
 		}
 	}()
-	for _, a := range r.Attachments {
-		if i := was.at(a); i >= 0 { // with other names, perhaps
-			iface := was.interfaces[i]
-			iface.Aliases = a.Aliases
-			now.add(a, was.networks[i], iface)
-			continue
-		}
-		l.hub.mu.Lock()
-		n, iface, err := l.take(a, remembered{})
-		l.hub.mu.Unlock()
-		if err != nil {
-			return err
-		}
-		fresh.add(a, n, iface)
-		now.add(a, n, iface)
-		if err := l.holdMore(slices.Concat(was.interfaces, fresh.interfaces)); err != nil {
-			return err
-		}
-		if err := guest.Join(n.Bridge, iface, false); err != nil {
-			return err
-		}
+	if now, fresh, err = l.join(guest, was, r.Attachments); err != nil {
+		return err
 	}
 	back := func(err error) error { return errors.Join(err, l.redirect(guest, name, now, was)) }
 	if err := l.redirect(guest, r.Name, was, now); err != nil {
@@ -169,6 +150,34 @@ func (l *lease) setNetworks(r *slirp.NetworksRequest, netns *os.File) (err error
 	}
 	joined = true
 	return errors.Join(l.leave(guest, stale), l.remember())
+}
+
+// join has the container on all of these networks; fresh are those that it was not on
+// before, also after an error.
+func (l *lease) join(guest *bridge.Guest, was members, asked []slirp.Attachment) (now, fresh members, err error) {
+	for _, a := range asked {
+		if i := was.at(a); i >= 0 { // with other names, perhaps
+			iface := was.interfaces[i]
+			iface.Aliases = a.Aliases
+			now.add(a, was.networks[i], iface)
+			continue
+		}
+		l.hub.mu.Lock()
+		n, iface, err := l.take(a, remembered{})
+		l.hub.mu.Unlock()
+		if err != nil {
+			return now, fresh, err
+		}
+		fresh.add(a, n, iface)
+		now.add(a, n, iface)
+		if err := l.holdMore(slices.Concat(was.interfaces, fresh.interfaces)); err != nil {
+			return now, fresh, err
+		}
+		if err := guest.Join(n.Bridge, iface, false); err != nil {
+			return now, fresh, err
+		}
+	}
+	return now, fresh, nil
 }
 
 // leave takes the container off networks.

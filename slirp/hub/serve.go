@@ -118,6 +118,9 @@ func (s *Server) Drain() {
 	}
 }
 
+// retireAgain is how long it is at least until the next try.
+const retireAgain = 100 * time.Millisecond
+
 // retire ends the server if it is idle. It holds the lock meanwhile: who wants
 // to start another moss-net waits, and then finds no socket.
 func (s *Server) retire() {
@@ -132,7 +135,7 @@ func (s *Server) retire() {
 		return
 	}
 	if err != nil { // somebody is about to need it
-		s.idle = time.AfterFunc(s.stay, s.retire)
+		s.idle = time.AfterFunc(max(s.stay, retireAgain), s.retire)
 		return
 	}
 	s.closed = true

@@ -3,6 +3,7 @@ package archive
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -329,7 +330,7 @@ func saveList(store *storage.Store, img Saved, o SaveOptions, s sink, progress *
 	for _, e := range img.List.Manifests {
 		member := img.Members[e.Digest]
 		if member == nil {
-			return d, fmt.Errorf("cannot save manifest list %q: its image %s is not in the store: pull it first", strings.Join(img.Names, ", "), e.Digest)
+			return d, fmt.Errorf("cannot save manifest list %q: its image %s is not in the store: pull it first", cmp.Or(strings.Join(img.Names, ", "), img.Image.ID), e.Digest)
 		}
 		one, err := saveManifest(store, Saved{Image: member}, o, s, progress)
 		if err != nil {
