@@ -1,8 +1,8 @@
 package monitor
 
 import (
-	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
@@ -44,16 +44,16 @@ const (
 
 // adoption is what is known of the units.
 type adoption struct {
-	conn  *scope.Conn // the conversation, while there is one
-	call  uint32      // what asked for the container's unit
-	known bool        // the manager knows it
+	conn    *scope.Conn // the conversation, while there is one
+	unit    unitRequest // for the container's unit
+	monitor unitRequest // for the monitor's
+	known   bool        // the manager knows the container's
 	// adopted: the manager has taken over, and watches for the end: it removes the cgroup.
 	adopted bool
-	busy    int // units that are being made
 	tried   int
 	next    time.Time // when to try again
 	until   time.Time // the end of patience
-	own     bool      // the monitor has its unit
+	own     bool      // the monitor has its unit, or will
 	// asked: SIGTERM came when a run ended. The manager sends it with the end of the
 	// container's unit, and with that of the session.
 	asked bool
@@ -61,6 +61,26 @@ type adoption struct {
 	// not see the end of this one either, and must be told.
 	stale bool
 }
+
+// unitRequest is for one unit. The manager tells of the jobs of everybody, and of the end of
+// the unit that had the name before.
+type unitRequest struct {
+	call uint32 // the question; 0: none is open
+	job  string // the answer: what makes it
+}
+
+// request is the open one that the manager speaks of; nil: of none.
+func (a *adoption) request(said *scope.Message) *unitRequest {
+	for _, r := range []*unitRequest{&a.unit, &a.monitor} {
+		if r.call != 0 && (said.To == r.call || said.To == 0 && r.job != "" && said.Job == r.job) {
+			return r
+		}
+	}
+	return nil
+}
+
+// busy says whether units are being made.
+func (a *adoption) busy() bool { return a.unit.call != 0 || a.monitor.call != 0 }
 
 // adopt asks the manager to take over. That it does not is no reason to end anything.
 func (m *monitor) adopt() {
@@ -79,25 +99,26 @@ func (m *monitor) adopt() {
 	if err != nil {
 		return
 	}
-	unit, own := scope.Of(c.ID), scope.OfMonitor(c.ID)
-	u := scope.Unit{
-		Name: unit, Description: s.Description, Slice: s.Slice, PID: m.pid, Delegate: true,
-		Limits: c.Limits, Patience: stopMargin,
+	a.unit, a.monitor, a.until = unitRequest{}, unitRequest{}, time.Now().Add(adoptPatience)
+	own := scope.OfMonitor(c.ID)
+	if !a.adopted {
+		u := scope.Unit{
+			Name: scope.Of(c.ID), Description: s.Description, Slice: s.Slice, PID: m.pid, Delegate: true,
+			Limits: c.Limits, Patience: stopMargin,
+		}
+		if s.Own {
+			u.StopsFirst = own // which must not name this one: it could not be made anew while that is there
+		}
+		a.unit.call, a.known = conn.Start(u), false
 	}
-	if s.Own {
-		u.StopsFirst = own // which must not name this one: it could not be made anew while that is there
-	}
-	a.call, a.busy = conn.Start(u), 1
 	if s.Own && !a.own {
-		a.busy++
-		conn.Start(scope.Unit{
+		a.monitor.call = conn.Start(scope.Unit{
 			Name: own, Description: "monitor of " + s.Description, Slice: scope.Slice, PID: os.Getpid(),
 			Patience: min(c.StopTimeout, longestStop) + stopMargin,
 		})
 		a.own = true
 	}
 	a.tried++
-	a.known, a.adopted, a.until = false, false, time.Now().Add(adoptPatience)
 	if err := conn.Flush(); err != nil {
 		conn.Close()
 		return
@@ -126,25 +147,29 @@ func (s *adopting) ready(uint32) {
 // hearAdoption takes one thing that the manager says.
 func (m *monitor) hearAdoption(said *scope.Message) {
 	a := &m.adoption
+	r := a.request(said)
 	switch {
-	case said.To == a.call && said.Err == nil:
-		a.known = true
+	case r == nil:
 		return
-	case said.To == a.call && said.Err.Exists() && a.tried < adoptTimes:
-		a.stale = true
-		if !m.ended {
+	case said.To != 0 && said.Err == nil:
+		r.job = said.Job
+		a.known = a.known || r == &a.unit
+		return
+	case said.To != 0 && said.Err.Exists():
+		a.stale = a.stale || r == &a.unit
+		if !m.ended && a.tried < adoptTimes {
 			a.next = time.Now().Add(time.Duration(a.tried) * adoptAgain)
 		}
-	case said.To != 0 && said.Err == nil:
-		return
-	case said.To != 0:
-	case said.Unit == scope.OfMonitor(m.cfg.ID):
-	case said.Unit == scope.Of(m.cfg.ID) && a.known:
-		m.adoptedAs(said.Result)
-	default:
-		return
 	}
-	if a.busy--; a.busy == 0 {
+	switch r {
+	case &a.monitor:
+		a.own = said.To == 0 && said.Result == "done"
+	case &a.unit:
+		if said.To == 0 {
+			m.adoptedAs(said.Result)
+		}
+	}
+	if *r = (unitRequest{}); !a.busy() {
 		m.endAdoption()
 	}
 }
@@ -159,7 +184,7 @@ func (m *monitor) adoptedAs(result string) {
 		a.adopted = true
 		m.group.nudge()
 	default:
-		a.adopted, a.next = true, time.Time{}
+		a.adopted = true
 		m.group.make(m.cfg.Limits) // those that the manager does not know, and has changed
 	}
 }
@@ -180,9 +205,25 @@ func (m *monitor) endAdoption() {
 	}
 	m.group.remove()
 	// It has agreed, and not said what came of it.
-	a.stale = a.stale || a.known && a.busy > 0
+	a.stale = a.stale || a.unit.job != ""
 	if m.finished || m.stopped { // another run would take the unit's name now
 		m.leaveUnit()
+	}
+}
+
+// awaitUnits waits for the end of the units of the run before: while they are there, their
+// names cannot be had.
+func (m *monitor) awaitUnits(ahead bool) {
+	c := m.cfg
+	if c.Scope == nil {
+		return
+	}
+	until := time.Now().Add(time.Second)
+	if !ahead { // else this run's process is there already
+		scope.AwaitRemoval(string(m.group), time.Until(until))
+	}
+	if c.Scope.Own && !m.adoption.own && c.Home != "" { // <slice>/moss.scope/monitors: see package cgroup
+		scope.AwaitRemoval(filepath.Join(c.Home, "../..", scope.OfMonitor(c.ID)), time.Until(until))
 	}
 }
 
@@ -204,7 +245,7 @@ func (m *monitor) awaitAdoption() {
 
 // beginAdoption is adopt at the time that is right for a run that begins.
 func (m *monitor) beginAdoption() {
-	m.adoption.tried = 0
+	m.adoption.tried, m.adoption.known, m.adoption.adopted = 0, false, false
 	switch s := m.cfg.Scope; {
 	case s == nil:
 	case (s.Known || s.Settled) && m.restarts == 0:
@@ -285,24 +326,8 @@ func (m *monitor) sessionOver() bool {
 	if err != nil || c.Scope == nil {
 		return false
 	}
-	conn, err := scope.Dial(c.Scope.Socket, c.Scope.UID)
-	if err != nil {
-		return true
-	}
-	defer conn.Close()
-	question := conn.State()
-	if conn.Flush() != nil {
-		return true
-	}
-	for until := time.Now().Add(adoptPatience); ; {
-		said, err := conn.Await(until)
-		if err != nil {
-			return true
-		}
-		if said.To == question {
-			return said.Err != nil || said.Text == scope.Stopping
-		}
-	}
+	said, err := tell(c.Scope, (*scope.Conn).State)
+	return err != nil || said.Err != nil || said.Text == scope.Stopping
 }
 
 // leaveUnit is the end of all for the manager, which sees it by itself as a rule. A
@@ -314,10 +339,26 @@ func (m *monitor) leaveUnit() {
 	if !a.stale || err != nil || c.Scope == nil {
 		return
 	}
-	if conn, err := scope.Dial(c.Scope.Socket, c.Scope.UID); err == nil {
-		conn.StopUnit(scope.Of(c.ID))
-		err = errors.Join(conn.Flush(), conn.Close())
-		a.stale = err != nil
+	_, err = tell(c.Scope, func(conn *scope.Conn) uint32 { return conn.StopUnit(scope.Of(c.ID)) })
+	a.stale = err != nil
+}
+
+// tell asks the manager one thing and waits for its answer: it hears nothing of who hangs up.
+func tell(s *Scope, what func(*scope.Conn) uint32) (*scope.Message, error) {
+	conn, err := scope.Dial(s.Socket, s.UID)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	question := what(conn)
+	if err := conn.Flush(); err != nil {
+		return nil, err
+	}
+	for until := time.Now().Add(adoptPatience); ; {
+		said, err := conn.Await(until)
+		if err != nil || said.To == question {
+			return said, err
+		}
 	}
 }
 

@@ -39,6 +39,9 @@ func newFakeManager(t *testing.T, answer string) *fakeManager {
 		for buf := make([]byte, 4096); ; {
 			n, err := c.Read(buf)
 			heard = append(heard, buf[:n]...)
+			if bytes.Contains(heard, []byte("StopUnit")) {
+				c.Write([]byte("OK 0\r\nl\x02\x00\x01\x00\x00\x00\x00\x09\x00\x00\x00\x08\x00\x00\x00\x05\x01u\x00\x01\x00\x00\x00"))
+			}
 			if answer != "" && bytes.Contains(heard, []byte("SystemState")) {
 				c.Write(property(answer))
 				answer = ""
@@ -90,7 +93,7 @@ func TestEndedWhileAdopted(t *testing.T) {
 	const unit = "moss-0.scope"
 	refused := func(name string) func(m *monitor) {
 		return func(m *monitor) {
-			m.hearAdoption(&scope.Message{To: m.adoption.call, Err: &scope.Error{Name: name}})
+			m.hearAdoption(&scope.Message{To: m.adoption.unit.call, Err: &scope.Error{Name: name}})
 		}
 	}
 	for name, c := range map[string]struct {
@@ -102,16 +105,16 @@ func TestEndedWhileAdopted(t *testing.T) {
 		"it hangs up":         {func(m *monitor) { m.endAdoption() }, false, false},
 		"no patience is left": {func(m *monitor) { m.lookAfterAdoption(m.adoption.until) }, false, false},
 		"it agrees, and hangs up": {func(m *monitor) {
-			m.hearAdoption(&scope.Message{To: m.adoption.call})
+			m.hearAdoption(&scope.Message{To: 1, Job: "/job/1"})
 			m.endAdoption()
 		}, false, true},
 		"it fails": {func(m *monitor) {
-			m.hearAdoption(&scope.Message{To: m.adoption.call})
-			m.hearAdoption(&scope.Message{Unit: unit, Result: "failed"})
+			m.hearAdoption(&scope.Message{To: 1, Job: "/job/1"})
+			m.hearAdoption(&scope.Message{Job: "/job/1", Unit: unit, Result: "failed"})
 		}, false, false},
 		"it has taken over": {func(m *monitor) {
-			m.adoption.known, m.adoption.adopted, m.adoption.busy = true, true, 0
-			m.endAdoption()
+			m.hearAdoption(&scope.Message{To: 1, Job: "/job/1"})
+			m.hearAdoption(&scope.Message{Job: "/job/1", Unit: unit, Result: "done"})
 		}, true, false},
 	} {
 		manager := newFakeManager(t, "")
@@ -127,7 +130,7 @@ func TestEndedWhileAdopted(t *testing.T) {
 		if m.adoption.conn, err = scope.Dial(other.socket, 0); err != nil {
 			t.Fatal(err)
 		}
-		m.adoption.call, m.adoption.busy, m.adoption.until = 1, 1, time.Now().Add(time.Hour)
+		m.adoption.unit.call, m.adoption.until = 1, time.Now().Add(time.Hour)
 		m.ended, m.finished = true, true
 		if err := m.leaveCgroup(); err != nil {
 			t.Fatal(err)
@@ -151,5 +154,35 @@ func TestEndedWhileAdopted(t *testing.T) {
 		} else if conn.Close(); strings.Contains(<-manager.heard, "StopUnit") {
 			t.Errorf("%s: the manager is told to stop what there is not", name)
 		}
+	}
+}
+
+// Jobs of others are not taken for those that make the units of this run.
+func TestForeignJobs(t *testing.T) {
+	loop, err := newLoop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &monitor{loop: loop, cfg: &Config{ID: "0"}}
+	a := &m.adoption
+	if a.conn, err = scope.Dial(newFakeManager(t, "").socket, 0); err != nil {
+		t.Fatal(err)
+	}
+	a.unit.call, a.monitor.call, a.own, a.tried = 1, 2, true, 1
+	for i, said := range []scope.Message{
+		{To: 1, Job: "/job/8"},
+		{Job: "/job/7", Unit: "moss-monitor-0.scope", Result: "done"}, // the stop of the old one
+		{Job: "/job/6", Unit: "moss-0.scope", Result: "done"},
+		{To: 2, Err: &scope.Error{Name: "org.freedesktop.systemd1.UnitExists"}},
+	} {
+		if m.hearAdoption(&said); a.conn == nil || a.adopted {
+			t.Fatalf("after %d: over %t, adopted %t", i, a.conn == nil, a.adopted)
+		}
+	}
+	if a.own || a.next.IsZero() {
+		t.Error("no other try for the monitor's unit")
+	}
+	if m.hearAdoption(&scope.Message{Job: "/job/8", Unit: "moss-0.scope", Result: "done"}); a.conn != nil || !a.adopted || a.stale {
+		t.Errorf("over %t, adopted %t, stale %t", a.conn == nil, a.adopted, a.stale)
 	}
 }

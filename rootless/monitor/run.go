@@ -13,7 +13,6 @@ import (
 
 	"moss/rootless/container"
 	"moss/rootless/runtime/birth"
-	"moss/systemd/scope"
 )
 
 // program is how the container's first process is made: by moss-runtime's own
@@ -46,10 +45,8 @@ func (m *monitor) prepare(meanwhile func() error) error {
 	// kernel 6.18: the two cgroups' counts of kills are compared). So each run has
 	// a new one.
 	ahead := m.takeBorn()
+	m.awaitUnits(ahead)
 	if !ahead {
-		if c.Scope != nil {
-			scope.AwaitRemoval(string(m.group), time.Second)
-		}
 		if err := m.group.remove(); err != nil {
 			return err
 		}

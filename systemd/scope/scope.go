@@ -9,6 +9,7 @@ package scope
 
 import (
 	"math"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -95,15 +96,29 @@ func (c *Conn) State() uint32 {
 }
 
 // AwaitRemoval waits until the manager has removed the cgroup of a scope in which nobody is
-// left, and no longer than limit.
+// left, and no longer than limit. The kernel tells that to who watches the directory above:
+// IN_DELETE_SELF does not come for a cgroup that is watched (seen with kernel 6.18).
 func AwaitRemoval(dir string, limit time.Duration) {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	there := func() bool { return unix.Access(dir, unix.F_OK) == nil }
+	if !there() {
+		return
+	}
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return
 	}
 	defer unix.Close(fd)
-	if _, err := unix.InotifyAddWatch(fd, dir, unix.IN_DELETE_SELF); err == nil { // else it is gone
-		unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(limit.Milliseconds()))
+	if _, err := unix.InotifyAddWatch(fd, filepath.Dir(dir), unix.IN_DELETE|unix.IN_ONLYDIR); err != nil {
+		return
+	}
+	var heard [4096]byte
+	for until := time.Now().Add(limit); there(); {
+		left := time.Until(until)
+		if left <= 0 {
+			return
+		}
+		unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
+		unix.Read(fd, heard[:]) // what went is looked at: others go, too
 	}
 }
 

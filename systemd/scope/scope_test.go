@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -137,4 +139,25 @@ func TestLimits(t *testing.T) {
 	w = writer{}
 	properties{&w}.limits(nil, true)
 	at("TasksMax", math.MaxUint64)
+}
+
+// A removal is seen when it happens, also where the kernel tells only who watches above.
+func TestAwaitRemoval(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "moss-0.scope")
+	AwaitRemoval(dir, time.Minute) // it is gone
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if began := time.Now(); true {
+		AwaitRemoval(dir, 50*time.Millisecond)
+		if took := time.Since(began); took < 50*time.Millisecond {
+			t.Errorf("given up after %v", took)
+		}
+	}
+	time.AfterFunc(20*time.Millisecond, func() { os.Remove(dir) })
+	began := time.Now()
+	AwaitRemoval(dir, time.Minute)
+	if took := time.Since(began); took > 30*time.Second {
+		t.Errorf("the removal was seen after %v", took)
+	}
 }
