@@ -54,6 +54,7 @@ func (m *monitor) prepare(meanwhile func() error) error {
 	if err := m.group.make(c.Limits); err != nil {
 		return err
 	}
+	m.adoption.adopted = false // what the manager knows is the one of the run before
 	m.kills = m.group.oomKills()
 	pid, err := m.bear(ahead)
 	if err != nil {
