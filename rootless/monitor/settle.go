@@ -139,42 +139,8 @@ func (m *monitor) save() (string, []int) {
 	m.log.save(&w)
 	w.text(m.policy.name)
 	w.number(int64(m.policy.max))
-	w.descriptor(m.attach.fd)
-	w.descriptor(m.ctl.fd)
-	w.descriptor(m.stdin.fd)
-	w.flag(m.stdin.eof)
-	for _, o := range m.out {
-		if o == nil {
-			o = &output{fd: -1}
-		}
-		w.descriptor(o.fd)
-	}
-	w.descriptor(m.peer)
-	w.number(int64(m.pid))
-	w.descriptor(m.pidfd)
-	w.flag(m.lease != nil)
-	if m.lease != nil {
-		w.descriptor(m.lease.fd)
-	}
-	w.text(string(m.group))
-	w.number(int64(m.kills))
-	w.number(m.started.UnixNano())
-	w.number(int64(m.restarts))
-	w.number(int64(m.pause))
-	w.flag(m.stopped)
-	w.flag(m.session)
-	w.flag(m.wanted)
-	w.flag(m.adoption.own)
-	w.flag(m.adoption.stale)
-	w.flag(m.adoption.adopted)
-	w.flag(m.wakes)
-	w.flag(m.idle)
-	w.flag(m.renew)
-	w.flag(m.timedOut)
-	w.moment(m.killAt)
-	w.moment(m.timeoutAt)
-	w.descriptor(m.oom.fd)
-	w.number(int64(m.oom.told))
+	m.saveStreams(&w)
+	m.saveRun(&w)
 	m.saveNotify(&w)
 	m.health.save(&w)
 	w.flag(m.subreaper)
@@ -193,7 +159,7 @@ func (m *monitor) save() (string, []int) {
 	return string(w.out), w.fds
 }
 
-// restore takes the state over.
+// restore takes the state over, and goes on.
 func (m *monitor) restore(state string) error {
 	r := stateReader{rest: state}
 	m.early = false // whatever the arguments still say
@@ -201,38 +167,8 @@ func (m *monitor) restore(state string) error {
 	m.runDir = r.text()
 	m.log = restoreLog(&r)
 	m.policy = policy{name: r.text(), max: int(r.number())}
-	m.attach = &listener{m: m, fd: r.descriptor()}
-	m.ctl = &listener{m: m, fd: r.descriptor(), control: true}
-	m.stdin = input{m: m, fd: r.descriptor(), eof: r.flag()}
-	for i, kind := range []byte{Stdout, Stderr} {
-		if fd := r.descriptor(); fd >= 0 {
-			m.out[i] = &output{m: m, fd: fd, kind: kind}
-		}
-	}
-	m.peer = r.descriptor()
-	m.pid = int(r.number())
-	m.pidfd = r.descriptor()
-	if r.flag() {
-		m.lease = &lease{m: m, fd: r.descriptor(), event: -1}
-	}
-	m.group = group(r.text())
-	m.kills = int(r.number())
-	m.started = time.Unix(0, r.number())
-	m.restarts = int(r.number())
-	m.pause = time.Duration(r.number())
-	m.stopped = r.flag()
-	m.session = r.flag()
-	m.wanted = r.flag()
-	m.adoption.own = r.flag()
-	m.adoption.stale = r.flag()
-	m.adoption.adopted = r.flag()
-	m.wakes = r.flag()
-	m.idle = r.flag()
-	m.renew = r.flag()
-	m.timedOut = r.flag()
-	m.killAt = r.moment()
-	m.timeoutAt = r.moment()
-	m.oom = oomWatch{m: m, fd: r.descriptor(), told: int(r.number())}
+	m.restoreStreams(&r)
+	m.restoreRun(&r)
 	m.restoreNotify(&r)
 	m.health = m.restoreHealth(&r)
 	m.subreaper = r.flag()
@@ -249,8 +185,87 @@ func (m *monitor) restore(state string) error {
 	if r.err != nil {
 		return r.err
 	}
-
 	m.clients = clients
+	m.goOn()
+	return nil
+}
+
+// saveStreams is what comes and goes: sockets, the program's streams.
+func (m *monitor) saveStreams(w *stateWriter) {
+	w.descriptor(m.attach.fd)
+	w.descriptor(m.ctl.fd)
+	w.descriptor(m.stdin.fd)
+	w.flag(m.stdin.eof)
+	for _, o := range m.out {
+		if o == nil {
+			o = &output{fd: -1}
+		}
+		w.descriptor(o.fd)
+	}
+	w.descriptor(m.peer)
+}
+
+func (m *monitor) restoreStreams(r *stateReader) {
+	m.attach = &listener{m: m, fd: r.descriptor()}
+	m.ctl = &listener{m: m, fd: r.descriptor(), control: true}
+	m.stdin = input{m: m, fd: r.descriptor(), eof: r.flag()}
+	for i, kind := range []byte{Stdout, Stderr} {
+		if fd := r.descriptor(); fd >= 0 {
+			m.out[i] = &output{m: m, fd: fd, kind: kind}
+		}
+	}
+	m.peer = r.descriptor()
+}
+
+// saveRun is what is known of this run, and of those before it.
+func (m *monitor) saveRun(w *stateWriter) {
+	w.number(int64(m.pid))
+	w.descriptor(m.pidfd)
+	w.flag(m.lease != nil)
+	if m.lease != nil {
+		w.descriptor(m.lease.fd)
+	}
+	w.text(string(m.group))
+	w.number(int64(m.kills))
+	w.number(m.started.UnixNano())
+	w.number(int64(m.restarts))
+	w.number(int64(m.pause))
+	for _, f := range m.flags() {
+		w.flag(*f)
+	}
+	w.moment(m.killAt)
+	w.moment(m.timeoutAt)
+	w.descriptor(m.oom.fd)
+	w.number(int64(m.oom.told))
+}
+
+func (m *monitor) restoreRun(r *stateReader) {
+	m.pid = int(r.number())
+	m.pidfd = r.descriptor()
+	if r.flag() {
+		m.lease = &lease{m: m, fd: r.descriptor(), event: -1}
+	}
+	m.group = group(r.text())
+	m.kills = int(r.number())
+	m.started = time.Unix(0, r.number())
+	m.restarts = int(r.number())
+	m.pause = time.Duration(r.number())
+	for _, f := range m.flags() {
+		*f = r.flag()
+	}
+	m.killAt = r.moment()
+	m.timeoutAt = r.moment()
+	m.oom = oomWatch{m: m, fd: r.descriptor(), told: int(r.number())}
+}
+
+// flags are those that outlive a settling.
+func (m *monitor) flags() [10]*bool {
+	a := &m.adoption
+	return [10]*bool{&m.stopped, &m.session, &m.wanted, &a.own, &a.stale, &a.adopted, &m.wakes, &m.idle, &m.renew, &m.timedOut}
+}
+
+// goOn has the loop watch again what it watched.
+func (m *monitor) goOn() {
 	for _, c := range m.clients {
 		c.listen()
 	}
@@ -274,7 +289,6 @@ func (m *monitor) restore(state string) error {
 	if m.lease != nil && m.lease.fd < 0 {
 		m.relink()
 	}
-	return nil
 }
 
 // forgetProgram takes the program's own pages out of the process: they stay in
