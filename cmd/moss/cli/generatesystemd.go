@@ -131,30 +131,28 @@ func (cmd *GenerateSystemdCmd) Run(ctx context.Context, c *call) error {
 	return err
 }
 
+// names are the unit's, without .service, and what it calls the container by.
+func (cmd *GenerateSystemdCmd) names(spec *container.Spec) (unit, called string) {
+	prefix := cmd.ContainerPrefix + cmd.Separator
+	switch {
+	case cmd.Template:
+		return prefix + spec.Name + "@", spec.Name + "-%i"
+	case cmd.Name:
+		return prefix + spec.Name, spec.Name
+	case cmd.New:
+		return prefix + spec.ID, spec.Name
+	}
+	return prefix + spec.ID, spec.ID
+}
+
 // unit is the unit's name, without .service, and its text.
 func (cmd *GenerateSystemdCmd) unit(ctr *container.Container) (name, text string, err error) {
 	spec := &ctr.Spec
-	moss, err := os.Executable()
+	name, called := cmd.names(spec)
+	stop := int64(rootless.StopTimeout(spec, cmd.stopTimeout) / time.Second)
+	commands, err := cmd.commands(spec, called, stop)
 	if err != nil {
 		return "", "", err
-	}
-	moss = quadlet.Word(moss)
-	called := spec.Name // by the unit
-	id := spec.ID
-	if cmd.Name || cmd.Template {
-		id = spec.Name
-	}
-	name = cmd.ContainerPrefix + cmd.Separator + id
-	if cmd.Template {
-		name, called = name+"@", called+"-%i"
-	} else if !cmd.Name && !cmd.New {
-		called = spec.ID
-	}
-	stop := int64(rootless.StopTimeout(spec, cmd.stopTimeout) / time.Second)
-	restart := or(cmd.RestartPolicy, unitRestart(spec))
-	notify := spec.Lifecycle.SdNotify
-	if !slices.Contains([]string{"container", "healthy"}, notify) {
-		notify = "conmon"
 	}
 
 	var b strings.Builder
@@ -176,7 +174,7 @@ func (cmd *GenerateSystemdCmd) unit(ctr *container.Container) (name, text string
 	for _, e := range cmd.env {
 		line("Environment=%s", e)
 	}
-	line("Restart=%s", restart)
+	line("Restart=%s", or(cmd.RestartPolicy, unitRestart(spec)))
 	if cmd.restartWait != nil {
 		line("RestartSec=%d", int64(cmd.restartWait.Seconds()))
 	}
@@ -184,27 +182,36 @@ func (cmd *GenerateSystemdCmd) unit(ctr *container.Container) (name, text string
 		line("TimeoutStartSec=%d", int64(cmd.startTimeout.Seconds()))
 	}
 	line("TimeoutStopSec=%d", stop+60) // podman's: what comes after SIGKILL takes time too
-	if cmd.New {
-		command, err := unitCommand(spec, called, notify)
-		if err != nil {
-			return "", "", err
-		}
-		globals, _ := splitCommand(spec.CreateCommand)
-		for i, g := range globals {
-			globals[i] = " " + quadlet.Word(g)
-		}
-		moss += strings.Join(globals, "")
-		line("ExecStart=%s %s", moss, strings.Join(command, " \\\n\t"))
-		line("ExecStop=%s stop --ignore -t %d %s", moss, stop, called)
-		line("ExecStopPost=%s rm -f --ignore -t %d %s", moss, stop, called)
-	} else {
-		if spec.Lifecycle.AutoRemove {
-			return "", "", errors.New("it is removed when it ends (--rm); --new makes it at each start")
-		}
-		line("ExecStart=%s start --sdnotify=%s %s", moss, notify, called)
-		line("ExecStop=%s stop -t %d %s", moss, stop, called)
-		line("ExecStopPost=%s stop -t %d %s", moss, stop, called)
-	}
-	line("\n[Install]\nWantedBy=default.target")
+	line("%s\n\n[Install]\nWantedBy=default.target", commands)
 	return name, b.String(), nil
+}
+
+// commands are the lines that start and stop the container.
+func (cmd *GenerateSystemdCmd) commands(spec *container.Spec, called string, stop int64) (string, error) {
+	moss, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	moss = quadlet.Word(moss)
+	notify := spec.Lifecycle.SdNotify
+	if !slices.Contains([]string{"container", "healthy"}, notify) {
+		notify = "conmon"
+	}
+	if !cmd.New {
+		if spec.Lifecycle.AutoRemove {
+			return "", errors.New("it is removed when it ends (--rm); --new makes it at each start")
+		}
+		end := fmt.Sprintf("%s stop -t %d %s", moss, stop, called)
+		return fmt.Sprintf("ExecStart=%s start --sdnotify=%s %s\nExecStop=%s\nExecStopPost=%s", moss, notify, called, end, end), nil
+	}
+	command, err := unitCommand(spec, called, notify)
+	if err != nil {
+		return "", err
+	}
+	globals, _ := splitCommand(spec.CreateCommand)
+	for _, g := range globals {
+		moss += " " + quadlet.Word(g)
+	}
+	return fmt.Sprintf("ExecStart=%s %s\nExecStop=%s stop --ignore -t %d %s\nExecStopPost=%s rm -f --ignore -t %d %s",
+		moss, strings.Join(command, " \\\n\t"), moss, stop, called, moss, stop, called), nil
 }
