@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -142,6 +143,23 @@ func createBeside(path string, mode uint32) (string, int, error) {
 		}
 		return tmp, fd, nil
 	}
+}
+
+// Unfinished is the file that a write was to replace which was killed and has left the
+// one at path; "" if it is none of those.
+func Unfinished(path string) string {
+	dir, name := filepath.Split(path)
+	for range 2 { // its number, and the process
+		dot := strings.LastIndexByte(name, '.')
+		if dot < 0 || dot == len(name)-1 || strings.Trim(name[dot+1:], "0123456789") != "" {
+			return ""
+		}
+		name = name[:dot]
+	}
+	if len(name) < 2 || name[0] != '.' {
+		return ""
+	}
+	return dir + name[1:]
 }
 
 // Sync makes a record that was written without it survive a power failure.

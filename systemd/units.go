@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	systemd "github.com/coreos/go-systemd/v22/dbus"
 )
 
 // UnitState is what the user's service manager says of a unit.
@@ -29,22 +31,28 @@ func DialUnits(ctx context.Context) (*Units, error) {
 // Close ends the connection.
 func (u *Units) Close() { u.bus.Close() }
 
-// States are those of the units of these names; each name has one.
-func (u *Units) States(ctx context.Context, names []string) (map[string]UnitState, error) {
-	out := make(map[string]UnitState, len(names))
-	if len(names) == 0 {
-		return out, nil
-	}
+// States are those of the units of these names, each of which has one, and of those
+// that are loaded and match one of the patterns, such as "web@*.service".
+func (u *Units) States(ctx context.Context, names []string, patterns ...string) (map[string]UnitState, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	list, err := u.bus.ListUnitsByNamesContext(ctx, names)
-	if err != nil {
-		return nil, fmt.Errorf("cannot list units: %w", err)
+	out := map[string]UnitState{}
+	var errs []error
+	list := func(words []string, ask func() ([]systemd.UnitStatus, error)) {
+		if len(words) == 0 { // of the manager's, that would be all
+			return
+		}
+		units, err := ask()
+		if err != nil {
+			errs = append(errs, fmt.Errorf("cannot list units: %w", err))
+		}
+		for _, s := range units {
+			out[s.Name] = UnitState{Load: s.LoadState, Active: s.ActiveState, Sub: s.SubState}
+		}
 	}
-	for _, s := range list {
-		out[s.Name] = UnitState{Load: s.LoadState, Active: s.ActiveState, Sub: s.SubState}
-	}
-	return out, nil
+	list(names, func() ([]systemd.UnitStatus, error) { return u.bus.ListUnitsByNamesContext(ctx, names) })
+	list(patterns, func() ([]systemd.UnitStatus, error) { return u.bus.ListUnitsByPatternsContext(ctx, nil, patterns) })
+	return out, errors.Join(errs...)
 }
 
 // Reload lets the manager run its generators and read its units anew.

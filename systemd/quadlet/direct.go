@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"moss/record"
 )
@@ -39,11 +40,12 @@ func (g *Generator) Direct(dirs []string, made string) (failed bool, err error) 
 	if err := os.MkdirAll(to, 0o755); err != nil {
 		return true, err
 	}
-	scratch, err := os.MkdirTemp(filepath.Dir(to), ".moss-units-")
+	sweep(to)
+	scratch, done, err := record.Scratch(filepath.Dir(to))
 	if err != nil {
 		return true, err
 	}
-	defer os.RemoveAll(scratch)
+	defer done()
 	g.Out = scratch
 	failed = g.Run(dirs)
 	var errs []error
@@ -79,6 +81,22 @@ func (g *Generator) Direct(dirs []string, made string) (failed bool, err error) 
 		}
 	}
 	return failed, errors.Join(errors.Join(errs...), record.Write(made, after, false))
+}
+
+// sweep removes what a Direct that was killed has left.
+func sweep(to string) {
+	entries, _ := os.ReadDir(filepath.Dir(to))
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), record.ScratchPrefix) {
+			record.SweepScratch(filepath.Join(filepath.Dir(to), e.Name()))
+		}
+	}
+	entries, _ = os.ReadDir(to)
+	for _, e := range entries {
+		if ext := filepath.Ext(record.Unfinished(e.Name())); ext == ".service" || ext == ".socket" {
+			_ = os.Remove(filepath.Join(to, e.Name()))
+		}
+	}
 }
 
 // madeIn finds what Direct has made, below a directory: services that begin as those

@@ -12,7 +12,6 @@ import (
 	"github.com/containerd/errdefs"
 
 	"moss/cmd/moss/cli/format"
-	"moss/systemd"
 	"moss/systemd/cgroup"
 	"moss/systemd/quadlet"
 )
@@ -141,14 +140,14 @@ type unitRow struct{ Name, UnitName, Path, Status, App, Pod string }
 func (cmd *UnitListCmd) Run(ctx context.Context, c *call) error {
 	set := quadlet.Load(unitDirs())
 	units := set.Convert(self())
-	states, err := unitStates(ctx, units)
+	states, err := statesOf(ctx, units)
 	if err != nil {
 		return err
 	}
 	rows := []unitRow{}
 	for _, u := range units {
 		row := unitRow{u.Source.Name, u.Name, u.Source.Path, "Not loaded", application(u.Source), u.Source.Value("Container", "Pod")}
-		if s, ok := states[u.Name]; ok && s.Load == "loaded" {
+		if s, ok := states.of[u.Name]; ok && s.Load == "loaded" {
 			row.Status = s.Active + "/" + s.Sub
 		}
 		if u.Failed() {
@@ -187,25 +186,6 @@ func application(f *quadlet.File) string {
 		return dir
 	}
 	return ""
-}
-
-// unitStates asks the service manager; where there is none, nothing is loaded.
-func unitStates(ctx context.Context, units []*quadlet.Unit) (map[string]systemd.UnitState, error) {
-	var names []string
-	for _, u := range units {
-		if !strings.Contains(u.Name, "@.") {
-			names = append(names, u.Name)
-		}
-	}
-	if cgroup.ManagerSocket() == "" || len(names) == 0 {
-		return nil, nil
-	}
-	bus, err := systemd.DialUnits(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer bus.Close()
-	return bus.States(ctx, names)
 }
 
 // UnitLogsCmd is "moss unit logs".
@@ -248,11 +228,10 @@ type UnitStatusCmd struct {
 // Run executes systemctl.
 func (cmd *UnitStatusCmd) Run(ctx context.Context, c *call) error {
 	args := []string{"systemctl", "--user", "--no-pager", "status"}
+	add := func(service string) { args = append(args, strings.Replace(service, "@.", "@*.", 1)) } // the instances of a template
 	if len(cmd.Name) == 0 {
 		for _, u := range quadlet.Load(unitDirs()).Convert(self()) {
-			if !strings.Contains(u.Name, "@.") {
-				args = append(args, u.Name)
-			}
+			add(u.Name)
 		}
 		if len(args) == 4 {
 			return errors.New("there are no quadlet files")
@@ -263,7 +242,7 @@ func (cmd *UnitStatusCmd) Run(ctx context.Context, c *call) error {
 		if err != nil {
 			return err
 		}
-		args = append(args, service)
+		add(service)
 	}
 	return become(args[0], args)
 }
@@ -276,9 +255,9 @@ func serviceOf(name string) (string, error) {
 	if err == nil {
 		return u.Name, nil
 	}
-	if prefix, instance, is := strings.Cut(strings.TrimSuffix(name, ".service"), "@"); is && instance != "" {
+	if prefix, of, is := strings.Cut(strings.TrimSuffix(name, ".service"), "@"); is && of != "" {
 		if u, err := findUnit(units, prefix+"@"); err == nil { // of a template
-			return strings.Replace(u.Name, "@.", "@"+instance+".", 1), nil
+			return instance(u, of), nil
 		}
 	}
 	if strings.HasSuffix(name, ".service") {

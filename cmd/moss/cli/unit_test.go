@@ -209,7 +209,7 @@ func TestApplyNetwork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.states = map[string]systemd.UnitState{"n-network.service": {Active: "active"}}
+	p.states.of = map[string]systemd.UnitState{"n-network.service": {Active: "active"}}
 	p.decide(true)
 	if len(p.remake)+len(p.stop) > 0 {
 		t.Errorf("--no-start removes %v and stops %q", p.made, p.stop)

@@ -13,8 +13,6 @@ import (
 
 	"moss/record"
 	"moss/rootless"
-	"moss/rootless/container"
-	"moss/systemd"
 	"moss/systemd/cgroup"
 	"moss/systemd/quadlet"
 )
@@ -36,25 +34,6 @@ func (cmd *UnitApplyCmd) prepare() (err error) {
 		cmd.Application = filepath.Base(cmd.Dir)
 	}
 	return (&UnitInstallCmd{Application: cmd.Application}).prepare()
-}
-
-// plan is what apply is going to do.
-type plan struct {
-	to      string
-	files   []unitFile // that are new or changed
-	all     []string   // the names of all files of the directory
-	applied []string   // those that apply has put there until now
-	gone    []string   // files below to, which apply has put there
-	units   []*quadlet.Unit
-	former  []*quadlet.Unit
-	states  map[string]systemd.UnitState
-	verdict map[string]string        // of each unit, by its name: new, changed, gone, same
-	remake  []*quadlet.Unit          // networks whose definition has changed, and volumes that nothing has used
-	made    map[*quadlet.Unit]string // what those have made until now, which goes
-	unused  func(volume string) bool
-	sockets []*quadlet.Unit // whose sockets stop before the files change
-	stop    []string        // and the services that do
-	start   []string        // after it; those that run are restarted
 }
 
 // Run prints the plan, and carries it out.
@@ -90,104 +69,17 @@ func (cmd *UnitApplyCmd) Run(ctx context.Context, c *call) error {
 	return p.carryOut(ctx, c)
 }
 
-// read compares the directory with what is installed.
-func (p *plan) read(ctx context.Context, c *call, dir string) error {
-	if !isDir(dir) {
-		return fmt.Errorf("cannot apply %q: it is no directory", dir)
-	}
-	if target, err := os.Readlink(p.to); err == nil {
-		return fmt.Errorf("cannot apply %q: %s is a link to %s, which apply leaves alone; remove the link first", dir, p.to, target)
-	}
-	files, err := readUnitDir(dir)
-	if err != nil {
-		return err
-	}
-	if err := checkLinks(dir, files); err != nil {
-		return err
-	}
-	if _, err := record.Read(filepath.Join(p.to, appliedFile), &p.applied); err != nil {
-		return err
-	}
-	old, err := readUnitDir(p.to)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	names := map[string]bool{}
-	for _, f := range files {
-		names[f.name] = true
-	}
-	var others []unitFile // of the user's own making: they stay
-	for _, f := range old {
-		if !names[f.name] && !slices.Contains(p.applied, f.name) {
-			others = append(others, f)
-		}
-	}
-	var problems []quadlet.Problem
-	if p.units, problems, err = unitsAsIf(files, others, p.to, true); err != nil {
-		return err
-	}
-	if warnUnits(c.Err, problems) {
-		return fmt.Errorf("cannot apply %q: there are errors in its files", dir)
-	}
-	if len(p.units) == 0 {
-		return fmt.Errorf("cannot apply %q: there is no quadlet file in it", dir)
-	}
-	if err := p.compare(dir, files, old, names); err != nil {
-		return err
-	}
-	p.states, err = unitStates(ctx, slices.Concat(p.former, p.units))
-	return err
-}
-
-// compare finds which of the files, whose names are given too, are new or changed, and
-// which old ones are gone; what apply has not put there is in the way.
-func (p *plan) compare(dir string, files, old []unitFile, names map[string]bool) error {
-	for _, f := range files {
-		p.all = append(p.all, f.name)
-		if f.same(p.to) {
-			continue
-		}
-		if path := filepath.Join(p.to, f.name); exists(path) && !slices.Contains(p.applied, f.name) {
-			return fmt.Errorf("cannot apply %q: %q is another file, which apply has not put there; move it away first", dir, path)
-		}
-		p.files = append(p.files, f)
-	}
-	for _, f := range old {
-		if !names[f.name] && slices.Contains(p.applied, f.name) {
-			p.gone = append(p.gone, f.name)
-		}
-	}
-	for _, u := range quadlet.Load(unitDirs()).Convert(self()) {
-		name, below := strings.CutPrefix(u.Source.Path, p.to+"/")
-		if below && (names[name] || slices.Contains(p.gone, name)) {
-			p.former = append(p.former, u)
-		}
-	}
-	return nil
-}
-
 // appliedFile is where an application's directory says which files apply has put there:
 // those alone are removed when they are gone from where they come from.
 const appliedFile = ".moss-applied"
 
+// applyingFile is there while an apply stops, writes and starts: the names of the
+// services that are to run in the end. An apply that finds it ends what another began.
+const applyingFile = ".moss-applying"
+
 func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
-}
-
-// spares makes sure that no network is made anew which a container uses that goes on.
-func (p *plan) spares(all []*container.Container) error {
-	for _, u := range p.remake {
-		if u.Source.Kind() != "Network" {
-			continue
-		}
-		for _, user := range rootless.NetworkUsers(all, p.made[u]) {
-			if !slices.Contains(p.stop, user.Spec.Labels[rootless.UnitLabel]) {
-				return fmt.Errorf("cannot make network %q anew, as %s wants: container %q, which is none of these units', uses it", p.made[u], u.Source.Name, user.Spec.Name)
-			}
-		}
-	}
-	return nil
 }
 
 // clear removes what is to be made anew, unless it is used by now.
@@ -215,153 +107,18 @@ func (p *plan) clear(ctx context.Context, c *call) error {
 	return nil
 }
 
-// runs says whether a unit is up, or on its way.
-func (p *plan) runs(name string) bool {
-	s := p.states[name].Active
-	return s == "active" || s == "activating" || s == "reloading"
-}
-
-// decide says what becomes of each unit.
-func (p *plan) decide(noStart bool) {
-	p.verdict, p.made = map[string]string{}, map[*quadlet.Unit]string{}
-	former := map[string]*quadlet.Unit{}
-	for _, u := range p.former {
-		former[u.Name] = u
-	}
-	for _, u := range p.units {
-		old := former[u.Name]
-		switch {
-		case old == nil:
-			p.verdict[u.Name] = "new"
-		case old.Text() != u.Text() || p.usesChanged(u):
-			p.verdict[u.Name] = "changed"
-			made := old.Made()
-			if noStart || old.Text() == u.Text() || made == "" || strings.Contains(made, "%") {
-				continue // without a start nothing would make it again
-			}
-			if u.Source.Kind() == "Network" || u.Source.Kind() == "Volume" && p.unused(made) {
-				p.remake = append(p.remake, u)
-				p.made[u] = made
-			}
-		default:
-			p.verdict[u.Name] = "same"
-		}
-	}
-	for _, u := range p.former {
-		if p.verdict[u.Name] == "" {
-			p.verdict[u.Name] = "gone"
-			p.sockets = append(p.sockets, u)
-			if p.runs(u.Name) {
-				p.stop = append(p.stop, u.Name)
-			}
-		} else if p.verdict[u.Name] == "changed" && !noStart { // nothing would start it again
-			p.sockets = append(p.sockets, u)
-		}
-	}
-	for _, u := range p.units {
-		remade := slices.ContainsFunc(p.remake, func(n *quadlet.Unit) bool { return n == u || requires(u, n.Name) })
-		if remade && p.runs(u.Name) {
-			p.stop = append(p.stop, u.Name)
-		}
-		switch wanted := len(u.Links()) > 0 || u.Socket != nil; {
-		case noStart || strings.Contains(u.Name, "@."):
-		case p.verdict[u.Name] == "same" && !remade:
-		case p.runs(u.Name), wanted && p.verdict[u.Name] != "same", p.states[u.Name].Active == "failed":
-			p.start = append(p.start, u.Name)
-		}
-	}
-}
-
-// requires says whether a unit needs a service.
-func requires(u *quadlet.Unit, service string) bool {
-	return slices.ContainsFunc(u.Requires(), func(name string) bool { return name == service })
-}
-
-// usesChanged says whether a unit's command lines name a file that changes, or a
-// directory that it is in.
-func (p *plan) usesChanged(u *quadlet.Unit) bool {
-	text := strings.NewReplacer("%%", "%", "$$", "$").Replace(u.Text())
-	for _, f := range p.files {
-		if quadlet.IsQuadlet(f.name) || strings.HasSuffix(filepath.Dir(f.name), ".d") {
-			continue // what it changes is in the service
-		}
-		for path := filepath.Join(p.to, f.name); path != p.to; path = filepath.Dir(path) {
-			if names(text, path) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// names says whether a path stands in a text, and not only the beginning of another's.
-func names(text, path string) bool {
-	for {
-		_, after, found := strings.Cut(text, path)
-		if !found || after == "" || strings.IndexByte(":,=;\"' \t\n\\", after[0]) >= 0 {
-			return found
-		}
-		text = after
-	}
-}
-
-func (p *plan) print(c *call) {
-	rows := [][3]string{}
-	for _, u := range slices.Concat(p.units, p.former) {
-		verdict := p.verdict[u.Name]
-		if slices.ContainsFunc(rows, func(r [3]string) bool { return r[1] == u.Name }) {
-			continue
-		}
-		does := ""
-		starts, stops := slices.Contains(p.start, u.Name), slices.Contains(p.stop, u.Name)
-		switch {
-		case starts && p.runs(u.Name):
-			does = "restart"
-		case starts:
-			does = "start"
-		case stops:
-			does = "stop"
-		}
-		switch {
-		case slices.Contains(p.remake, u):
-			does = strings.TrimPrefix(does+", remove the "+strings.ToLower(u.Source.Kind())+" and make it anew", ", ")
-		case u.Source.Kind() == "Volume" && verdict == "changed":
-			does = "keep the volume, with its data, as it is; 'moss volume rm " + u.Resource + "' first has it made anew"
-		case u.Source.Kind() == "Network" && verdict == "changed" && does == "":
-			does = "keep the network as it is"
-		}
-		if verdict == "same" && does == "" {
-			continue
-		}
-		rows = append(rows, [3]string{verdict, u.Name, does})
-	}
-	for _, f := range p.files {
-		if !quadlet.IsQuadlet(f.name) {
-			verdict := "changed"
-			if _, err := os.Lstat(filepath.Join(p.to, f.name)); err != nil {
-				verdict = "new"
-			}
-			rows = append(rows, [3]string{verdict, f.name, ""})
-		}
-	}
-	for _, name := range p.gone {
-		if !quadlet.IsQuadlet(name) {
-			rows = append(rows, [3]string{"gone", name, ""})
-		}
-	}
-	for _, r := range rows {
-		fmt.Fprintln(c.Out, strings.TrimRight(fmt.Sprintf("%-8s  %-32s  %s", r[0], r[1], r[2]), " "))
-	}
-	if len(rows) == 0 {
-		fmt.Fprintln(c.Out, "nothing to do")
-	}
-}
-
 // carryOut does it: images first, outside of any timeout of a unit; then what must
-// stop; the files; the service manager; what must start.
+// stop; the files; the service manager; what must start. It may be interrupted at any
+// time: the next apply goes on.
 func (p *plan) carryOut(ctx context.Context, c *call) error {
+	for _, name := range p.scraps {
+		_ = os.Remove(filepath.Join(p.to, name)) // nobody reads it
+	}
+	if len(p.files)+len(p.gone)+len(p.stop)+len(p.start) == 0 && !p.resumes && slices.Equal(p.applied, p.all) {
+		return nil
+	}
 	for _, u := range p.units {
-		if slices.Contains(p.start, u.Name) {
+		if slices.ContainsFunc(p.start, func(name string) bool { return isOf(name, u) }) {
 			if err := pullFor(ctx, u); err != nil {
 				return err
 			}
@@ -371,31 +128,60 @@ func (p *plan) carryOut(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	again := func(err error) error { // the files are as before: so is what runs
-		return errors.Join(err, restartUnits(context.WithoutCancel(ctx), slices.Concat(sockets, p.stop)))
+	if err := p.write(applyingFile, slices.Concat(p.start, p.begun)); err != nil {
+		return err
 	}
-	if err := stopUnits(ctx, sockets); err != nil {
-		return again(err)
-	}
-	if err := stopUnits(ctx, p.stop); err != nil {
-		return again(err)
-	}
-	if err := p.clear(ctx, c); err != nil {
-		return again(err)
-	}
-	if err := p.note(slices.Concat(p.all, p.gone)); err != nil { // before they are there
-		return again(err)
-	}
-	if err := writeAll(p.files, p.to); err != nil {
-		return again(errors.Join(err, p.note(p.applied)))
+	if err := p.change(ctx, c, sockets); err != nil { // the files are as before: so is what runs
+		rerr := restartUnits(context.WithoutCancel(ctx), slices.Concat(sockets, p.stop))
+		if rerr == nil {
+			rerr = p.ended(p.begun, !p.resumes)
+		}
+		return errors.Join(err, rerr)
 	}
 	// From here on it is the new files that count: what has stopped starts with them,
 	// whatever else goes wrong.
 	err = p.removeGone()
-	if len(p.files)+len(p.gone) > 0 {
+	if len(p.files)+len(p.gone) > 0 || p.resumes {
 		err = errors.Join(err, c.reloadUnits(ctx))
 	}
-	return errors.Join(err, p.startAll(ctx))
+	if err = errors.Join(err, p.startAll(ctx)); ctx.Err() != nil {
+		return err
+	}
+	left := slices.DeleteFunc(slices.Clone(p.begun), func(name string) bool { return slices.Contains(p.start, name) })
+	return errors.Join(err, p.ended(left, len(left) == 0))
+}
+
+// ended notes that nothing of this apply is to be ended by another: an earlier one may
+// have left services to start.
+func (p *plan) ended(left []string, all bool) error {
+	if !all {
+		return p.write(applyingFile, left)
+	}
+	err := os.Remove(filepath.Join(p.to, applyingFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// change stops what must stop, and writes the files; after an error they are as before.
+func (p *plan) change(ctx context.Context, c *call, sockets []string) error {
+	if err := stopUnits(ctx, sockets); err != nil {
+		return err
+	}
+	if err := stopUnits(ctx, p.stop); err != nil {
+		return err
+	}
+	if err := p.clear(ctx, c); err != nil {
+		return err
+	}
+	if err := p.write(appliedFile, slices.Concat(p.all, p.gone)); err != nil { // before they are there
+		return err
+	}
+	if err := writeAll(p.files, p.to); err != nil {
+		return errors.Join(err, p.write(appliedFile, p.applied))
+	}
+	return nil
 }
 
 // removeGone removes the files that are gone, which are apply's no longer then.
@@ -413,7 +199,7 @@ func (p *plan) removeGone() error {
 		}
 		_ = os.Remove(filepath.Dir(path)) // if it is empty
 	}
-	return errors.Join(append(errs, p.note(left))...)
+	return errors.Join(append(errs, p.write(appliedFile, left))...)
 }
 
 // startAll starts what must start, and restarts what runs of it.
@@ -432,12 +218,12 @@ func (p *plan) startAll(ctx context.Context) error {
 	return errors.Join(stopUnits(ctx, sleepers), restartUnits(ctx, start))
 }
 
-// note writes down which files are apply's.
-func (p *plan) note(names []string) error {
+// write writes a list of names beside the files.
+func (p *plan) write(file string, names []string) error {
 	if err := os.MkdirAll(p.to, 0o755); err != nil {
 		return err
 	}
-	return record.Write(filepath.Join(p.to, appliedFile), names, false)
+	return record.Write(filepath.Join(p.to, file), names, false)
 }
 
 // pullFor gets the image of a unit, as its service would.

@@ -249,7 +249,7 @@ func readUnitDir(named string) (out []unitFile, err error) {
 		if strings.HasPrefix(e.Name(), ".") && e.IsDir() && path != dir {
 			return fs.SkipDir
 		}
-		if name == appliedFile {
+		if name == appliedFile || name == applyingFile {
 			return nil
 		}
 		if e.Type()&fs.ModeSymlink != 0 {

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"moss/systemd"
+	"moss/record"
 	"moss/systemd/quadlet"
 )
 
@@ -39,7 +39,7 @@ func (cmd *UnitRmCmd) Run(ctx context.Context, c *call) error {
 		return err
 	}
 	units := quadlet.Load(unitDirs()).Convert(self())
-	states, err := unitStates(ctx, units)
+	states, err := statesOf(ctx, units)
 	if err != nil {
 		return err
 	}
@@ -49,9 +49,7 @@ func (cmd *UnitRmCmd) Run(ctx context.Context, c *call) error {
 	}
 	var running []string
 	for _, u := range targets {
-		if s := states[u.Name]; s.Active != "" && s.Active != "inactive" && s.Active != "failed" {
-			running = append(running, u.Name)
-		}
+		running = append(running, states.services(u, "active", "activating", "reloading", "deactivating")...)
 	}
 	if len(running) > 0 && !cmd.Force {
 		return fmt.Errorf("cannot remove what runs: %s; --force stops it first", strings.Join(running, ", "))
@@ -70,7 +68,7 @@ func (cmd *UnitRmCmd) Run(ctx context.Context, c *call) error {
 	}
 	for _, u := range targets {
 		if !slices.ContainsFunc(dirs, func(dir string) bool { return inDir(u, dir) }) {
-			if err := removeUnitFile(u.Source.Path); err != nil {
+			if err := removeUnitFile(home, u.Source.Path); err != nil {
 				return err
 			}
 		}
@@ -82,8 +80,9 @@ func (cmd *UnitRmCmd) Run(ctx context.Context, c *call) error {
 	return nil
 }
 
-// removeUnitFile removes a file with its drop-ins.
-func removeUnitFile(path string) error {
+// removeUnitFile removes a file with its drop-ins. Of an application that apply has made
+// they are apply's no longer: it would remove what the user gives their names.
+func removeUnitFile(home, path string) error {
 	err := os.Remove(path)
 	if err == nil {
 		err = os.RemoveAll(path + ".d")
@@ -91,7 +90,14 @@ func removeUnitFile(path string) error {
 	if err != nil {
 		return fmt.Errorf("cannot remove unit file %q: %w", path, errors.Unwrap(err))
 	}
-	return nil
+	application, name, _ := strings.Cut(strings.TrimPrefix(path, home+"/"), "/")
+	var applied []string
+	note := filepath.Join(home, application, appliedFile)
+	if found, err := record.Read(note, &applied); err != nil || !found || !slices.Contains(applied, name) {
+		return err
+	}
+	applied = slices.DeleteFunc(applied, func(n string) bool { return n == name || strings.HasPrefix(n, name+".d/") })
+	return record.Write(note, applied, false)
 }
 
 // targets are the units to remove, and the directories of applications.
@@ -157,52 +163,4 @@ func inDir(u *quadlet.Unit, dir string) bool {
 func isDir(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.IsDir()
-}
-
-// activeSockets are the sockets that listen for units which have one. They stop before
-// their services: a client would start those again.
-func activeSockets(ctx context.Context, units []*quadlet.Unit) (active []string, err error) {
-	var sockets []*quadlet.Unit
-	for _, u := range units {
-		if u.Socket != nil {
-			sockets = append(sockets, u.Socket)
-		}
-	}
-	if len(sockets) == 0 {
-		return nil, nil
-	}
-	states, err := unitStates(ctx, sockets)
-	if err != nil {
-		return nil, err
-	}
-	for _, s := range sockets {
-		if states[s.Name].Active == "active" {
-			active = append(active, s.Name)
-		}
-	}
-	return active, nil
-}
-
-func stopUnits(ctx context.Context, names []string) error {
-	if len(names) == 0 {
-		return nil
-	}
-	bus, err := systemd.DialUnits(ctx)
-	if err != nil {
-		return err
-	}
-	defer bus.Close()
-	return bus.Stop(ctx, names...)
-}
-
-func restartUnits(ctx context.Context, names []string) error {
-	if len(names) == 0 {
-		return nil
-	}
-	bus, err := systemd.DialUnits(ctx)
-	if err != nil {
-		return err
-	}
-	defer bus.Close()
-	return bus.Restart(ctx, names...)
 }
