@@ -62,6 +62,15 @@ func (p *Pool) Take(owner string, wanted []netip.Addr) ([]netip.Prefix, error) {
 // gone: a container may outlive its lease, and keeps its address until its end.
 func (p *Pool) Free(owner string) { p.leaving[owner] = true }
 
+// Leaver is who has had an address, has given it back, and was not seen to be gone; "" for
+// nobody.
+func (p *Pool) Leaver(a netip.Addr) string {
+	if owner := p.owner[a]; p.leaving[owner] {
+		return owner
+	}
+	return ""
+}
+
 // Sweep forgets the owners that gave their addresses back and have gone.
 func (p *Pool) Sweep(gone func(owner string) bool) {
 	for owner := range p.leaving {

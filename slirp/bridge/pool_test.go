@@ -35,8 +35,14 @@ func TestPool(t *testing.T) {
 	if got, err := p.Take("f", nil); err == nil {
 		t.Errorf("a full range gave %v", got)
 	}
+	if owner := p.Leaver(netip.MustParseAddr("10.1.0.4")); owner != "" {
+		t.Errorf("%q is said to leave, and stays", owner)
+	}
 	p.Free("c")
 	p.Sweep(func(string) bool { return false })
+	if owner := p.Leaver(netip.MustParseAddr("10.1.0.4")); owner != "c" {
+		t.Errorf("%q is said to leave, and c does", owner)
+	}
 	if got, err := p.Take("f", nil); err == nil {
 		t.Errorf("a container that is still there lost its address: %v", got)
 	}

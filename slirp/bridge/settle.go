@@ -1,8 +1,10 @@
 package bridge
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -21,10 +23,31 @@ func (s *Space) settle(index int) error {
 	if err != nil || link.Attrs().OperState == netlink.OperUp {
 		return err
 	}
-	updates, stop := make(chan netlink.LinkUpdate), make(chan struct{})
-	err = s.Thread.Do(func() error {
-		return netlink.LinkSubscribeWithOptions(updates, stop, netlink.LinkSubscribeOptions{ListExisting: true})
+	ctx, cancel := context.WithTimeout(context.Background(), settleTimeout)
+	defer cancel()
+	err = s.follow(ctx, netlink.LinkSubscribeOptions{ListExisting: true}, func(u *netlink.LinkUpdate) (bool, error) {
+		return u != nil && u.Attrs().Index == index && u.Attrs().OperState == netlink.OperUp, nil
 	})
+	if ctx.Err() != nil {
+		return fmt.Errorf("interface %q does not come up", link.Attrs().Name)
+	}
+	return err
+}
+
+// AwaitGone waits until a container has no interface of Guests any more: the kernel takes
+// its time over a namespace after the last process of it.
+func (s *Space) AwaitGone(ctx context.Context, id string) error {
+	return s.follow(ctx, netlink.LinkSubscribeOptions{}, func(*netlink.LinkUpdate) (bool, error) {
+		guests, err := s.Guests()
+		return !slices.ContainsFunc(guests, func(name string) bool { return IsOf(name, id) }), err
+	})
+}
+
+// follow asks done at once, with nil, and at every change of an interface, until it says
+// that it is so.
+func (s *Space) follow(ctx context.Context, o netlink.LinkSubscribeOptions, done func(*netlink.LinkUpdate) (bool, error)) error {
+	updates, stop := make(chan netlink.LinkUpdate), make(chan struct{})
+	err := s.Thread.Do(func() error { return netlink.LinkSubscribeWithOptions(updates, stop, o) })
 	if err != nil {
 		return fmt.Errorf("cannot follow interfaces: %w", err)
 	}
@@ -35,19 +58,17 @@ func (s *Space) settle(index int) error {
 			}
 		}()
 	}()
-	late := time.NewTimer(settleTimeout)
-	defer late.Stop()
-	for {
+	is, err := done(nil)
+	for !is && err == nil {
 		select {
 		case u, ok := <-updates:
 			if !ok {
 				return errors.New("the kernel stopped telling about interfaces")
 			}
-			if u.Attrs().Index == index && u.Attrs().OperState == netlink.OperUp {
-				return nil
-			}
-		case <-late.C:
-			return fmt.Errorf("interface %q does not come up", link.Attrs().Name)
+			is, err = done(&u)
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
+	return err
 }

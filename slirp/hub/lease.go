@@ -119,6 +119,7 @@ func (l *lease) connectBridges(ctx context.Context, netns *os.File) error {
 	}
 	defer guest.Close()
 
+	l.awaitAddresses(ctx, l.request.Attachments)
 	networks, err := l.allocate(guest)
 	if err != nil {
 		return err
@@ -205,6 +206,34 @@ func (l *lease) allocate(guest *bridge.Guest) ([]*network, error) {
 	}
 	l.status.DNS = servers(l.networks, l.status.Interfaces)
 	return l.networks, nil
+}
+
+// awaitAddresses waits until those who have had the addresses that the container asks for
+// have gone, where they are about to.
+func (l *lease) awaitAddresses(ctx context.Context, all []slirp.Attachment) {
+	ctx, cancel := context.WithTimeout(ctx, handover)
+	defer cancel()
+	for _, a := range all {
+		for _, ip := range a.IPs {
+			if other := l.leaver(a.Network, ip); other != "" {
+				_ = l.hub.space.AwaitGone(ctx, other) // take tells
+			}
+		}
+	}
+}
+
+// leaver is another container, whose lease has ended, that has an address yet; "" for none.
+func (l *lease) leaver(network string, ip netip.Addr) string {
+	l.hub.mu.Lock()
+	defer l.hub.mu.Unlock()
+	n, err := l.hub.network(network)
+	if err != nil {
+		return ""
+	}
+	if other := n.Pool.Leaver(ip); other != l.request.Container {
+		return other
+	}
+	return ""
 }
 
 // take gives the container its addresses on one network. h.mu is held.

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -130,6 +131,7 @@ func (l *lease) setNetworks(r *slirp.NetworksRequest, netns *os.File) (err error
 			err = errors.Join(err, l.holdMore(was.interfaces), l.leave(guest, fresh))
 		}
 	}()
+	l.awaitAddresses(context.Background(), r.Attachments)
 	if now, fresh, err = l.join(guest, was, r.Attachments); err != nil {
 		return err
 	}
