@@ -18,28 +18,7 @@ docs/compat.md lists what moss makes of them differently.
 
 The service of web.container is web.service; that of a file of another kind has a suffix, as app-network.service. ServiceName
 gives it another name. Its SourcePath names the file.`)
-	p.section("WHERE FILES LIE")
-	for _, d := range [...][2]string{
-		{"$XDG_RUNTIME_DIR/containers/systemd", "Until the next reboot."},
-		{"$XDG_CONFIG_HOME/containers/systemd", "Or ~/.config/containers/systemd: yours, where 'moss unit install' puts them."},
-		{"/etc/containers/systemd/users/UID, /etc/containers/systemd/users", "The administrator's, for one user and for all."},
-		{"/usr/share/containers/systemd/users/UID, /usr/share/containers/systemd/users", "The distribution's."},
-	} {
-		p.term("\\fI"+roff(d[0])+"\\fR", d[1])
-	}
-	p.text(`Directories below them are read too, and links followed. Of several files of a name the first in this order counts; two
-below one of these directories are an error. QUADLET_UNIT_DIRS, with directories between colons, takes the place of all.
-
-Drop-ins add to a file: for blog-db@one.container they are *.conf in blog-db@one.container.d, blog-db@.container.d,
-blog-@.container.d, blog-.container.d and container.d. Of several of a name the first in this order counts; they are read in
-the order of their names.
-
-web@.container is a template: its service, web@.service, has instances such as web@one.service. A link web@one.container to it
-makes that instance, with drop-ins of its own. %i is the instance's name, and other specifiers of systemd.unit(5) may be used
-in all values.
-
-What one file says of another by its name, such as Network=app.network, Volume=data.volume, Image=app.image, Pod=shop.pod,
-Mount=type=volume,source=data.volume or After=db.container, is the other's resource or service, which is started first.`)
+	unitFiles(p)
 	p.section("ERRORS")
 	p.text(`What is wrong is said with file and line by 'moss unit check', and by the generator in the journal of the service: 'moss unit
 logs web'. The service then stays as it was before the error, and its description says so; one that was never right fails with
@@ -62,7 +41,45 @@ starts a service with the service manager: at boot, for a user who lingers.
 	p.text(`Where podman's generator is installed too, the services of moss count. A link to /dev/null in /etc/systemd/user-generators,
 called podman-user-generator or moss-generator, turns that one off.`)
 	p.section("EXAMPLE")
-	p.code(`# ~/.config/containers/systemd/web.container
+	p.code(unitExample)
+	p.section("SEE ALSO")
+	fmt.Fprint(p, ".BR moss (1),\n.BR moss-unit-check (1),\n.BR moss-unit-apply (1),\n.BR moss-generate-quadlet (1),\n.BR systemd.unit (5),\n.BR systemd.service (5),\n.BR systemd.generator (7)\n")
+	return p.String()
+}
+
+// unitFiles says which files there are.
+func unitFiles(p *page) {
+	p.section("WHERE FILES LIE")
+	for _, d := range [...][2]string{
+		{"$XDG_RUNTIME_DIR/containers/systemd", "Until the next reboot."},
+		{"$XDG_CONFIG_HOME/containers/systemd", "Or ~/.config/containers/systemd: yours, where 'moss unit install' puts them."},
+		{"/etc/containers/systemd/users/UID, /etc/containers/systemd/users", "The administrator's, for one user and for all."},
+		{"/usr/share/containers/systemd/users/UID, /usr/share/containers/systemd/users", "The distribution's."},
+	} {
+		p.term("\\fI"+roff(d[0])+"\\fR", d[1])
+	}
+	p.text(`Directories below them are read too, and links followed. Of several files of a name the first in this order counts; two
+below one of these directories are an error. QUADLET_UNIT_DIRS, with absolute paths between colons, takes the place of all.
+
+Drop-ins add to a file: for blog-db@one.container they are *.conf in blog-db@one.container.d, blog-db@.container.d,
+blog-@.container.d, blog-.container.d and container.d. Of several of a name the first in this order counts; they are read in
+the order of their names.
+
+web@.container is a template: its service, web@.service, has instances such as web@one.service. A link web@one.container to it
+makes that instance, with drop-ins of its own. %i is the instance's name, and other specifiers of systemd.unit(5) may be used
+in all values.
+
+What one file says of another by its name, such as Network=app.network, Volume=data.volume, Image=app.image, Pod=shop.pod,
+Mount=type=volume,source=data.volume or After=db.container, is the other's resource or service, which is started first.`)
+	p.section("APPLICATIONS")
+	p.text(`'moss unit apply DIR' and 'moss unit install --application NAME' put files into a directory of the application's name below
+yours. There apply has a file .moss-applied, which lists the files that it has put there. Those are replaced when they change,
+and removed when they are gone from DIR; others are yours, and apply leaves them alone. Who removes .moss-applied makes all of
+them their own. While it works, .moss-applying names the services that are to run in the end; an apply that finds that file
+ends what an interrupted one has begun. 'moss unit rm --recursive NAME' removes the directory.`)
+}
+
+const unitExample = `# ~/.config/containers/systemd/web.container
 [Unit]
 Description=The web server
 
@@ -78,11 +95,7 @@ Notify=healthy
 Restart=always
 
 [Install]
-WantedBy=default.target`)
-	p.section("SEE ALSO")
-	fmt.Fprint(p, ".BR moss (1),\n.BR moss-unit-check (1),\n.BR moss-unit-apply (1),\n.BR moss-generate-quadlet (1),\n.BR systemd.unit (5),\n.BR systemd.service (5),\n.BR systemd.generator (7)\n")
-	return p.String()
-}
+WantedBy=default.target`
 
 // unitTexts say what keys do that are no option, or more than one.
 var unitTexts = [...]struct{ sections, key, text string }{

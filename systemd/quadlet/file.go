@@ -97,62 +97,65 @@ func (f *File) parse(path, text string) (bad []Problem) {
 		return bad
 	}
 	var current *section
-	number := 0
-	for len(text) > 0 {
+	for next := 1; len(text) > 0; {
+		at := next
 		var line string
-		line, text, _ = strings.Cut(text, "\n")
-		number++
-		first := number
-		line = strings.TrimSpace(strings.TrimPrefix(line, "\ufeff"))
-		if line == "" || line[0] == '#' || line[0] == ';' {
+		if line, text, next = logicalLine(text, next); line == "" {
 			continue
 		}
-		var joined strings.Builder
-		for continues(line) && len(text) > 0 {
-			var next string
-			next, text, _ = strings.Cut(text, "\n")
-			number++
-			next = strings.TrimSpace(next)
-			if next != "" && (next[0] == '#' || next[0] == ';') { // a comment between joined lines is left out
-				continue
-			}
-			joined.WriteString(line[:len(line)-1] + " ")
-			line = next
-		}
-		if continues(line) { // at the end of the file
-			line = line[:len(line)-1]
-		}
-		if joined.WriteString(line); !utf8.ValidString(joined.String()) {
-			complain(first, "this is not UTF-8: the service manager would ignore it")
-			continue
-		}
-		if line = strings.TrimSpace(joined.String()); line == "" {
+		if !utf8.ValidString(line) {
+			complain(at, "this is not UTF-8: the service manager would ignore it")
 			continue
 		}
 		if line[0] == '[' {
 			name, ok := strings.CutSuffix(line[1:], "]")
 			if !ok || name == "" || strings.ContainsAny(name, "[]") {
-				complain(first, "want a section such as [Container], not "+quoted(line))
+				complain(at, "want a section such as [Container], not "+quoted(line))
 				current = nil
 				continue
 			}
-			current = f.open(name, path, first)
+			current = f.open(name, path, at)
 			continue
 		}
 		key, value, ok := strings.Cut(line, "=")
 		key = strings.TrimSpace(key)
 		switch {
 		case !ok:
-			complain(first, "want KEY=VALUE, not "+quoted(line))
+			complain(at, "want KEY=VALUE, not "+quoted(line))
 		case key == "" || strings.ContainsAny(key, " \t"):
-			complain(first, "want KEY=VALUE; "+quoted(key)+" is no key")
+			complain(at, "want KEY=VALUE; "+quoted(key)+" is no key")
 		case current == nil && len(f.sections) == 0:
-			complain(first, quoted(key)+" stands before the first section")
+			complain(at, quoted(key)+" stands before the first section")
 		case current != nil:
-			current.lines = append(current.lines, &Line{Key: key, Value: strings.TrimSpace(value), Path: path, Number: first})
+			current.lines = append(current.lines, &Line{Key: key, Value: strings.TrimSpace(value), Path: path, Number: at})
 		}
 	}
 	return bad
+}
+
+// logicalLine takes the first line of a text, with those that continue it; "" is an empty
+// one, or a comment. number is that of the line, next that of the one behind it.
+func logicalLine(text string, number int) (line, rest string, next int) {
+	cut := func() string {
+		var l string
+		l, text, _ = strings.Cut(text, "\n")
+		number++
+		return strings.TrimSpace(strings.TrimPrefix(l, "\ufeff"))
+	}
+	isComment := func(l string) bool { return l != "" && (l[0] == '#' || l[0] == ';') }
+	if line = cut(); line == "" || isComment(line) {
+		return "", text, number
+	}
+	var joined strings.Builder
+	for continues(line) {
+		joined.WriteString(line[:len(line)-1] + " ")
+		line = cut()
+		for isComment(line) { // between joined lines it is left out
+			line = cut()
+		}
+	}
+	joined.WriteString(line)
+	return strings.TrimSpace(joined.String()), text, number
 }
 
 // continues says whether a line goes on in the next one: its last character is a

@@ -19,12 +19,13 @@ type Set struct {
 }
 
 // Dirs are the directories where a user's quadlet files lie, the first of which
-// counts where a name occurs twice. environ answers as os.Getenv does.
+// counts where a name occurs twice. environ answers as os.Getenv does. A relative one
+// of QUADLET_UNIT_DIRS is left in: Load complains of it.
 func Dirs(environ func(string) string, uid int) []string {
 	if list := environ("QUADLET_UNIT_DIRS"); list != "" {
 		var out []string
 		for _, dir := range strings.Split(list, ":") {
-			if filepath.IsAbs(dir) {
+			if dir != "" {
 				out = append(out, dir)
 			}
 		}
@@ -124,6 +125,10 @@ func newLoader() *loader {
 // walk finds what is in the directories, and reads all that was found.
 func (l *loader) walk(dirs []string) {
 	for _, dir := range dirs {
+		if !filepath.IsAbs(dir) { // of QUADLET_UNIT_DIRS: which directory that is, nobody says
+			l.set.Problems = append(l.set.Problems, Problem{Path: dir, Message: "QUADLET_UNIT_DIRS: want absolute paths"})
+			continue
+		}
 		l.top = Real(dir)
 		l.directory(dir, l.top)
 	}

@@ -112,7 +112,8 @@ func (cmd *CompleteCmd) Run(ctx context.Context, c *call) error {
 	case "registries":
 		names = c.completeRegistries()
 	case "units":
-		for _, f := range quadlet.Load(unitDirs()).Files {
+		dirs, _ := unitDirs()
+		for _, f := range quadlet.Load(dirs).Files {
 			names = append(names, f.Name)
 		}
 	}

@@ -17,7 +17,24 @@ import (
 )
 
 // unitDirs are where the user's quadlet files lie.
-func unitDirs() []string { return quadlet.Dirs(os.Getenv, cgroup.HostUID()) }
+func unitDirs() ([]string, error) {
+	dirs := quadlet.Dirs(os.Getenv, cgroup.HostUID())
+	for _, dir := range dirs {
+		if !filepath.IsAbs(dir) { // the service manager has no such directory
+			return nil, fmt.Errorf("cannot use QUADLET_UNIT_DIRS: %q is not an absolute path", dir)
+		}
+	}
+	return dirs, nil
+}
+
+// userUnits are the services of the user's quadlet files.
+func userUnits() ([]*quadlet.Unit, error) {
+	dirs, err := unitDirs()
+	if err != nil {
+		return nil, err
+	}
+	return quadlet.Load(dirs).Convert(self()), nil
+}
 
 // unitHome is where 'moss unit install' puts files, without links.
 func unitHome() (string, error) {
@@ -65,7 +82,10 @@ type UnitPrintCmd struct {
 
 // Run prints services as the service manager reads them.
 func (cmd *UnitPrintCmd) Run(ctx context.Context, c *call) error {
-	units := quadlet.Load(unitDirs()).Convert(self())
+	units, err := userUnits()
+	if err != nil {
+		return err
+	}
 	var errs []error
 	for _, name := range cmd.Name {
 		u, err := findUnit(units, name)
@@ -106,7 +126,11 @@ type QuadletPrintCmd struct {
 
 // Run prints the file as it is.
 func (cmd *QuadletPrintCmd) Run(ctx context.Context, c *call) error {
-	u, err := findUnit(quadlet.Load(unitDirs()).Convert(self()), cmd.Name)
+	units, err := userUnits()
+	if err != nil {
+		return err
+	}
+	u, err := findUnit(units, cmd.Name)
 	if err != nil {
 		return err
 	}
@@ -138,8 +162,10 @@ type unitRow struct{ Name, UnitName, Path, Status, App, Pod string }
 
 // Run prints a line for each file.
 func (cmd *UnitListCmd) Run(ctx context.Context, c *call) error {
-	set := quadlet.Load(unitDirs())
-	units := set.Convert(self())
+	units, err := userUnits()
+	if err != nil {
+		return err
+	}
 	states, err := statesOf(ctx, units)
 	if err != nil {
 		return err
@@ -230,7 +256,11 @@ func (cmd *UnitStatusCmd) Run(ctx context.Context, c *call) error {
 	args := []string{"systemctl", "--user", "--no-pager", "status"}
 	add := func(service string) { args = append(args, strings.Replace(service, "@.", "@*.", 1)) } // the instances of a template
 	if len(cmd.Name) == 0 {
-		for _, u := range quadlet.Load(unitDirs()).Convert(self()) {
+		units, err := userUnits()
+		if err != nil {
+			return err
+		}
+		for _, u := range units {
 			add(u.Name)
 		}
 		if len(args) == 4 {
@@ -250,7 +280,10 @@ func (cmd *UnitStatusCmd) Run(ctx context.Context, c *call) error {
 // serviceOf is the service that a name means. That of a file which has just gone may
 // still be there.
 func serviceOf(name string) (string, error) {
-	units := quadlet.Load(unitDirs()).Convert(self())
+	units, err := userUnits()
+	if err != nil {
+		return "", err
+	}
 	u, err := findUnit(units, name)
 	if err == nil {
 		return u.Name, nil

@@ -177,7 +177,10 @@ func TestLinkedUnits(t *testing.T) {
 	if _, err := planOf(t, home, filepath.Join(dir, "blog")); err == nil || !strings.Contains(err.Error(), "is a link to") {
 		t.Errorf("apply through a link of the user's: %v", err)
 	}
-	units := quadlet.Load(unitDirs()).Convert(self())
+	units, err := userUnits()
+	if err != nil {
+		t.Fatal(err)
+	}
 	rm := func(cmd UnitRmCmd) error {
 		var out bytes.Buffer
 		return cmd.Run(t.Context(), &call{Out: &out, Err: &out, Dirs: userns.Dirs{Root: t.TempDir()}})

@@ -83,7 +83,11 @@ func loadUnits(paths []string) (set *quadlet.Set, dirs []string, err error) {
 			return nil, nil, fmt.Errorf("cannot check %q: it is no quadlet file: want .container, .pod, .kube, .network, .volume, .image, .build or .artifact", path)
 		}
 	}
-	return quadlet.Load(slices.Concat(dirs, unitDirs()), files...), dirs, nil
+	own, err := unitDirs()
+	if err != nil {
+		return nil, nil, err
+	}
+	return quadlet.Load(slices.Concat(dirs, own), files...), dirs, nil
 }
 
 // asked says whether a path is among those that were named: itself, a drop-in of

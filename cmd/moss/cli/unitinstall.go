@@ -348,6 +348,10 @@ func quotedAll(names []string) string {
 // what else the user has, and returns the units of those files and what is wrong with
 // them. A name that another file of the user's has is an error.
 func unitsAsIf(files, others []unitFile, to string, whole bool) (units []*quadlet.Unit, problems []quadlet.Problem, err error) {
+	dirs, err := unitDirs()
+	if err != nil {
+		return nil, nil, err
+	}
 	scratch, err := os.MkdirTemp("", "moss-units-")
 	if err != nil {
 		return nil, nil, err
@@ -358,7 +362,7 @@ func unitsAsIf(files, others []unitFile, to string, whole bool) (units []*quadle
 			return nil, nil, err
 		}
 	}
-	set := quadlet.LoadFor(scratch, to, whole, unitDirs())
+	set := quadlet.LoadFor(scratch, to, whole, dirs)
 	all := set.Convert(self())
 	ours := map[string]bool{}
 	for _, f := range files {

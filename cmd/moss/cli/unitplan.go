@@ -113,7 +113,10 @@ func (p *plan) compare(ctx context.Context, dir string, files, old []unitFile, n
 			p.gone = append(p.gone, f.name)
 		}
 	}
-	all := quadlet.Load(unitDirs()).Convert(self())
+	all, err := userUnits()
+	if err != nil {
+		return err
+	}
 	for _, u := range all {
 		name, below := strings.CutPrefix(u.Source.Path, p.to+"/")
 		if below && (names[name] || slices.Contains(p.gone, name)) {

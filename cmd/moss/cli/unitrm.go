@@ -38,7 +38,10 @@ func (cmd *UnitRmCmd) Run(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	units := quadlet.Load(unitDirs()).Convert(self())
+	units, err := userUnits()
+	if err != nil {
+		return err
+	}
 	states, err := statesOf(ctx, units)
 	if err != nil {
 		return err
