@@ -60,11 +60,20 @@ func (m *maker) checkInstall(l *Line) {
 // checkResource complains of a name that moss would take for a flag, or not at all.
 // What the service manager puts in is not known here.
 func (m *maker) checkResource() {
-	key := map[string]string{"Container": "ContainerName", "Pod": "PodName", "Network": "NetworkName", "Volume": "VolumeName"}[m.section]
+	if m.makesContent() {
+		return
+	}
+	key := m.file.kind.naming[0]
 	l := m.file.last(m.section, key)
 	if name := l.text(); strings.HasPrefix(name, "-") || strings.ContainsAny(name, " \t/\"'") {
 		m.errorAt(l, key+"="+quoted(name)+": want letters, digits, _, . and -, and no - first")
 	}
+}
+
+// makesContent says whether the resource is an image, or an artifact, which several may
+// make.
+func (m *maker) makesContent() bool {
+	return m.section == "Image" || m.section == "Build" || m.section == "Artifact"
 }
 
 func (m *maker) checkKeys(s *section, names []string) {
@@ -103,7 +112,7 @@ func (m *maker) checkService(s *section) {
 			m.warnAt(l, "[Service] "+l.Key+" is not for a user's containers: each user's own service manager runs them")
 		case l.Key == "ExecStart" && l.Value != "":
 			m.errorAt(l, "[Service] ExecStart is made from ["+m.section+"]; ExecStartPre and ExecStartPost may stand here")
-		case m.file.kind == &containers && containers.has(l.Key) && l.Key != "Environment" && l.Key != "EnvironmentFile" && l.Key != "User" && l.Key != "Group":
+		case m.file.kind == &containers && slices.Contains(containers.names(), l.Key) && l.Key != "Environment" && l.Key != "EnvironmentFile" && l.Key != "User" && l.Key != "Group":
 			m.warnAt(l, "[Service] "+l.Key+" is a key of [Container]")
 		}
 	}
@@ -150,7 +159,7 @@ func (s *Set) checkNames(units []*Unit) {
 			continue
 		}
 		services[u.Name] = u
-		if u.Resource == "" || m.section == "Image" || m.section == "Build" || m.section == "Artifact" {
+		if u.Resource == "" || m.makesContent() {
 			continue
 		}
 		name := m.section + " " + u.Source.resourceFor(u.Source.Name)
@@ -160,8 +169,7 @@ func (s *Set) checkNames(units []*Unit) {
 			continue
 		}
 		if !conflict(u, first) {
-			key := map[string]string{"Container": "ContainerName", "Pod": "PodName", "Network": "NetworkName", "Volume": "VolumeName"}[m.section]
-			m.errorAt(u.Source.last(m.section, key), "the name "+quoted(u.Source.resourceFor(u.Source.Name))+" is used by "+first.Source.Path+" already; Conflicts= lets two share it")
+			m.errorAt(u.Source.last(m.section, u.Source.kind.naming[0]), "the name "+quoted(u.Source.resourceFor(u.Source.Name))+" is used by "+first.Source.Path+" already; Conflicts= lets two share it")
 		}
 	}
 }

@@ -362,13 +362,30 @@ func (f *File) serviceFor(name string) string {
 	return strings.Replace(service, "@.", "@"+instance+".", 1)
 }
 
-// Resource is the name of what the service makes.
+// Resource is the name of what the service makes; "" if it has none.
 func (f *File) Resource() string {
-	switch {
-	case f.kind.resource != nil:
-		return f.kind.resource(f)
-	case f.kind.name != "":
-		return f.named()
+	for _, key := range f.kind.naming {
+		if all := f.all(f.kind.section, key); f.kind.ext == ".build" && len(all) > 0 {
+			return all[0].text() // the others are further tags
+		} else if name := f.value(f.kind.section, key); name != "" {
+			return name
+		}
+	}
+	prefix, instance, is := template(f.Name)
+	switch f.kind.ext {
+	case ".container":
+		if is {
+			return "systemd-%p_%i"
+		}
+		return "systemd-%N"
+	case ".pod", ".network", ".volume":
+		if is && instance == "" {
+			instance = "%i"
+		}
+		if is {
+			prefix += "-" + instance
+		}
+		return "systemd-" + prefix
 	}
 	return ""
 }
@@ -408,45 +425,4 @@ func (f *File) resourceFor(name string) string {
 		}
 	}
 	return b.String()
-}
-
-// named is the resource that a key names; otherwise it is named by the file.
-func (f *File) named() string {
-	if name := f.value(f.kind.section, f.kind.name); name != "" {
-		return name
-	}
-	prefix, instance, is := template(f.Name)
-	switch {
-	case is && instance == "":
-		return "systemd-" + prefix + "-%i"
-	case is:
-		return "systemd-" + prefix + "-" + instance
-	}
-	return "systemd-" + prefix
-}
-
-func containerName(f *File) string {
-	if name := f.value("Container", "ContainerName"); name != "" {
-		return name
-	}
-	if strings.Contains(f.Name, "@") {
-		return "systemd-%p_%i"
-	}
-	return "systemd-%N"
-}
-
-func imageName(f *File) string {
-	if name := f.value("Image", "ImageTag"); name != "" {
-		return name
-	}
-	return f.value("Image", "Image")
-}
-
-func artifactName(f *File) string { return f.value("Artifact", "Artifact") }
-
-func builtName(f *File) string {
-	if tags := f.all("Build", "ImageTag"); len(tags) > 0 {
-		return tags[0].text()
-	}
-	return ""
 }

@@ -7,6 +7,7 @@ package quadlet
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -53,7 +54,7 @@ type Problem struct {
 func (p Problem) String() string {
 	at := p.Path
 	if p.Line > 0 {
-		at += ":" + itoa(p.Line)
+		at += ":" + strconv.Itoa(p.Line)
 	}
 	if p.Warning {
 		return at + ": warning: " + p.Message

@@ -22,10 +22,8 @@ type kind struct {
 	section string
 	suffix  string // of the service's name
 	keys    []key
-	// resource is the name that its resource has in moss, before specifiers; where there
-	// is no function, the key name says it.
-	resource func(f *File) string
-	name     string
+	// naming are the keys that say what its resource is called in moss, before specifiers.
+	naming [2]string
 }
 
 // kinds are all of them. Keys stand in the order of the command line that they make.
@@ -60,19 +58,10 @@ func (k *kind) names() (out []string) {
 	return out
 }
 
-func (k *kind) has(name string) bool {
-	for i := range k.keys {
-		if k.keys[i].name == name {
-			return true
-		}
-	}
-	return false
-}
-
 // other is a key that another part of the conversion reads.
 func other(*maker, string, string) {}
 
-var containers = kind{ext: ".container", section: "Container", resource: containerName, keys: []key{
+var containers = kind{ext: ".container", section: "Container", naming: [2]string{"ContainerName"}, keys: []key{
 	{"ContainerName", other, ""}, {"ServiceName", other, ""}, {"ContainersConfModule", other, ""}, {"GlobalArgs", other, ""},
 	{"ReloadCmd", other, ""}, {"ReloadSignal", other, ""}, {"StartWithPod", boolean, ""}, {"Notify", other, ""},
 	{"LogDriver", one, "--log-driver"},
@@ -157,7 +146,7 @@ var containers = kind{ext: ".container", section: "Container", resource: contain
 	{"Exec", program, ""},
 }}
 
-var pods = kind{ext: ".pod", section: "Pod", suffix: "-pod", name: "PodName", keys: []key{
+var pods = kind{ext: ".pod", section: "Pod", suffix: "-pod", naming: [2]string{"PodName"}, keys: []key{
 	{"PodName", other, ""}, {"ServiceName", other, ""}, {"ContainersConfModule", other, ""}, {"GlobalArgs", other, ""}, {"StopTimeout", other, ""},
 	{"ExitPolicy", exitPolicy, "--exit-policy"},
 	{"UserNS", mapping, "--userns"}, {"UIDMap", other, ""}, {"GIDMap", other, ""}, {"SubUIDMap", other, ""}, {"SubGIDMap", other, ""},
@@ -193,7 +182,7 @@ var kubes = kind{ext: ".kube", section: "Kube", keys: []key{
 	{"Yaml", pathWords, ""},
 }}
 
-var networks = kind{ext: ".network", section: "Network", suffix: "-network", name: "NetworkName", keys: []key{
+var networks = kind{ext: ".network", section: "Network", suffix: "-network", naming: [2]string{"NetworkName"}, keys: []key{
 	{"NetworkName", other, ""}, {"ServiceName", other, ""}, {"ContainersConfModule", other, ""}, {"GlobalArgs", other, ""}, {"NetworkDeleteOnStop", boolean, ""},
 	{"DisableDNS", boolean, "--disable-dns"},
 	{"Internal", boolean, "--internal"},
@@ -208,7 +197,7 @@ var networks = kind{ext: ".network", section: "Network", suffix: "-network", nam
 	{"PodmanArgs", eachArg, ""},
 }}
 
-var volumes = kind{ext: ".volume", section: "Volume", suffix: "-volume", name: "VolumeName", keys: []key{
+var volumes = kind{ext: ".volume", section: "Volume", suffix: "-volume", naming: [2]string{"VolumeName"}, keys: []key{
 	{"VolumeName", other, ""}, {"ServiceName", other, ""}, {"ContainersConfModule", other, ""}, {"GlobalArgs", other, ""},
 	{"UID", one, "--uid"},
 	{"GID", one, "--gid"},
@@ -219,7 +208,7 @@ var volumes = kind{ext: ".volume", section: "Volume", suffix: "-volume", name: "
 	{"PodmanArgs", eachArg, ""},
 }}
 
-var images = kind{ext: ".image", section: "Image", suffix: "-image", resource: imageName, keys: []key{
+var images = kind{ext: ".image", section: "Image", suffix: "-image", naming: [2]string{"ImageTag", "Image"}, keys: []key{
 	{"ImageTag", other, ""}, {"ServiceName", other, ""}, {"ContainersConfModule", other, ""}, {"GlobalArgs", other, ""},
 	{"Arch", one, "--arch"},
 	{"AuthFile", one, "--authfile"},
@@ -237,7 +226,7 @@ var images = kind{ext: ".image", section: "Image", suffix: "-image", resource: i
 	{"Image", one, ""},
 }}
 
-var artifacts = kind{ext: ".artifact", section: "Artifact", suffix: "-artifact", resource: artifactName, keys: []key{
+var artifacts = kind{ext: ".artifact", section: "Artifact", suffix: "-artifact", naming: [2]string{"Artifact"}, keys: []key{
 	{"ServiceName", other, ""}, {"ContainersConfModule", other, ""}, {"GlobalArgs", other, ""},
 	{"AuthFile", one, "--authfile"},
 	{"CertDir", one, "--cert-dir"},
@@ -251,7 +240,7 @@ var artifacts = kind{ext: ".artifact", section: "Artifact", suffix: "-artifact",
 	{"Artifact", one, ""},
 }}
 
-var builds = kind{ext: ".build", section: "Build", suffix: "-build", resource: builtName, keys: []key{
+var builds = kind{ext: ".build", section: "Build", suffix: "-build", naming: [2]string{"ImageTag"}, keys: []key{
 	{"ServiceName", other, ""}, {"ContainersConfModule", other, ""}, {"GlobalArgs", other, ""}, {"SetWorkingDirectory", other, ""},
 	{"Pull", joined, "--pull"},
 	{"Arch", one, "--arch"},

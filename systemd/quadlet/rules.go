@@ -3,6 +3,7 @@ package quadlet
 import (
 	"encoding/csv"
 	"os"
+	"strconv"
 	"strings"
 )
 
@@ -24,10 +25,16 @@ func (m *maker) lines(key string, do func(l *Line)) {
 }
 
 // one: the last value counts; an empty one is as none.
-func one(m *maker, key, flag string) {
+func one(m *maker, key, flag string) { m.prefixed(key, flag, "") }
+
+func security(m *maker, key, prefix string) { m.prefixed(key, "--security-opt", prefix) }
+
+func autoUpdate(m *maker, key, flag string) { m.prefixed(key, flag, "io.containers.autoupdate=") }
+
+func (m *maker) prefixed(key, flag, prefix string) {
 	if l := m.file.last(m.section, key); l.text() != "" {
 		m.from = l
-		m.flag(flag, l.text())
+		m.flag(flag, prefix+l.text())
 	}
 }
 
@@ -45,10 +52,28 @@ func each(m *maker, key, flag string) {
 }
 
 // eachWord: every word of every assignment.
-func eachWord(m *maker, key, flag string) {
+func eachWord(m *maker, key, flag string) { m.words(key, flag, m.split, itself) }
+
+// eachArg: every word, without quotes and escapes.
+func eachArg(m *maker, key, flag string) { m.words(key, flag, m.unquote, itself) }
+
+func capability(m *maker, key, flag string) { m.words(key, flag, m.split, strings.ToLower) }
+
+func pathArgs(m *maker, key, flag string) { m.words(key, flag, m.unquote, m.absolute) }
+
+func pathWords(m *maker, key, flag string) { m.words(key, flag, m.split, m.absolute) }
+
+func securityWords(m *maker, key, prefix string) {
+	m.words(key, "--security-opt", m.unquote, func(w string) string { return prefix + w })
+}
+
+func itself(w string) string { return w }
+
+// words adds a flag for each word of each assignment.
+func (m *maker) words(key, flag string, of func(l *Line) []string, as func(string) string) {
 	m.lines(key, func(l *Line) {
-		for _, w := range m.split(l) {
-			m.flag(flag, w)
+		for _, w := range of(l) {
+			m.flag(flag, as(w))
 		}
 	})
 }
@@ -60,15 +85,6 @@ func (m *maker) split(l *Line) []string {
 		m.errorAt(l, l.Key+": "+err.Error())
 	}
 	return list
-}
-
-// eachArg: every word, without quotes and escapes.
-func eachArg(m *maker, key, flag string) {
-	m.lines(key, func(l *Line) {
-		for _, w := range m.unquote(l) {
-			m.flag(flag, w)
-		}
-	})
 }
 
 // truth reads a boolean; anything else is an error.
@@ -105,35 +121,12 @@ func ifTrue(m *maker, key, flag string) {
 	}
 }
 
-func security(m *maker, key, prefix string) {
-	if l := m.file.last(m.section, key); l.text() != "" {
-		m.from = l
-		m.flag("--security-opt", prefix+l.text())
-	}
-}
-
-func securityWords(m *maker, key, prefix string) {
-	m.lines(key, func(l *Line) {
-		for _, w := range m.unquote(l) {
-			m.flag("--security-opt", prefix+w)
-		}
-	})
-}
-
 func cgroups(m *maker, key, flag string) {
 	if m.from = m.file.last(m.section, key); m.from.text() != "" {
 		m.flag(flag, m.from.text())
 		return
 	}
 	m.word(flag + "=split")
-}
-
-func capability(m *maker, key, flag string) {
-	m.lines(key, func(l *Line) {
-		for _, w := range m.split(l) {
-			m.flag(flag, strings.ToLower(w))
-		}
-	})
 }
 
 // device: one with a dash is left out where there is none.
@@ -202,22 +195,6 @@ func pairs(m *maker, key, flag string) {
 		m.from = last[name].from
 		m.flag(flag, last[name].text)
 	}
-}
-
-func pathArgs(m *maker, key, flag string) {
-	m.lines(key, func(l *Line) {
-		for _, w := range m.unquote(l) {
-			m.flag(flag, m.absolute(w))
-		}
-	})
-}
-
-func pathWords(m *maker, key, flag string) {
-	m.lines(key, func(l *Line) {
-		for _, w := range m.split(l) {
-			m.flag(flag, m.absolute(w))
-		}
-	})
 }
 
 func network(m *maker, key, flag string) {
@@ -339,13 +316,6 @@ func (m *maker) mountOf(l *Line, text string) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-func autoUpdate(m *maker, key, flag string) {
-	if l := m.file.last(m.section, key); l.text() != "" {
-		m.from = l
-		m.flag(flag, "io.containers.autoupdate="+l.text())
-	}
-}
-
 func autoUpdateKube(m *maker, key, flag string) {
 	m.lines(key, func(l *Line) {
 		for _, w := range m.split(l) {
@@ -375,7 +345,7 @@ func subnet(m *maker, key, flag string) {
 	subnets, gateways, ranges := m.file.all(m.section, key), m.file.all(m.section, "Gateway"), m.file.all(m.section, "IPRange")
 	for _, more := range [][]*Line{gateways, ranges} {
 		if n := len(subnets); len(more) > n {
-			m.errorAt(more[n], more[n].Key+"="+more[n].Value+": each needs a Subnet, and there are "+itoa(n))
+			m.errorAt(more[n], more[n].Key+"="+more[n].Value+": each needs a Subnet, and there are "+strconv.Itoa(n))
 		}
 	}
 	for i, l := range subnets {

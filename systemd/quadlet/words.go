@@ -7,8 +7,6 @@ import (
 	"unicode/utf8"
 )
 
-func itoa(n int) string { return strconv.Itoa(n) }
-
 var errQuote = errors.New("a quotation mark is not closed")
 
 // words splits a value at white space as systemd does: marks quote, and with
@@ -124,6 +122,13 @@ func quote(word string) string {
 	b.WriteByte('"')
 	return b.String()
 }
+
+// Word writes a word of a command line so that systemd reads it as it stands: what
+// would be a specifier or a variable is none.
+func Word(word string) string { return quote(strings.ReplaceAll(escape(word), "$", "$$")) }
+
+// Setting writes an assignment for Environment=, in which nothing is a variable.
+func Setting(name, value string) string { return quote(escape(name + "=" + value)) }
 
 // Nearest is the name that a mistyped one most likely means; "" if none is near.
 func Nearest(name string, names []string) string {

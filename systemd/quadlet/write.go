@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"moss/record"
@@ -213,7 +214,7 @@ func at(p Problem) string {
 	if p.Line == 0 {
 		return filepath.Base(p.Path)
 	}
-	return filepath.Base(p.Path) + ":" + itoa(p.Line)
+	return filepath.Base(p.Path) + ":" + strconv.Itoa(p.Line)
 }
 
 // write writes a service, and the links that [Install] asks for.

@@ -83,16 +83,19 @@ type unitFile struct {
 
 func (f *unitFile) write(dir string) error {
 	path := filepath.Join(dir, f.name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	if f.link == "" {
+	err := os.MkdirAll(filepath.Dir(path), 0o755)
+	if err == nil && f.link == "" {
 		return record.Replace(path, f.data, f.mode, false)
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if err == nil {
+		if err = os.Remove(path); err == nil || errors.Is(err, fs.ErrNotExist) {
+			err = os.Symlink(f.link, path)
+		}
 	}
-	return os.Symlink(f.link, path)
+	if err != nil {
+		return fmt.Errorf("cannot write unit file %q: %w", path, errors.Unwrap(err))
+	}
+	return nil
 }
 
 // writeAll writes all of the files, or leaves the directory as it was.
@@ -208,13 +211,20 @@ func (cmd *UnitInstallCmd) files() (out []unitFile, err error) {
 // that somebody has written.
 func readUnitFile(path string) ([]byte, error) {
 	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Size() > 1<<20 {
+	if err == nil && (!info.Mode().IsRegular() || info.Size() > 1<<20) {
 		return nil, fmt.Errorf("cannot read %q: it is not a regular file of at most 1 MiB", path)
 	}
-	return os.ReadFile(path)
+	data, err := os.ReadFile(path)
+	return data, unreadable(err)
+}
+
+// unreadable says which file or directory cannot be read.
+func unreadable(err error) error {
+	var of *fs.PathError
+	if errors.As(err, &of) {
+		return fmt.Errorf("cannot read %q: %w", of.Path, of.Err)
+	}
+	return err
 }
 
 // checkLinks refuses links that would lead elsewhere when they are in another directory.
@@ -236,7 +246,7 @@ func readUnitDir(named string) (out []unitFile, err error) {
 	total := 0
 	dir, err := filepath.EvalSymlinks(named)
 	if err != nil {
-		return nil, err
+		return nil, unreadable(err)
 	}
 	err = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
@@ -271,7 +281,7 @@ func readUnitDir(named string) (out []unitFile, err error) {
 		out = append(out, unitFile{name: name, data: data, mode: info.Mode().Perm()})
 		return err
 	})
-	return out, err
+	return out, unreadable(err)
 }
 
 // splitQuadlets takes a file apart that holds several, between lines of "---", each
