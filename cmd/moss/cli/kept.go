@@ -52,6 +52,7 @@ func (cmd *NetworkCreateCmd) differs(n *slirp.Network) (out []string) {
 		{"--ip-range", slices.ContainsFunc(asked.Subnets, func(s slirp.Subnet) bool {
 			return s.First.IsValid() && !slices.ContainsFunc(n.Subnets, func(has slirp.Subnet) bool { return has.First == s.First && has.Last == s.Last })
 		})},
+		{"--ipv6", cmd.IPv6 != nil && *cmd.IPv6 != slices.ContainsFunc(n.Subnets, func(s slirp.Subnet) bool { return s.Prefix.Addr().Is6() })},
 		{"--interface-name", asked.Bridge != "" && asked.Bridge != n.Bridge}, {"--opt", !maps.Equal(asked.Options, n.Options)},
 		{"--internal", asked.Internal != n.Internal}, {"--disable-dns", asked.DNS != n.DNS},
 		{"--dns", !slices.Equal(asked.Servers, n.Servers)}, {"--route", !slices.Equal(asked.Routes, n.Routes)},
