@@ -12,8 +12,10 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	digest "github.com/opencontainers/go-digest"
+	cs "go.podman.io/storage"
 	"go.podman.io/storage/pkg/lockfile"
 	"golang.org/x/sys/unix"
 
@@ -71,7 +73,7 @@ func (r *rebuilder) relink(lock func(*lockfile.LockFile) error) error {
 		return nil
 	}
 	if err == nil {
-		err = r.dropEmptyLinks()
+		err = r.dropBadLinks()
 	}
 	if err != nil {
 		return fmt.Errorf("cannot mend the short names of layers: %w", err)
@@ -89,17 +91,30 @@ func (r *rebuilder) relink(lock func(*lockfile.LockFile) error) error {
 	return nil
 }
 
-func (r *rebuilder) dropEmptyLinks() error {
+// dropBadLinks removes files that say no short name: empty ones, and those of which only the
+// length has reached the disk. A layer that is still led to gets back what the file said, so
+// that the library removes that, too, if it removes the layer.
+func (r *rebuilder) dropBadLinks() error {
 	files, err := filepath.Glob(filepath.Join(r.graph, "overlay", "*", linkFile))
+	names := sync.OnceValue(r.shortNames)
 	for _, path := range files {
-		if info, err := os.Lstat(path); err == nil && info.Size() == 0 {
-			if err := os.Remove(path); err != nil {
-				return err
-			}
+		if data, err := os.ReadFile(path); err != nil || isLink(string(data)) {
+			continue
+		}
+		err := os.Remove(path)
+		if name := names()[filepath.Base(filepath.Dir(path))]; err == nil && name != "" {
+			err = record.Replace(path, []byte(name), 0o644, true)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return err
 }
+
+// begun says whether a layer is not whole yet: the library removes it when it next looks,
+// if nobody is about it.
+func begun(l cs.Layer) bool { return l.Flags["incomplete"] == true }
 
 // shortNamesAmiss says whether a layer of the list has no name, or was only begun. While
 // somebody adds a layer it may seem so.
@@ -144,7 +159,7 @@ func (r *rebuilder) links(repair bool) {
 		parents[l.ID] = l.Parent
 	}
 	for _, l := range r.layers {
-		if _, err := os.Stat(r.files(l.ID)); err != nil {
+		if _, err := os.Stat(r.files(l.ID)); err != nil || begun(l) {
 			continue // Check tells of that
 		}
 		name, err := r.link(l.ID)

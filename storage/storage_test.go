@@ -246,31 +246,39 @@ func TestParents(t *testing.T) {
 // A layer that was begun, and killed before its short name was written, takes nothing of the
 // others along when it goes.
 func TestEmptyLink(t *testing.T) {
-	store, _ := storagetest.Open(t)
-	add(t, store, []string{"localhost/a:latest"}, makeTar(t, tar.Header{Name: "a", Uname: "a"}), makeTar(t, tar.Header{Name: "b", Uname: "b"}))
-	graph, begun := filepath.Join(store.Root, "storage"), strings.Repeat("0", 64)
-	list := filepath.Join(graph, "overlay-layers", "layers.json")
-	data, err := os.ReadFile(list)
-	if err == nil {
-		data = append(bytes.TrimSuffix(bytes.TrimSpace(data), []byte("]")), `,{"id":"`+begun+`","flags":{"incomplete":true}}]`...)
-		err = errors.Join(os.WriteFile(list, data, 0o600), os.Mkdir(filepath.Join(graph, "overlay", begun), 0o700),
-			os.WriteFile(filepath.Join(graph, "overlay", begun, "link"), nil, 0o644))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	store.Close()
-	again, err := storage.Open(store.Root, filepath.Join(filepath.Dir(store.Root), "run"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer again.Close()
-	add(t, again, []string{"localhost/b:latest"}, makeTar(t, tar.Header{Name: "c", Uname: "c"})) // it is cleaned up
-	if got := storagetest.Images(t, again); len(got) != 2 {
-		t.Errorf("%d images are whole, of 2", len(got))
-	}
-	if _, err := os.Stat(filepath.Join(graph, "overlay", begun)); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("what was begun stays: %v", err)
+	for what, link := range map[string]string{"empty": "", "never written": strings.Repeat("\x00", 26)} {
+		store, _ := storagetest.Open(t)
+		add(t, store, []string{"localhost/a:latest"}, makeTar(t, tar.Header{Name: "a", Uname: "a"}), makeTar(t, tar.Header{Name: "b", Uname: "b"}))
+		graph, begun := filepath.Join(store.Root, "storage"), strings.Repeat("0", 64)
+		list, name := filepath.Join(graph, "overlay-layers", "layers.json"), filepath.Join(graph, "overlay", "l", strings.Repeat("A", 26))
+		data, err := os.ReadFile(list)
+		if err == nil {
+			data = append(bytes.TrimSuffix(bytes.TrimSpace(data), []byte("]")), `,{"id":"`+begun+`","flags":{"incomplete":true}}]`...)
+			err = errors.Join(os.WriteFile(list, data, 0o600), os.MkdirAll(filepath.Join(graph, "overlay", begun, "diff"), 0o700),
+				os.Symlink("../"+begun+"/diff", name), os.WriteFile(filepath.Join(graph, "overlay", begun, "link"), []byte(link), 0o644))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		store.Close()
+		run := filepath.Join(filepath.Dir(store.Root), "run")
+		if found, err := storage.Rebuild(store.Root, run, nil, false); err != nil || len(found) > 0 {
+			t.Errorf("%s: what was begun is called damaged: %v %+v", what, err, found)
+		}
+		again, err := storage.Open(store.Root, run, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer again.Close()
+		add(t, again, []string{"localhost/b:latest"}, makeTar(t, tar.Header{Name: "c", Uname: "c"})) // it is cleaned up
+		if got := storagetest.Images(t, again); len(got) != 2 {
+			t.Errorf("%s: %d images are whole, of 2", what, len(got))
+		}
+		for _, path := range []string{filepath.Join(graph, "overlay", begun), name} {
+			if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s: what was begun stays: %q, %v", what, path, err)
+			}
+		}
 	}
 }
 
