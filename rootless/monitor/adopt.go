@@ -203,7 +203,7 @@ func (m *monitor) endAdoption() {
 	if !m.ended || a.adopted {
 		return
 	}
-	m.group.remove()
+	removeTree(string(m.group)) // nobody is left there, or somebody of another run, who stays
 	// It has agreed, and not said what came of it.
 	a.stale = a.stale || a.unit.job != ""
 	if m.finished || m.stopped { // another run would take the unit's name now

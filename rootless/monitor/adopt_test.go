@@ -157,6 +157,26 @@ func TestEndedWhileAdopted(t *testing.T) {
 	}
 }
 
+// Where the manager answers late, another run may have the cgroup by then: it is left alone.
+func TestEndedLate(t *testing.T) {
+	loop, err := newLoop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &monitor{loop: loop, group: group(t.TempDir()), cfg: &Config{ID: "0"}, ended: true}
+	kill := filepath.Join(string(m.group), "cgroup.kill") // which makes the directory one that cannot be removed, too
+	if err := os.WriteFile(kill, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if m.adoption.conn, err = scope.Dial(newFakeManager(t, "").socket, 0); err != nil {
+		t.Fatal(err)
+	}
+	m.endAdoption()
+	if said, err := os.ReadFile(kill); err != nil || len(said) > 0 {
+		t.Errorf("who is there is killed: %q, %v", said, err)
+	}
+}
+
 // Jobs of others are not taken for those that make the units of this run.
 func TestForeignJobs(t *testing.T) {
 	loop, err := newLoop()

@@ -122,8 +122,18 @@ func (m *monitor) bear(ahead bool) (pid int, err error) {
 		return 0, err
 	}
 	defer closeFiles(stdio)
-	m.program = m.newProgram()
-	return m.program.create(stdio, extraFiles(m.cfg.Birth))
+	for again := 3; ; again-- {
+		m.program = m.newProgram()
+		pid, err = m.program.create(stdio, extraFiles(m.cfg.Birth))
+		if err == nil || again == 0 || m.group == "" || unix.Access(string(m.group), unix.F_OK) != unix.ENOENT {
+			return pid, err
+		}
+		// The manager, or the monitor of the run before, was late to remove that run's: as
+		// soon as somebody is in it, it stays.
+		if err := m.group.make(m.cfg.Limits); err != nil {
+			return 0, err
+		}
+	}
 }
 
 // awaitPrepared waits until moss has written the whole configuration, and takes
