@@ -158,7 +158,12 @@ func (m *manager) startScope(ctx context.Context, run string) (string, error) {
 		systemd.PropPids(uint32(pid)),
 	}
 	done := make(chan string, 1)
-	if _, err := m.StartTransientUnitContext(ctx, cgroup.Scope, "replace", properties, done); err != nil {
+	_, err = m.StartTransientUnitContext(ctx, cgroup.Scope, "replace", properties, done)
+	if refused, ok := errors.AsType[dbus.Error](err); ok && refused.Name == "org.freedesktop.systemd1.UnitExists" {
+		// Another moss, with another run directory, has just asked for it: this is the end of the same job.
+		_, err = m.StartUnitContext(ctx, cgroup.Scope, "replace", done)
+	}
+	if err != nil {
 		return "", fmt.Errorf("cannot start %s: %w", cgroup.Scope, err)
 	}
 	select {
