@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -45,6 +46,11 @@ func TestScripts(t *testing.T) {
 		files = slices.DeleteFunc(files, func(f string) bool {
 			return !slices.Contains(only, strings.TrimSuffix(filepath.Base(f), ".txtar"))
 		})
+	}
+	// Programs that scripts leave in the background are interrupted in the end. They would not hear
+	// of it where nobody does, as in what a shell has put in the background itself.
+	if signal.Ignored(os.Interrupt) {
+		signal.Notify(make(chan os.Signal, 1), os.Interrupt)
 	}
 	testscript.RunT(terse{t, new(strings.Builder)}, testscript.Params{
 		Files: files,
