@@ -183,16 +183,23 @@ func findSurvivor(dirs Dirs) *survivor {
 }
 
 // netProcess is moss-net; its file holds the PID, maybe the start time. Where the
-// file is lost, the kernel says who listens.
+// file is lost, or leads nowhere, the kernel says who listens.
 func netProcess(dirs Dirs) *process {
 	dir := filepath.Join(dirs.Run, "net")
 	data, _ := os.ReadFile(filepath.Join(dir, "moss-net.pid"))
 	var pid int
 	var start uint64
-	if n, _ := fmt.Sscan(string(data), &pid, &start); n == 0 {
-		if pid = listener(filepath.Join(dir, "net.sock")); pid == 0 {
-			return nil
-		}
+	fmt.Sscan(string(data), &pid, &start)
+	if p := netProcessOf(pid, start); p != nil {
+		return p
+	}
+	return netProcessOf(listener(filepath.Join(dir, "net.sock")), 0)
+}
+
+// netProcessOf is the process with a PID, if it is moss-net; nil: it is not.
+func netProcessOf(pid int, start uint64) *process {
+	if pid <= 0 {
+		return nil
 	}
 	p := openProcess(pid, start)
 	if p == nil {
