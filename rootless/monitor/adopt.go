@@ -180,7 +180,7 @@ func (m *monitor) adoptedAs(result string) {
 	a.stale = false
 	switch {
 	case result != "done": // it has no unit
-	case m.ended:
+	case m.ended, hasEnded(m.pidfd): // of which the monitor may not have heard yet
 		a.adopted = true
 		m.group.nudge()
 	default:
