@@ -14,7 +14,7 @@ package slirp
 //	A container that waits for clients (ConnectRequest.Wake) has more to say, a byte a packet:
 //
 //	                          ◀──         WakeClient: somebody wants to connect
-//	WakeRunning               ──▶         the program runs; the clients are led there
+//	WakeRunning               ──▶         the program runs and is healthy; the clients are led there
 //	   or WakeFailed          ──▶         it cannot: they are reset, and those that come before the next lease
 //	                          ◀──         WakeIdle: nobody has been there for a while; from now on clients are held
 //	WakeStay                  ──▶         it goes on all the same; or the lease ends, with the program

@@ -89,6 +89,7 @@ func (m *monitor) changeHealth(plan *Health) {
 	case m.pidfd < 0 || m.held:
 	case plan == nil:
 		m.forgetHealth()
+		m.welcome()
 		unix.Unlink(filepath.Join(m.runDir, container.HealthFile))
 	case m.health == nil:
 		m.watchHealth()
@@ -115,6 +116,14 @@ func (h *health) interval() time.Duration {
 	return h.StartupInterval
 }
 
+// pause is the time until the next check.
+func (h *health) pause() time.Duration {
+	if h.m.gettingReady() {
+		return min(h.interval(), readyCheck)
+	}
+	return h.interval()
+}
+
 // next is when there is something to do; zero is never.
 func (h *health) next() time.Time {
 	if h == nil || h.check != nil {
@@ -129,7 +138,7 @@ func (h *health) busy() bool { return h != nil && h.check != nil }
 // tick begins the check that is due.
 func (h *health) tick() {
 	if h.m.group.frozen() { // nobody there could answer
-		h.plan(h.interval())
+		h.plan(h.pause())
 		return
 	}
 	if err := h.begin(nil); err != nil {
@@ -215,7 +224,7 @@ func (c *check) ready(uint32) {
 		code, output = -1, "the check ended without a result: "+string(c.data)
 	}
 	if h.m.group.frozen() { // by now: that it took too long is no failure
-		h.plan(h.interval())
+		h.plan(h.pause())
 		c.answer(ControlReply{Error: "it is paused"})
 		return
 	}
@@ -251,26 +260,35 @@ func (m *monitor) forgetHealth() {
 
 // result draws the conclusions.
 func (h *health) result(code int, output string, begun time.Time, startup bool) {
-	before, wait := h.status, h.interval()
+	before, again := h.status, false
 	switch {
 	case startup && code == 0:
 		h.successes++
 		if h.successes >= h.StartupSuccesses {
-			h.awake, wait = true, 0
+			h.awake, again = true, true
 		}
 	case startup:
 		h.successes = 0
-		h.failures++
+		if !h.m.gettingReady() {
+			h.failures++
+		}
 	case code == 0:
 		h.status, h.streak = container.Healthy, 0
-	case before == container.HealthStarting && time.Since(h.m.started) < h.StartPeriod:
+	case before == container.HealthStarting && (time.Since(h.m.started) < h.StartPeriod || h.m.gettingReady()):
 	default:
 		h.streak++
 		if h.streak >= h.Retries {
 			h.status = container.HealthUnhealthy
 		}
 	}
-	h.plan(wait)
+	if again {
+		h.plan(0)
+	} else {
+		h.plan(h.pause())
+	}
+	if before == container.HealthStarting {
+		h.m.welcome()
+	}
 	h.keep(container.HealthResult{
 		Start: begun.Format(time.RFC3339Nano), End: time.Now().Format(time.RFC3339Nano), ExitCode: code, Output: output,
 	})

@@ -8,7 +8,6 @@ import (
 
 	"moss/rootless/container"
 	"moss/rootless/event"
-	"moss/slirp"
 )
 
 // hold keeps a container whose program has not been executed: everything else is
@@ -60,8 +59,8 @@ func (m *monitor) letGo() error {
 	m.hooks("start")
 	m.note(nil, event.Start)
 	m.updateLive(func(live *container.Live) { live.Initialized, live.Waiting, live.Started = false, false, m.started })
-	m.lease.say(slirp.WakeRunning)
 	m.running()
+	m.welcome()
 	m.notify.says("running")
 	return nil
 }

@@ -207,7 +207,7 @@ func (m *monitor) relink() {
 	request := c.Network.Request
 	if request.Wake != nil {
 		now := *request.Wake
-		now.Awake = !m.held
+		now.Awake = !m.held && !m.gettingReady()
 		request.Wake = &now
 	}
 	go func() { // ends with its answer, which ready takes

@@ -48,7 +48,7 @@ func (l *lease) hear() bool {
 	case said[0] == slirp.WakeClient && m.held:
 		m.letGo() // what goes wrong is in the log
 	case said[0] == slirp.WakeClient && !m.ended:
-		l.say(slirp.WakeRunning)
+		m.welcome()
 	case said[0] == slirp.WakeIdle && m.occupied():
 		l.say(slirp.WakeStay)
 	case said[0] == slirp.WakeIdle && !m.ended:
@@ -68,6 +68,27 @@ func (m *monitor) closeParked() {
 		ctx, cancel := context.WithTimeout(context.Background(), releaseLimit)
 		defer cancel()
 		slirp.Unpark(ctx, c.Network.Dirs, c.ID)
+	}
+}
+
+// A program may listen before it can serve, and refuse whoever comes. Where there is a
+// health check, clients wait until it has succeeded; it is tried often for them, and what
+// it says meanwhile counts as in the start period.
+const (
+	readyCheck    = 100 * time.Millisecond
+	readyPatience = 45 * time.Second // then they are led there all the same: moss-net resets them after a minute
+)
+
+// gettingReady says whether clients are to wait although the program runs.
+func (m *monitor) gettingReady() bool {
+	return m.wakes && m.health != nil && m.health.status == container.HealthStarting && m.health.interval() > 0 &&
+		time.Since(m.started) < readyPatience
+}
+
+// welcome has moss-net lead the clients to the program, when they can be served.
+func (m *monitor) welcome() {
+	if !m.gettingReady() {
+		m.lease.say(slirp.WakeRunning)
 	}
 }
 

@@ -164,12 +164,13 @@ func (g *door) Lead(ctx context.Context, hostPort uint16, dial func() (net.Conn,
 		return nil, nil, err
 	}
 	for pause := firstTry; ; pause = min(2*pause, lastTry) {
+		ready := g.isReady() // before it is tried: another one may be accepted meanwhile
 		conn, err := dial()
 		if err == nil {
 			g.accepted(run)
 			return conn, g.leave, nil
 		}
-		changed, again := g.again(run, err)
+		changed, again := g.again(run, ready, err)
 		if again {
 			select {
 			case <-time.After(pause):
@@ -213,13 +214,20 @@ func (g *door) enter(ctx context.Context, hostPort uint16) (run int, err error) 
 	}
 }
 
-// again says whether a client is tried once more, in the same run of the container, and
-// is closed when that may be over.
-func (g *door) again(run int, err error) (changed <-chan struct{}, again bool) {
+// isReady says whether the container has accepted a client in this run.
+func (g *door) isReady() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.ready
+}
+
+// again says whether a client is tried once more, in the same run of the container, which
+// was ready or not when it was tried, and is closed when that may be over.
+func (g *door) again(run int, ready bool, err error) (changed <-chan struct{}, again bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	refused := errors.Is(err, syscall.ECONNREFUSED) || isRefusal(err)
-	return g.changed, g.state == awake && g.run == run && !g.ready && refused
+	return g.changed, g.state == awake && g.run == run && !ready && refused
 }
 
 // isRefusal knows a refusal by the embedded stack.

@@ -7,8 +7,9 @@ const (
 	textWake = `
 
 With --wake the container waits when it is started: its published ports are open, its program does not run. The first client
-of a port that --wake names starts it, and is connected when the program listens; those who come meanwhile wait too, a
-minute at most. When nobody has been connected to a published port for the time of --idle, nobody is attached and nothing
+of a port that --wake names starts it, and is connected when the program listens and its health check, if it has one, has
+succeeded: it is tried at once, and often until then. Those who come meanwhile wait too, a minute at most. When nobody has
+been connected to a published port for the time of --idle, nobody is attached and nothing
 executed in it runs, the program gets its stop signal, and the container waits again; it does too when its program ends by itself.
 'moss start' starts the program of a waiting container without a client, and 'moss stop' ends the waiting until the
 next start. The restart policy says what a boot starts, unless-stopped if none is given. If the program cannot be
