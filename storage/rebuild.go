@@ -444,11 +444,38 @@ const howToRepair = "'moss system check --repair' makes lists again that are dam
 func listsLost(graph, name string) error {
 	r := &rebuilder{graph: graph, driver: name}
 	for _, kind := range []string{"images", "layers"} {
-		if !isWholeList(r.list(kind)) && len(r.kept(kind)) > 0 {
+		if isWholeList(r.list(kind)) || len(r.kept(kind)) == 0 {
+			continue
+		}
+		lost, err := r.surelyLost(kind)
+		if err != nil {
+			return err
+		}
+		if lost {
 			return fmt.Errorf("its list of %s is lost (%s)", kind, howToRepair)
 		}
 	}
 	return nil
+}
+
+// surelyLost looks at a list while nobody writes it. A file system that keeps what it knew of
+// a file, as FUSE does, may have told the size of the list before.
+func (r *rebuilder) surelyLost(kind string) (bool, error) {
+	held, err := r.lock(wait)
+	defer func() {
+		for _, l := range slices.Backward(held) {
+			l.Unlock()
+		}
+	}()
+	if err != nil {
+		return false, err
+	}
+	data, err := os.ReadFile(r.list(kind))
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist), nil
+	}
+	data = bytes.TrimSpace(data)
+	return !bytes.HasPrefix(data, []byte("[")) || !bytes.HasSuffix(data, []byte("]")), nil
 }
 
 // isWholeList looks at the ends of a list, whatever it has between them.
