@@ -11,8 +11,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/containerd/errdefs"
-
 	"moss/record"
 	"moss/slirp"
 	"moss/systemd/cgroup"
@@ -91,7 +89,7 @@ func (e *Engine) AdoptNetwork(name string) error {
 	list := e.PodmanNetworks()
 	at := slices.IndexFunc(list, func(n slirp.Network) bool { return n.Name == name })
 	if at < 0 {
-		return fmt.Errorf("cannot use network %q: no such network: %w", name, errdefs.ErrNotFound)
+		return fmt.Errorf("cannot use network %q: %w", name, slirp.ErrNoNetwork)
 	}
 	n := list[at]
 	wanted := n.Subnets

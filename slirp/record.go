@@ -35,11 +35,17 @@ func Load(d Dirs, name string) (*Network, error) {
 	return &n, nil
 }
 
+// ErrNoNetwork says that a network has no record.
+var ErrNoNetwork error = errNoNetwork{}
+
 // errNoNetwork is fs.ErrNotExist in words that the user knows.
 type errNoNetwork struct{}
 
 func (errNoNetwork) Error() string        { return "no such network" }
 func (errNoNetwork) Is(target error) bool { return target == fs.ErrNotExist }
+
+// NotFound has package errdefs know it.
+func (errNoNetwork) NotFound() {}
 
 // Save writes the record of a network, new or changed.
 func Save(d Dirs, n *Network) error {

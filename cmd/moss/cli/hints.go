@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 
+	"moss/slirp"
 	"moss/storage/image"
 	"moss/systemd"
 	"moss/systemd/cgroup"
@@ -42,6 +43,9 @@ func hintNotFound(err error) []string {
 	var named *notFoundError
 	if errors.As(err, &named) {
 		return []string{"'" + named.list + "' lists what there is"}
+	}
+	if errors.Is(err, slirp.ErrNoNetwork) {
+		return []string{"'moss network ls' lists the networks"}
 	}
 	return []string{"'moss ps --all' lists the containers"}
 }
