@@ -1,6 +1,7 @@
 package record
 
 import (
+	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -32,11 +33,15 @@ func Scratch(parent string) (dir string, done func(), err error) {
 			os.Remove(dir)
 			return "", nil, err
 		}
-		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil || unix.Access(dir, unix.F_OK) != nil {
-			f.Close()
-			continue
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil && unix.Access(dir, unix.F_OK) == nil {
+			return dir, func() { RemoveTree(dir); f.Close() }, nil
 		}
-		return dir, func() { RemoveTree(dir); f.Close() }, nil
+		f.Close()
+		if err != nil && err != unix.EWOULDBLOCK { // the file system has no such locks
+			os.Remove(dir)
+			return "", nil, fmt.Errorf("cannot lock %q: %w", dir, err)
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"moss/record"
 	"moss/storage/image"
 	"moss/storage/usage"
 )
@@ -32,7 +33,7 @@ func (s *Store) Collect(all, dry bool) ([]image.Garbage, error) {
 	if err := os.MkdirAll(s.pendingDir(), 0o700); err != nil {
 		return nil, fmt.Errorf("cannot look for what is left: %w", err)
 	}
-	unlock, err := lock(filepath.Join(s.pendingDir(), pendingLock))
+	unlock, err := record.Lock(filepath.Join(s.pendingDir(), pendingLock))
 	if err != nil {
 		return nil, fmt.Errorf("cannot look for what is left: %w", err)
 	}

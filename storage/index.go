@@ -11,13 +11,13 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	digest "github.com/opencontainers/go-digest"
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 	cs "go.podman.io/storage"
 
+	"moss/record"
 	"moss/storage/driver"
 	"moss/storage/image"
 )
@@ -29,7 +29,7 @@ func (s *Store) Index() error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("cannot write image index: %w", err)
 	}
-	unlock, err := lock(filepath.Join(dir, "lock"))
+	unlock, err := record.Lock(filepath.Join(dir, "lock"))
 	if err != nil {
 		return fmt.Errorf("cannot write image index: %w", err)
 	}
@@ -254,20 +254,4 @@ func (s *Store) layerDir(id string, theirs bool) (string, error) {
 		all = errors.Join(all, err)
 	}
 	return "", fmt.Errorf("cannot find directory of layer %q: %w", id, all)
-}
-
-// lock takes the file as a lock; the kernel lets go of it when we die.
-func lock(path string) (unlock func(), err error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_CLOEXEC, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return func() { f.Close() }, nil
 }

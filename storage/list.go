@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -14,6 +15,7 @@ import (
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 	cs "go.podman.io/storage"
 
+	"moss/record"
 	"moss/storage/driver"
 	"moss/storage/image"
 	"moss/storage/limit"
@@ -206,7 +208,11 @@ func (s *Store) CreateList(name string, l *List) (id string, err error) {
 // LockLists makes those who change lists take turns: what one reads, no other
 // changes until unlock.
 func (s *Store) LockLists() (unlock func(), err error) {
-	return lock(filepath.Join(s.Root, "images", "lists.lock"))
+	dir := filepath.Join(s.Root, "images")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("cannot lock lists: %w", err)
+	}
+	return record.Lock(filepath.Join(dir, "lists.lock"))
 }
 
 // UpdateList replaces a list. Whoever is killed on the way leaves the old or the new

@@ -16,6 +16,8 @@ import (
 	cs "go.podman.io/storage"
 	"go.podman.io/storage/pkg/lockfile"
 	"golang.org/x/sys/unix"
+
+	"moss/record"
 )
 
 // pending is the file <root>/pending/<random>: what a process that changes the
@@ -67,7 +69,7 @@ func (s *Store) Finish(failed bool) error {
 		return nil
 	}
 	if failed {
-		unlock, err := lock(filepath.Join(p.dir, pendingLock))
+		unlock, err := record.Lock(filepath.Join(p.dir, pendingLock))
 		if err != nil {
 			return err
 		}

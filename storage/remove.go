@@ -10,6 +10,7 @@ import (
 
 	cs "go.podman.io/storage"
 
+	"moss/record"
 	"moss/storage/image"
 )
 
@@ -108,7 +109,7 @@ func (s *Store) lockDoomed() (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	return lock(filepath.Join(dir, "doomed.lock"))
+	return record.Lock(filepath.Join(dir, "doomed.lock"))
 }
 
 // spare keeps an image that was to be removed, without the names that it had.

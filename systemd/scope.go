@@ -16,6 +16,7 @@ import (
 	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
 
+	"moss/record"
 	"moss/systemd/cgroup"
 )
 
@@ -64,7 +65,7 @@ func Cgroup(ctx context.Context, run, choice string) *cgroup.Parent {
 func makeScope(ctx context.Context, run, choice string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	unlock, err := lock(filepath.Join(run, "cgroup.lock"))
+	unlock, err := record.Lock(filepath.Join(run, "cgroup.lock"))
 	if err != nil {
 		return err
 	}
@@ -224,17 +225,4 @@ func pausePID(run string) (int, error) {
 		return 0, fmt.Errorf("cannot read %q: bad process ID %q", filepath.Join(run, "pause"), fields[1])
 	}
 	return pid, nil
-}
-
-// lock takes an exclusive lock that ends with the process at the latest.
-func lock(path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("cannot lock %q: %w", path, err)
-	}
-	return func() { f.Close() }, nil
 }

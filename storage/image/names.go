@@ -341,19 +341,7 @@ func (im *Images) swap(name string, data []byte) error {
 
 // lock takes the lock of whoever writes the index.
 func (im *Images) lock() (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(im.dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		if err != unix.EINTR {
-			return nil, errors.Join(err, f.Close())
-		}
-	}
+	return record.Lock(filepath.Join(im.dir, "lock"))
 }
 
 // Doomed is the directory of images that are removed: a file by the name of each
