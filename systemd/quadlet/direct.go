@@ -30,18 +30,24 @@ func HasGenerator(name string) bool {
 
 // Direct makes the services where no generator does: in a directory of units that is
 // the user's own, beside units that are not moss's, which stay as they are. The file
-// made says what it has made, so that what is no longer wanted goes.
+// made says what it has made, so that what is no longer wanted goes; one Direct at a time
+// works with it.
 func (g *Generator) Direct(dirs []string, made string) (failed bool, err error) {
 	var before, after []string
 	to := g.Out
+	unlock, err := record.Lock(made + ".lock")
+	if err != nil {
+		return true, err
+	}
+	defer unlock()
 	if _, err := record.Read(made, &before); err != nil { // damaged: the services themselves tell
 		before = madeIn(to)
 	}
 	if err := os.MkdirAll(to, 0o755); err != nil {
 		return true, err
 	}
-	sweep(to)
-	scratch, done, err := record.Scratch(filepath.Dir(to))
+	sweep(filepath.Dir(made), to)
+	scratch, done, err := record.Scratch(filepath.Dir(made))
 	if err != nil {
 		return true, err
 	}
@@ -83,12 +89,12 @@ func (g *Generator) Direct(dirs []string, made string) (failed bool, err error) 
 	return failed, errors.Join(errors.Join(errs...), record.Write(made, after, false))
 }
 
-// sweep removes what a Direct that was killed has left.
-func sweep(to string) {
-	entries, _ := os.ReadDir(filepath.Dir(to))
+// sweep removes what a Direct that was killed has left: no other is at work.
+func sweep(beside, to string) {
+	entries, _ := os.ReadDir(beside)
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), record.ScratchPrefix) {
-			record.SweepScratch(filepath.Join(filepath.Dir(to), e.Name()))
+			record.SweepScratch(filepath.Join(beside, e.Name()))
 		}
 	}
 	entries, _ = os.ReadDir(to)

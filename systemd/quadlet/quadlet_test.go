@@ -321,7 +321,7 @@ func TestDirect(t *testing.T) {
 	if fileIsThere(filepath.Join(out, "web.service")) || fileIsThere(link) || !fileIsThere(filepath.Join(out, "own.service")) {
 		t.Error("web.service should be gone, and own.service there")
 	}
-	if entries, _ := os.ReadDir(home); len(entries) != 2 {
+	if entries, _ := os.ReadDir(home); len(entries) != 3 { // made, its lock, systemd
 		t.Errorf("left behind: %v", entries)
 	}
 }
