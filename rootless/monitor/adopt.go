@@ -245,7 +245,7 @@ func (m *monitor) awaitAdoption() {
 
 // beginAdoption is adopt at the time that is right for a run that begins.
 func (m *monitor) beginAdoption() {
-	m.adoption.tried, m.adoption.known, m.adoption.adopted = 0, false, false
+	m.adoption.tried, m.adoption.known = 0, false
 	switch s := m.cfg.Scope; {
 	case s == nil:
 	case (s.Known || s.Settled) && m.restarts == 0:
