@@ -109,7 +109,10 @@ func (e *Engine) resumeSnapshots() error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("cannot read what an interrupted update has left: %w", err)
+		// It names snapshots, which stay; no update to come must fail for that.
+		slog.Warn("cannot read which snapshots an interrupted update has left: they are kept", "file", e.updateNote(), "err", err)
+		e.forgetUpdate()
+		return nil
 	}
 	done := true
 	for _, k := range list {
