@@ -40,22 +40,10 @@ const impatience = time.Second
 // longer than both. On an error, undo takes it all back.
 func (m *monitor) prepare(meanwhile func() error) error {
 	c := m.cfg
-	// A cgroup that has seen a cgroup.kill is of no more use: clone(2) into it from
-	// a cgroup that has not makes a process that is killed at once (seen with
-	// kernel 6.18: the two cgroups' counts of kills are compared). So each run has
-	// a new one.
 	ahead := m.takeBorn()
-	m.awaitUnits(ahead)
-	if !ahead {
-		if err := m.group.remove(); err != nil {
-			return err
-		}
-	}
-	if err := m.group.make(c.Limits); err != nil {
+	if err := m.newGroup(ahead); err != nil {
 		return err
 	}
-	m.adoption.adopted = false // what the manager knows is the one of the run before
-	m.kills = m.group.oomKills()
 	pid, err := m.bear(ahead)
 	if err != nil {
 		return err
@@ -108,6 +96,25 @@ func (m *monitor) prepare(meanwhile func() error) error {
 		m.awaitAdoption()
 	}
 	return err
+}
+
+// newGroup makes the cgroup of a run. One that has seen a cgroup.kill is of no more use:
+// clone(2) into it from a cgroup that has not makes a process that is killed at once (seen
+// with kernel 6.18: the two cgroups' counts of kills are compared). So each run has a new
+// one, or that in which its process was made ahead.
+func (m *monitor) newGroup(ahead bool) error {
+	m.awaitUnits(ahead)
+	if !ahead {
+		if err := m.group.remove(); err != nil {
+			return err
+		}
+	}
+	if err := m.group.make(m.cfg.Limits); err != nil {
+		return err
+	}
+	m.adoption.adopted = false // what the manager knows is the one of the run before
+	m.kills = m.group.oomKills()
+	return nil
 }
 
 // bear makes the process, or takes the one that was made ahead.
