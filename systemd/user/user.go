@@ -57,9 +57,16 @@ func Enabled(unit string) string {
 }
 
 // Enable has a unit started with the manager. Where moss is not installed the unit is
-// written, for the program at path.
-func Enable(unit, program string) error {
+// written, for the program at path; an error leaves nothing new.
+func Enable(unit, program string) (err error) {
 	for _, name := range files(unit) {
+		if Installed(name) == "" {
+			defer func() {
+				if err != nil {
+					_ = os.Remove(writtenPath(name))
+				}
+			}()
+		}
 		if err := write(name, program); err != nil {
 			return err
 		}
@@ -145,7 +152,7 @@ func Dir() string {
 func writtenPath(unit string) string {
 	dir := os.Getenv("XDG_DATA_HOME")
 	if !filepath.IsAbs(dir) {
-		dir = filepath.Join(os.Getenv("HOME"), ".local", "share")
+		dir = filepath.Join(cmp.Or(os.Getenv("HOME"), "/nonexistent"), ".local/share")
 	}
 	return filepath.Join(dir, "systemd", "user", unit)
 }

@@ -23,6 +23,9 @@ func (cmd *BootEnableCmd) Run(ctx context.Context, c *call) error { return c.ena
 
 // enableUnit has one of moss's own units started with the user's service manager.
 func (c *call) enableUnit(unit string) error {
+	if _, err := unitHome(); err != nil {
+		return fmt.Errorf("cannot enable %s: %w", unit, err)
+	}
 	program, err := os.Executable()
 	if err == nil {
 		err = user.Enable(unit, program)
@@ -45,6 +48,9 @@ func (cmd *BootDisableCmd) Run(ctx context.Context, c *call) error { return disa
 
 // disableUnit takes back enableUnit.
 func disableUnit(unit string) error {
+	if _, err := unitHome(); err != nil {
+		return fmt.Errorf("cannot disable %s: %w", unit, err)
+	}
 	kept, err := user.Disable(unit)
 	if err != nil {
 		return fmt.Errorf("cannot disable %s: %w", unit, err)
