@@ -44,7 +44,7 @@ func (g *Generator) Direct(dirs []string, made string) (failed bool, err error) 
 		before = madeIn(to)
 	}
 	if err := os.MkdirAll(to, 0o755); err != nil {
-		return true, err
+		return true, fmt.Errorf("cannot make directory %q: %w", to, errors.Unwrap(err))
 	}
 	sweep(filepath.Dir(made), to)
 	scratch, done, err := record.Scratch(filepath.Dir(made))
@@ -80,7 +80,7 @@ func (g *Generator) Direct(dirs []string, made string) (failed bool, err error) 
 	for _, name := range before {
 		if !slices.Contains(after, name) {
 			if err := os.Remove(filepath.Join(to, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				errs = append(errs, err)
+				errs = append(errs, fmt.Errorf("cannot remove unit file %q: %w", filepath.Join(to, name), errors.Unwrap(err)))
 				after = append(after, name)
 			}
 			_ = os.Remove(filepath.Dir(filepath.Join(to, name))) // target.wants, if it is empty
@@ -127,7 +127,7 @@ func madeIn(dir string) (names []string) {
 // place puts a service or a link to one where the service manager reads it.
 func place(from, to string, ours bool) error {
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-		return err
+		return fmt.Errorf("cannot make directory %q: %w", filepath.Dir(to), errors.Unwrap(err))
 	}
 	target, err := os.Readlink(from)
 	if err == nil {
@@ -140,7 +140,10 @@ func place(from, to string, ours bool) error {
 			}
 			_ = os.Remove(to)
 		}
-		return os.Symlink(target, to)
+		if err := os.Symlink(target, to); err != nil {
+			return fmt.Errorf("cannot make link %q: %w", to, errors.Unwrap(err))
+		}
+		return nil
 	}
 	data, err := os.ReadFile(from)
 	if err != nil {

@@ -221,7 +221,7 @@ func (p *plan) startAll(ctx context.Context) error {
 // write writes a list of names beside the files.
 func (p *plan) write(file string, names []string) error {
 	if err := os.MkdirAll(p.to, 0o755); err != nil {
-		return err
+		return fmt.Errorf("cannot make directory %q: %w", p.to, errors.Unwrap(err))
 	}
 	return record.Write(filepath.Join(p.to, file), names, false)
 }

@@ -159,7 +159,7 @@ func (p *plan) decide(noStart bool) {
 	}
 	for _, u := range p.units {
 		up, start := p.states.up(u), p.states.services(u, "failed")
-		remade := slices.ContainsFunc(p.remake, func(n *quadlet.Unit) bool { return n == u || requires(u, n.Name) })
+		remade := slices.ContainsFunc(p.remake, func(n *quadlet.Unit) bool { return n == u || slices.Contains(u.Requires(), n.Name) })
 		if remade {
 			p.stop = append(p.stop, up...)
 		}
@@ -233,11 +233,6 @@ func wanted(u *quadlet.Unit) string {
 func isOf(service string, u *quadlet.Unit) bool {
 	prefix, _, is := strings.Cut(service, "@")
 	return service == u.Name || is && isTemplate(u) && prefix+"@.service" == u.Name
-}
-
-// requires says whether a unit needs a service.
-func requires(u *quadlet.Unit, service string) bool {
-	return slices.ContainsFunc(u.Requires(), func(name string) bool { return name == service })
 }
 
 // usesChanged says whether a unit's command lines name a file that changes, or a
