@@ -76,7 +76,7 @@ Mount=type=volume,source=data.volume or After=db.container, is the other's resou
 yours. There apply has a file .moss-applied, which lists the files that it has put there. Those are replaced when they change,
 and removed when they are gone from DIR; others are yours, and apply leaves them alone. Who removes .moss-applied makes all of
 them their own. While it works, .moss-applying names the services that are to run in the end; an apply that finds that file
-ends what an interrupted one has begun. 'moss unit rm --recursive NAME' removes the directory.`)
+ends what another has begun that was interrupted, or could not make the services. 'moss unit rm --recursive NAME' removes the directory.`)
 }
 
 const unitExample = `# ~/.config/containers/systemd/web.container

@@ -188,7 +188,8 @@ first. A network that has changed is made anew, and what is connected to it rest
 yet, while one with data stays as it is. What runs of a template is its instances, and of a new one the default instance is started.
 
 The files are put into a directory of the application's name among your quadlet files. There .moss-applied lists them: files
-that stand there beside them are yours, and stay. An apply that was interrupted is ended by the next one.`
+that stand there beside them are yours, and stay. An apply that was interrupted, or could not
+make the services, is ended by the next one.`
 )
 
 const textGenerateSystemd = `The unit is of Type=notify: its main process is the container's monitor, which ends with the container's exit code, so that Restart=on-failure starts again what has failed, and not what somebody has stopped. It is ready when the container has started, or, where --sdnotify was given for the container, when that says so.

@@ -74,7 +74,8 @@ func (cmd *UnitApplyCmd) Run(ctx context.Context, c *call) error {
 const appliedFile = ".moss-applied"
 
 // applyingFile is there while an apply stops, writes and starts: the names of the
-// services that are to run in the end. An apply that finds it ends what another began.
+// services that are to run in the end. It stays where the services could not be made. An
+// apply that finds it ends what another began.
 const applyingFile = ".moss-applying"
 
 func exists(path string) bool {
@@ -141,18 +142,20 @@ func (p *plan) carryOut(ctx context.Context, c *call) error {
 	// From here on it is the new files that count: what has stopped starts with them,
 	// whatever else goes wrong.
 	err = p.removeGone()
+	var unmade error
 	if len(p.files)+len(p.gone) > 0 || p.resumes {
-		err = errors.Join(err, c.reloadUnits(ctx))
+		unmade = c.reloadUnits(ctx)
 	}
-	if err = errors.Join(err, p.startAll(ctx)); ctx.Err() != nil {
+	unstarted := p.startAll(ctx)
+	if err = errors.Join(err, unmade, unstarted); ctx.Err() != nil || unmade != nil && unstarted != nil {
 		return err
 	}
 	left := slices.DeleteFunc(slices.Clone(p.begun), func(name string) bool { return slices.Contains(p.start, name) })
-	return errors.Join(err, p.ended(left, len(left) == 0))
+	return errors.Join(err, p.ended(left, unmade == nil && len(left) == 0))
 }
 
-// ended notes that nothing of this apply is to be ended by another: an earlier one may
-// have left services to start.
+// ended notes what of this apply, or of an earlier one, another is to end: the services
+// that are left to start, and unless that is all, what makes the services.
 func (p *plan) ended(left []string, all bool) error {
 	if !all {
 		return p.write(applyingFile, left)

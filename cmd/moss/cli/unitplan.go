@@ -287,7 +287,7 @@ func (p *plan) print(c *call) {
 		}
 	}
 	if p.resumes {
-		fmt.Fprintln(c.Out, "an earlier apply was interrupted, which this one ends")
+		fmt.Fprintln(c.Out, "an earlier apply was interrupted, or failed; this one ends it")
 	} else if len(rows) == 0 {
 		fmt.Fprintln(c.Out, "nothing to do")
 	}
