@@ -45,6 +45,11 @@ func (cmd *UnitApplyCmd) Run(ctx context.Context, c *call) error {
 	if real := quadlet.Real(cmd.Dir); real == home || strings.HasPrefix(real, home+"/") || strings.HasPrefix(home, real+"/") {
 		return fmt.Errorf("cannot apply %q: your units are in %s already; apply is for a directory elsewhere", cmd.Dir, home)
 	}
+	done, err := cmd.turn(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer done()
 	p := &plan{to: filepath.Join(home, cmd.Application), unused: func(name string) bool {
 		v, err := c.Engine.Volumes.Get(name)
 		return err == nil && v.New
@@ -69,13 +74,30 @@ func (cmd *UnitApplyCmd) Run(ctx context.Context, c *call) error {
 	return p.carryOut(ctx, c)
 }
 
+// turn waits until no other apply works on the application.
+func (cmd *UnitApplyCmd) turn(ctx context.Context, c *call) (done func(), err error) {
+	var unlock func()
+	locked := make(chan error, 1)
+	go func() { // ends with moss
+		var err error
+		unlock, err = record.Lock(filepath.Join(c.Dirs.Run, "apply-"+cmd.Application+".lock"))
+		locked <- err
+	}()
+	select {
+	case err := <-locked:
+		return unlock, err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("cannot apply %q: another apply of application %q goes on: %w", cmd.Dir, cmd.Application, ctx.Err())
+	}
+}
+
 // appliedFile is where an application's directory says which files apply has put there:
 // those alone are removed when they are gone from where they come from.
 const appliedFile = ".moss-applied"
 
 // applyingFile is there while an apply stops, writes and starts: the names of the
 // services that are to run in the end. It stays where the services could not be made. An
-// apply that finds it ends what another began.
+// apply that finds it ends what another began: none goes on beside it.
 const applyingFile = ".moss-applying"
 
 func exists(path string) bool {
