@@ -68,7 +68,8 @@ func (r *specReader) networkNames() []string {
 				v = program
 			}
 		}
-		if len(r.f.AllowOut) == 0 && r.spec.Labels[rootless.AllowLabel] == "" { // which goes without
+		// With an allow-list what is configured is left out: it may want what that refuses.
+		if len(r.f.AllowOut) == 0 && r.spec.Labels[rootless.AllowLabel] == "" {
 			v = r.uplinkOptions(v)
 		}
 		out = append(out, v)
