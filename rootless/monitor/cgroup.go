@@ -82,12 +82,20 @@ func (g group) thaw() {
 	}
 }
 
-// oomKills is how many processes the kernel has killed here for want of memory.
+// parent is the cgroup above.
+func (g group) parent() group {
+	if g == "" {
+		return ""
+	}
+	return group(filepath.Dir(string(g)))
+}
+
+// oomKills is how many processes the kernel has killed here, and below, for want of memory.
 func (g group) oomKills() int {
 	if g == "" {
 		return 0
 	}
-	data, err := os.ReadFile(filepath.Join(string(g), "memory.events"))
+	data, err := record.ReadFile(filepath.Join(string(g), "memory.events"))
 	if err != nil {
 		return 0
 	}

@@ -127,10 +127,7 @@ func (e *execution) end(status unix.WaitStatus) {
 	if !e.child {
 		return // nobody knows its exit code
 	}
-	code := status.ExitStatus()
-	if status.Signaled() {
-		code = 128 + int(status.Signal())
-	}
+	code := exitCode(status)
 	m.note(func(ev *event.Event) {
 		ev.ExitCode, ev.Attributes = &code, maps.Clone(ev.Attributes)
 		if ev.Attributes == nil {

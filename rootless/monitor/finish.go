@@ -34,6 +34,10 @@ func (m *monitor) died(status unix.WaitStatus) {
 	m.killAt, m.timeoutAt = time.Time{}, time.Time{}
 	m.forgetHealth()
 	m.adoption.next = time.Time{}
+	unknown := !m.stopped && !m.session && !m.timedOut && exitCode(status) == 128+int(unix.SIGKILL)
+	if !m.oom.look() && unknown {
+		m.oom.guess()
+	}
 	m.oom.close()
 	m.stdin.close()
 	if m.peer >= 0 {
@@ -109,23 +113,28 @@ func (m *monitor) endRuntime() error {
 	return (&external{m: m, console: -1}).run([]string{"delete", "--force", m.cfg.ID}, [3]*os.File{}, nil)
 }
 
+// exitCode is what a shell would say.
+func exitCode(status unix.WaitStatus) int {
+	if status.Signaled() {
+		return 128 + int(status.Signal())
+	}
+	return status.ExitStatus()
+}
+
 // exit says how the container ended.
 func (m *monitor) exit() Exit {
-	e := Exit{Code: m.status.ExitStatus(), At: time.Now()}
+	e := Exit{Code: exitCode(m.status), At: time.Now()}
 	if m.status.Signaled() {
 		e.Signal = int(m.status.Signal())
-		e.Code = 128 + e.Signal
 	}
 	if m.timedOut { // podman's code
 		e.Code, e.Error = container.ExitUnknown, "it was killed at the end of its timeout"
 	}
-	kills := m.group.oomKills()
-	e.OOMKilled = kills > m.kills
 	if e.Signal == int(unix.SIGKILL) && m.group.killedByOOMD() {
-		e.OOMKilled, e.Error = true, "it was killed by systemd-oomd: the machine was short of memory"
+		e.Error = "it was killed by systemd-oomd: the machine was short of memory"
 		m.oom.tell(m.oom.told + 1)
 	}
-	m.oom.tell(kills)
+	e.OOMKilled = m.oom.told > 0
 	return e
 }
 

@@ -42,7 +42,6 @@ type monitor struct {
 	pidfd     int
 	lease     *lease
 	group     group
-	kills     int // oomKills before this run
 	started   time.Time
 	restarts  int
 	pause     time.Duration // before the last restart
@@ -142,6 +141,7 @@ func Main(args []string) int {
 		return 125
 	}
 	m := &monitor{configPath: args[1], early: early, log: noLog{}, peer: -1, pidfd: -1, oom: oomWatch{fd: -1}}
+	m.oom.m = m
 	m.stdin = input{m: m, fd: -1}
 	var err error
 	if m.loop, err = newLoop(); err != nil {

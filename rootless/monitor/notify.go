@@ -42,6 +42,8 @@ type notifier struct {
 	due    time.Time     // when the next one is
 	told   bool          // it has been healthy: from now on it must be
 	said   bool          // the program has said that it is ready
+	within time.Duration // of each other the watchdog wants to hear messages; 0: there is none
+	fed    time.Time     // when it last was sent one
 }
 
 // listenNotify makes the socket, if the program is to have one.
@@ -50,7 +52,7 @@ func (m *monitor) listenNotify() error {
 	if n == nil {
 		return nil
 	}
-	m.notify = &notifier{socket: n.Socket, mode: n.Mode, fd: -1}
+	m.notify = &notifier{socket: n.Socket, mode: n.Mode, fd: -1, within: n.Watchdog}
 	if n.Mode != "container" {
 		if n.Watchdog > 0 { // sd_watchdog_enabled(3): every half of it
 			m.notify.every, m.notify.due = n.Watchdog/2, time.Now()
@@ -99,8 +101,18 @@ func (n *notifier) ready(uint32) {
 	if len(lines) > 0 {
 		// It is waited for once: the program could have us wait again and again.
 		sendNotify(n.socket, strings.Join(lines, "\n"), !n.said && slices.Contains(lines, "READY=1"))
+		if slices.Contains(lines, "READY=1") || slices.Contains(lines, "WATCHDOG=1") {
+			n.fed = time.Now()
+		}
 		n.said = n.said || slices.Contains(lines, "READY=1")
 	}
+}
+
+// patient says whether the watchdog has heard something not long ago. One that has waited
+// for most of its time may be about to bite: a signal that comes while the monitor executes
+// itself again would leave the container behind; see releaseSignals.
+func (n *notifier) patient(now time.Time) bool {
+	return n == nil || n.within == 0 || n.fed.IsZero() || now.Sub(n.fed) < n.within*3/4
 }
 
 // turned tells the manager how the container is.
@@ -149,6 +161,7 @@ func (m *monitor) tickWatchdog(now time.Time) {
 	ill := m.health != nil && m.health.status == container.HealthUnhealthy
 	if !ill || m.notify.mode == "healthy" && !m.notify.told {
 		SendNotify(m.notify.socket, "WATCHDOG=1")
+		m.notify.fed = now
 	}
 }
 
@@ -190,6 +203,8 @@ func (m *monitor) saveNotify(w *stateWriter) {
 		w.moment(m.notify.due)
 		w.flag(m.notify.told)
 		w.flag(m.notify.said)
+		w.number(int64(m.notify.within))
+		w.moment(m.notify.fed)
 	}
 }
 
@@ -197,7 +212,8 @@ func (m *monitor) restoreNotify(r *stateReader) {
 	if !r.flag() {
 		return
 	}
-	m.notify = &notifier{socket: r.text(), mode: r.text(), fd: r.descriptor(), every: time.Duration(r.number()), due: r.moment(), told: r.flag(), said: r.flag()}
+	m.notify = &notifier{socket: r.text(), mode: r.text(), fd: r.descriptor(), every: time.Duration(r.number()), due: r.moment(), told: r.flag(), said: r.flag(),
+		within: time.Duration(r.number()), fed: r.moment()}
 	if m.notify.fd >= 0 {
 		m.loop.watch(m.notify.fd, unix.EPOLLIN, m.notify)
 	}

@@ -113,7 +113,7 @@ func (m *monitor) newGroup(ahead bool) error {
 		return err
 	}
 	m.adoption.adopted = false // what the manager knows is the one of the run before
-	m.kills = m.group.oomKills()
+	m.oom.lookAround()
 	return nil
 }
 

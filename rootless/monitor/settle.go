@@ -83,7 +83,7 @@ func (m *monitor) quiet() bool {
 			return false
 		}
 	}
-	return len(m.stdin.pending) == 0 && m.adoption.conn == nil && m.adoption.next.IsZero() && !m.health.busy() && !m.lease.busy() && m.lease.retryAt().IsZero() && m.loop.only(m.descriptors())
+	return len(m.stdin.pending) == 0 && m.notify.patient(time.Now()) && m.adoption.conn == nil && m.adoption.next.IsZero() && !m.health.busy() && !m.lease.busy() && m.lease.retryAt().IsZero() && m.loop.only(m.descriptors())
 }
 
 // clean is the environment without the state of an earlier time. A second
@@ -226,7 +226,6 @@ func (m *monitor) saveRun(w *stateWriter) {
 		w.descriptor(m.lease.fd)
 	}
 	w.text(string(m.group))
-	w.number(int64(m.kills))
 	w.number(m.started.UnixNano())
 	w.number(int64(m.restarts))
 	w.number(int64(m.pause))
@@ -237,6 +236,7 @@ func (m *monitor) saveRun(w *stateWriter) {
 	w.moment(m.timeoutAt)
 	w.descriptor(m.oom.fd)
 	w.number(int64(m.oom.told))
+	w.number(int64(m.oom.around))
 }
 
 func (m *monitor) restoreRun(r *stateReader) {
@@ -246,7 +246,6 @@ func (m *monitor) restoreRun(r *stateReader) {
 		m.lease = &lease{m: m, fd: r.descriptor(), event: -1}
 	}
 	m.group = group(r.text())
-	m.kills = int(r.number())
 	m.started = time.Unix(0, r.number())
 	m.restarts = int(r.number())
 	m.pause = time.Duration(r.number())
@@ -255,7 +254,7 @@ func (m *monitor) restoreRun(r *stateReader) {
 	}
 	m.killAt = r.moment()
 	m.timeoutAt = r.moment()
-	m.oom = oomWatch{m: m, fd: r.descriptor(), told: int(r.number())}
+	m.oom = oomWatch{m: m, fd: r.descriptor(), told: int(r.number()), around: int(r.number())}
 }
 
 // flags are those that outlive a settling.

@@ -290,9 +290,9 @@ func TestSettledState(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &monitor{loop: loop, peer: -1, pid: os.Getpid(), pidfd: pidfd, runDir: "/run/\"x\"\n", group: "/g", kills: 2,
+	m := &monitor{loop: loop, peer: -1, pid: os.Getpid(), pidfd: pidfd, runDir: "/run/\"x\"\n", group: "/g",
 		policy: policy{"on-failure", 3}, started: time.Unix(0, 12345), restarts: 4, pause: time.Second, stopped: true, subreaper: true,
-		oom: oomWatch{fd: -1, told: 2}, notify: &notifier{socket: "@n", mode: "healthy", fd: -1, every: time.Hour}, wanted: true}
+		oom: oomWatch{fd: -1, told: 2, around: 3}, notify: &notifier{socket: "@n", mode: "healthy", fd: -1, every: time.Hour, within: 2 * time.Hour}, wanted: true}
 	m.health = &health{Health: Health{Interval: 1, Timeout: 2, Retries: 3, OnFailure: "kill"}, m: m, status: "starting", streak: 4, awake: true, successes: 5}
 	m.log = &logFile{driver: "json-file", path: "/l", maxSize: 5, maxFile: 6, fd: p[1], size: 7, lost: loss{3, "no\nspace"},
 		streams: [2]lineState{1: {partial: true, rest: []byte{0xe2, 0x82}}}}
