@@ -58,13 +58,14 @@ func (s *files) until(w *watch, yield func(Entry) error) error {
 	}
 }
 
-// restarted says whether a container whose monitor has ended runs again: it waits for
-// a moss restart under way.
+// restarted says whether a container whose monitor has ended runs again, with another: it
+// waits for a moss restart under way. One that runs on without a monitor has no log.
 func restarted(ctx context.Context, c *container.Container) (bool, error) {
 	if err := c.AwaitRestart(ctx); err != nil {
 		return false, err
 	}
-	return c.Look().Live != nil, nil
+	live := c.Look().Live
+	return live != nil && container.Alive(live.Monitor, live.MonitorStart), nil
 }
 
 // watch wakes who reads a log: when a file of the log's directory changes, when

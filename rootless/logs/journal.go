@@ -3,6 +3,7 @@ package logs
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -28,10 +29,17 @@ type journald struct {
 	begun  [2]bool // a line of the stream's has begun and not ended
 	cursor string  // of the last entry that was read
 	ended  bool    // that is the one after the last one of a container
+	mark   string  // that ends a run too: see untilEnd
 }
 
-// settleTime is how long journald may need to write what it has been sent.
-const settleTime = 2 * time.Second
+const (
+	// settleTime is how long journald may need to write what it has been sent before
+	// it is asked how far it has come, and markPatience how long until it says so.
+	settleTime   = time.Second
+	markPatience = 30 * time.Second
+	// markField is in the entry that asks.
+	markField = "MOSS_LOGS_MARK"
+)
 
 func openJournal(ctx context.Context, l Log, o Options) (source, error) {
 	s := &journald{log: l, ctx: ctx}
@@ -52,9 +60,9 @@ func openJournal(ctx context.Context, l Log, o Options) (source, error) {
 	// The end of a container that has just ended may be on its way.
 	last := l.Container.Look().Last
 	if !o.Follow && !s.ended && last != nil && time.Since(last.Finished) < settleTime {
-		soon, cancel := context.WithTimeout(ctx, settleTime)
-		defer cancel()
-		if err := s.run(soon, append(since, "--follow"), true, keep); err != nil && !errors.Is(err, errEnd) && ctx.Err() == nil && soon.Err() == nil {
+		gone := make(chan struct{})
+		close(gone)
+		if err := s.untilEnd(ctx, since, gone, keep); err != nil {
 			return nil, err
 		}
 	}
@@ -92,7 +100,9 @@ func (s *journald) follow(ctx context.Context, yield func(Entry) error) error {
 }
 
 func (s *journald) followRun(ctx context.Context, yield func(Entry) error) error {
-	w, err := newWatch(ctx, s.log.Container, "")
+	watched, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w, err := newWatch(watched, s.log.Container, "")
 	if err != nil {
 		return err
 	}
@@ -100,22 +110,70 @@ func (s *journald) followRun(ctx context.Context, yield func(Entry) error) error
 	if w.monitor < 0 && s.ended {
 		return nil
 	}
-	run, cancel := context.WithCancel(ctx)
-	defer cancel()
-	gone := make(chan struct{})
+	gone, done := make(chan struct{}), make(chan struct{})
 	go func() { // ends with the monitor, or with the watch's context
-		defer close(gone)
+		defer close(done)
 		w.fresh = false
 		if _, err := w.wait(); err == nil {
-			time.AfterFunc(settleTime, cancel)
+			close(gone)
 		}
 	}()
-	err = s.run(run, []string{"--follow"}, true, yield)
-	if errors.Is(err, errEnd) || run.Err() != nil && ctx.Err() == nil {
-		err = nil // and the monitor is about to end
+	if err = s.untilEnd(ctx, nil, gone, yield); err != nil {
+		cancel()
 	}
-	<-gone
+	<-done // the monitor is about to end, if it has not
 	return err
+}
+
+// untilEnd reads on until the container has ended: when the entry after the last one of its
+// output comes, or, once its monitor is gone, no more can come. A busy journald may be many
+// seconds behind, and a monitor that was killed writes no such entry: so journald is sent one
+// of ours, a mark, before which it has written all that it was sent before.
+func (s *journald) untilEnd(ctx context.Context, args []string, gone <-chan struct{}, yield func(Entry) error) error {
+	run, cancel := context.WithCancel(ctx)
+	s.mark = rand.Text()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case <-gone:
+		case <-run.Done():
+			return
+		}
+		if !pause(run, settleTime) {
+			return
+		}
+		if writeMark(s.mark) == nil {
+			pause(run, markPatience)
+		}
+		cancel()
+	}()
+	err := s.run(run, append(args, "--follow"), true, yield)
+	if errors.Is(err, errEnd) || run.Err() != nil && ctx.Err() == nil {
+		err = nil
+	}
+	cancel()
+	<-done
+	return err
+}
+
+// pause waits so long, unless ctx is done before.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func writeMark(mark string) error {
+	fd, err := journal.Open(settleTime)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return journal.Send(fd, journal.Socket, journal.AppendField(nil, markField, []byte(mark)), true)
 }
 
 // run reads what journalctl prints of the container after what was read before; toEnd,
@@ -128,12 +186,15 @@ func (s *journald) run(ctx context.Context, args []string, toEnd bool, yield fun
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	id := s.log.Container.Spec.ID
-	fields := []string{monitor.MessageField, monitor.PriorityField, monitor.PartField, monitor.EndField}
+	fields := []string{monitor.MessageField, monitor.PriorityField, monitor.PartField, monitor.EndField, markField}
 	args = append([]string{"--quiet", "--no-pager", "--no-tail", "--output=export", "--output-fields=" + strings.Join(fields, ",")}, args...)
 	if s.cursor != "" {
 		args = append(args, "--after-cursor="+s.cursor)
 	}
 	args = append(args, monitor.IDField+"="+id, "+", monitor.EndField+"="+id)
+	if s.mark != "" {
+		args = append(args, "+", markField+"="+s.mark)
+	}
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	var said strings.Builder
@@ -173,6 +234,12 @@ func (s *journald) read(r *bufio.Reader, toEnd bool, yield func(Entry) error) er
 			return fmt.Errorf("cannot read the journal: %w", err)
 		}
 		s.cursor = string(fields["__CURSOR"])
+		if mark, ok := fields[markField]; ok {
+			if toEnd && string(mark) == s.mark {
+				return errEnd
+			}
+			continue
+		}
 		micros, _ := strconv.ParseInt(string(fields["__REALTIME_TIMESTAMP"]), 10, 64)
 		e := Entry{At: time.UnixMicro(micros), Text: fields[monitor.MessageField], Ended: string(fields[monitor.PartField]) != "true"}
 		e.Stderr = string(fields[monitor.PriorityField]) == monitor.PriorityErr
