@@ -51,6 +51,7 @@ func (e *Engine) clone(ctx context.Context, c *container.Container, o CloneOptio
 		spec.Image = container.Image{Name: o.Image}
 	}
 	spec.CreateCommand = o.Command
+	spec.Lifecycle.UnitName = ""
 	if o.Change != nil {
 		if err := o.Change(spec); err != nil {
 			return nil, err

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -59,10 +60,28 @@ func (e *Engine) named(name string) *container.Container {
 	all, err := e.All()
 	i := slices.IndexFunc(all, func(c *container.Container) bool { return c.Spec.Name == name })
 	if err != nil || i < 0 {
-		return nil
+		return renamed(all, name)
 	}
 	if err := record.Replace(e.Paths.Name(name), []byte(all[i].Spec.ID), 0o600, false); err != nil {
 		slog.Debug("cannot make name again", "name", name, "err", err)
+	}
+	return all[i]
+}
+
+// renamed finds the container that a unit has made under a name, for the unit's own command
+// lines, as ExecStop=: they go on to use that name when the container has got another one. A
+// script that the unit runs may have renamed it itself, and is told that there is none:
+// only what the service manager executes has its own PID in $SYSTEMD_EXEC_PID; see systemd.exec(5).
+func renamed(all []*container.Container, name string) *container.Container {
+	unit := os.Getenv(UnitLabel)
+	if unit == "" || os.Getenv("SYSTEMD_EXEC_PID") != strconv.Itoa(os.Getpid()) {
+		return nil
+	}
+	i := slices.IndexFunc(all, func(c *container.Container) bool {
+		return c.Spec.Lifecycle.UnitName == name && c.Spec.Labels[UnitLabel] == unit
+	})
+	if i < 0 {
+		return nil
 	}
 	return all[i]
 }

@@ -43,8 +43,9 @@ func (e *Engine) parent(ctx context.Context) *cgroup.Parent {
 // cgroups is the parent for one container, and the cgroup of its monitor: "" where
 // it is to stay in the caller's.
 func (e *Engine) cgroups(ctx context.Context, spec *container.Spec) (parent *cgroup.Parent, home string, err error) {
-	if spec.Resources.CgroupsMode == "split" {
-		return cgroup.Split()
+	if spec.Resources.CgroupsMode == "split" { // where the monitor is to be, we are from now on
+		parent, err = cgroup.Split()
+		return parent, "", err
 	}
 	parent = e.parent(ctx)
 	if !parent.Usable() {

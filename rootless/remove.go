@@ -184,6 +184,12 @@ func (e *Engine) Rename(ctx context.Context, c *container.Container, name string
 	defer hold.Close()
 	old := c.Spec.Name
 	c.Spec.Name = name
+	switch unit := &c.Spec.Lifecycle.UnitName; {
+	case *unit == name:
+		*unit = ""
+	case *unit == "" && c.Spec.Labels[UnitLabel] != "":
+		*unit = old
+	}
 	if err := record.Write(filepath.Join(c.Dir, container.SpecFile), &c.Spec, true); err != nil {
 		return errors.Join(err, os.Remove(e.Paths.Name(name)))
 	}

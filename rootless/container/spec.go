@@ -316,6 +316,9 @@ type Lifecycle struct {
 	// Requires are containers that are started before this one: IDs, after create.
 	Requires []string `json:",omitempty"`
 	Volumes  []string `json:",omitempty"` // anonymous volumes made for it
+	// UnitName is the name by which the unit that has made it knows it, where it has been
+	// renamed since.
+	UnitName string `json:",omitempty"`
 }
 
 // Log says where the output goes.

@@ -15,29 +15,29 @@ import (
 const supervisor = "supervisor"
 
 // Split makes the caller's own cgroup a Parent, for containers that are to stay in
-// the unit that started them, and moves what is in it below it, to monitors: a
+// the unit that started them, and moves what is in it below it, the caller too: a
 // cgroup that hands controllers down holds no processes itself. It must be delegated to
 // the user, as Delegate=yes does for a unit of systemd.
-func Split() (p *Parent, monitors string, err error) {
+func Split() (*Parent, error) {
 	h := host{self: "/proc/self/cgroup", mountinfo: "/proc/self/mountinfo"}
 	self, err := ownPath(h.self)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	t, err := h.tree()
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	dir := t.dir(self)
 	if filepath.Base(dir) == supervisor { // of a container before this one
 		dir = filepath.Dir(dir)
 	}
 	if !delegated(dir) {
-		return nil, "", fmt.Errorf("cannot split cgroup %q: it is not delegated to you, as a unit with Delegate=yes would be", self)
+		return nil, fmt.Errorf("cannot split cgroup %q: it is not delegated to you, as a unit with Delegate=yes would be", self)
 	}
-	monitors = filepath.Join(dir, supervisor)
+	monitors := filepath.Join(dir, supervisor)
 	if err := os.Mkdir(monitors, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, "", fmt.Errorf("cannot split cgroup %q: %w", self, err)
+		return nil, fmt.Errorf("cannot split cgroup %q: %w", self, err)
 	}
 	var procs []string
 	if dir == t.dir(self) { // else they have been moved
@@ -45,11 +45,11 @@ func Split() (p *Parent, monitors string, err error) {
 	}
 	for _, pid := range procs {
 		if err := write(filepath.Join(monitors, "cgroup.procs"), pid); err != nil && !errors.Is(err, unix.ESRCH) {
-			return nil, "", fmt.Errorf("cannot split cgroup %q: %w", self, err)
+			return nil, fmt.Errorf("cannot split cgroup %q: %w", self, err)
 		}
 	}
 	enable(dir)
-	return &Parent{Top: dir, Dir: dir, Manager: managerCgroupfs, tree: t}, monitors, nil
+	return &Parent{Top: dir, Dir: dir, Manager: managerCgroupfs, tree: t}, nil
 }
 
 // Reaches says whether a process in this one's cgroup can make others in those
