@@ -18,6 +18,7 @@ import (
 	"moss/rootless/runtime/seccomp/profile"
 	"moss/systemd"
 	"moss/systemd/cgroup"
+	"moss/systemd/scope"
 )
 
 // resources in the words of the cgroup package.
@@ -106,6 +107,21 @@ func under(ctx context.Context, parent *cgroup.Parent, name string) (*cgroup.Par
 	return parent.Under(name)
 }
 
+// described is what the service manager says of a container's scope.
+func described(spec *container.Spec) string {
+	return "moss container " + spec.Name + " (" + imageName(spec) + ")"
+}
+
+// describe tells it of another name. A scope that is made later gets its description of the
+// monitor, to whom tell has told it.
+func (e *Engine) describe(ctx context.Context, c *container.Container) error {
+	v := c.Look()
+	if v.Live == nil || filepath.Base(v.Live.Cgroup) != scope.Of(c.Spec.ID) {
+		return nil
+	}
+	return systemd.Describe(ctx, c.Spec.ID, described(&c.Spec))
+}
+
 // cgroup chooses the directory that the container is born in.
 func (l *launch) cgroup(ctx context.Context, undo *rollback) error {
 	spec := &l.c.Spec
@@ -141,7 +157,7 @@ func (l *launch) cgroup(ctx context.Context, undo *rollback) error {
 	if parent.Slice != "" {
 		l.cfg.Scope = &monitor.Scope{
 			Socket: cgroup.ManagerSocket(), UID: cgroup.HostUID(), Slice: parent.Slice,
-			Description: "moss container " + spec.Name + " (" + l.cfg.Image + ")",
+			Description: described(spec),
 			Own:         home != "", Known: l.detached,
 			Settled: spec.Process.Systemd || spec.Security.Privileged,
 		}

@@ -202,6 +202,9 @@ func (e *Engine) Rename(ctx context.Context, c *container.Container, name string
 		}
 	}
 	err = e.tell(ctx, c, connected)
+	if derr := e.describe(ctx, c); derr != nil {
+		slog.Warn("your service manager knows the container by its old name until its next start", "container", name, "err", derr)
+	}
 	return errors.Join(err, os.Remove(e.Paths.Name(old)))
 }
 

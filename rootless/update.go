@@ -227,6 +227,9 @@ func (e *Engine) tell(ctx context.Context, c *container.Container, connected *sl
 	if limits, err := e.limits(ctx, &c.Spec); err == nil {
 		cfg.Limits = limits
 	}
+	if cfg.Scope != nil {
+		cfg.Scope.Description = described(&c.Spec)
+	}
 	if err := e.writeChecks(c, cfg.Cgroup); err != nil {
 		return err
 	}

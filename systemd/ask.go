@@ -2,7 +2,9 @@ package systemd
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"moss/systemd/cgroup"
@@ -25,12 +27,28 @@ func StartSlice(ctx context.Context, name string) error {
 // Limit puts other limits on the scope of the container with that ID: cgroup files and values. One
 // that there is no scope of is none of the manager's business.
 func Limit(ctx context.Context, id string, limits map[string]string) error {
+	return ask(ctx, func(c *scope.Conn) []uint32 { return []uint32{c.Limit(scope.Of(id), limits)} })
+}
+
+// Describe changes what the scopes of the container with that ID and of its monitor are for, where
+// there are any.
+func Describe(ctx context.Context, id, description string) error {
+	return ask(ctx, func(c *scope.Conn) []uint32 {
+		return []uint32{
+			c.Describe(scope.Of(id), description),
+			c.Describe(scope.OfMonitor(id), scope.DescriptionOfMonitor(description)),
+		}
+	})
+}
+
+// ask asks the manager something about units, which need not be there, and waits for its answers.
+func ask(ctx context.Context, what func(*scope.Conn) []uint32) error {
 	c, err := scope.Dial(cgroup.ManagerSocket(), cgroup.HostUID())
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	serial := c.Limit(scope.Of(id), limits)
+	questions := what(c)
 	if err := c.Flush(); err != nil {
 		return err
 	}
@@ -38,16 +56,20 @@ func Limit(ctx context.Context, id string, limits map[string]string) error {
 	if t, ok := ctx.Deadline(); ok && t.Before(deadline) {
 		deadline = t
 	}
-	for {
+	var refused error
+	for len(questions) > 0 {
 		said, err := c.Await(deadline)
-		switch {
-		case err != nil:
+		if err != nil {
 			return fmt.Errorf("your service manager does not answer: %w", err)
-		case said.To != serial:
-		case said.Err == nil, said.Err.Name == "org.freedesktop.systemd1.NoSuchUnit":
-			return nil
-		default:
-			return said.Err
+		}
+		i := slices.Index(questions, said.To)
+		if i < 0 {
+			continue
+		}
+		questions = slices.Delete(questions, i, i+1)
+		if said.Err != nil && said.Err.Name != "org.freedesktop.systemd1.NoSuchUnit" {
+			refused = errors.Join(refused, said.Err)
 		}
 	}
+	return refused
 }

@@ -113,7 +113,7 @@ func (m *monitor) adopt() {
 	}
 	if s.Own && !a.own {
 		a.monitor.call = conn.Start(scope.Unit{
-			Name: own, Description: "monitor of " + s.Description, Slice: scope.Slice, PID: os.Getpid(),
+			Name: own, Description: scope.DescriptionOfMonitor(s.Description), Slice: scope.Slice, PID: os.Getpid(),
 			Patience: min(c.StopTimeout, longestStop) + stopMargin,
 		})
 		a.own = true

@@ -67,12 +67,26 @@ func (c *Conn) Start(u Unit) uint32 {
 	return c.call(manager, "StartTransientUnit", "ssa(sv)a(sa(sv))", w.out)
 }
 
+// DescriptionOfMonitor is that of the scope of the monitor of a container whose own scope has
+// the other one.
+func DescriptionOfMonitor(other string) string { return "monitor of " + other }
+
 // Limit asks to put other limits on a unit that runs.
 func (c *Conn) Limit(unit string, limits map[string]string) uint32 {
+	return c.set(unit, func(p properties) { p.limits(limits, false) })
+}
+
+// Describe asks to say of a unit that runs what is told to people.
+func (c *Conn) Describe(unit, description string) uint32 {
+	return c.set(unit, func(p properties) { p.text("Description", description) })
+}
+
+// set gives properties other values until the unit ends.
+func (c *Conn) set(unit string, values func(properties)) uint32 {
 	var w writer
 	w.text(unit)
-	w.number(1) // until the unit ends
-	w.array(8, func() { properties{&w}.limits(limits, false) })
+	w.number(1) // runtime
+	w.array(8, func() { values(properties{&w}) })
 	return c.call(manager, "SetUnitProperties", "sba(sv)", w.out)
 }
 
