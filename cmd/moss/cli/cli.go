@@ -79,6 +79,9 @@ func Main(args []string) int {
 // run is stages 1 and 2 of ARCHITECTURE.md, and then the command.
 func (c *call) run(ctx context.Context) error {
 	entry, name, rest, err := lookup(c.Args[1:])
+	if group := groupAsked(c.Args[1:]); group != "" {
+		return c.groupHelp(group)
+	}
 	if err != nil {
 		return err
 	}

@@ -493,7 +493,7 @@ func groupError(words []string) error {
 	})
 	list := strings.Join(subs, ", ")
 	if len(words) == 1 {
-		return usagef("%s needs a command: %s", words[0], list)
+		return &hintedError{usagef("%s needs a command: %s", words[0], list), "'moss " + words[0] + " --help' tells what they do"}
 	}
 	hint := words[0] + " has the commands " + list
 	if best := quadlet.Nearest(words[1], subs); best != "" {

@@ -200,6 +200,14 @@ func TestLookup(t *testing.T) {
 			t.Errorf("%s: %v; want a hint with %q", line, err, hint)
 		}
 	}
+	for line, want := range map[string]string{
+		"image --help": "image", "image trust -h": "image trust", "--log-level debug unit --help": "unit",
+		"image ls --help": "", "run --help": "", "image": "", "nope --help": "", "run x image --help": "", "--help": "",
+	} {
+		if group := groupAsked(strings.Fields(line)); group != want {
+			t.Errorf("%s asks for the help of group %q, not %q", line, group, want)
+		}
+	}
 	if e, _, _, err := lookup([]string{"--version"}); e != nil || err != nil {
 		t.Errorf("a line without a command: %v, %v", e, err)
 	}

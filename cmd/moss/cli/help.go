@@ -24,8 +24,8 @@ func (cmd *HelpCmd) Run(ctx context.Context, c *call) error {
 		return c.help(nil)
 	}
 	entry, _, _, err := lookup(cmd.Command)
-	if err != nil && len(cmd.Command) == 1 && isGroup(cmd.Command[0]) {
-		return c.groupHelp(cmd.Command[0])
+	if group := strings.Join(cmd.Command, " "); err != nil && isGroup(group) {
+		return c.groupHelp(group)
 	}
 	if err != nil {
 		return err
@@ -114,6 +114,20 @@ func (c *call) overview(width int) {
 	fmt.Fprint(c.Out, "\n'moss COMMAND --help' tells about a command.\n")
 }
 
+// groupAsked is the group of commands whose help args ask for: "moss image --help".
+func groupAsked(args []string) string {
+	words, at := commandWords(args)
+	if len(words) == 0 || at[len(at)-1]+1 >= len(args) {
+		return ""
+	}
+	group := strings.Join(words, " ")
+	if next := args[at[len(at)-1]+1]; next != "--help" && next != "-h" || find(group) != nil || !isGroup(group) {
+		return ""
+	}
+	return group
+}
+
+// groupHelp lists the commands of a group.
 func (c *call) groupHelp(group string) error {
 	fmt.Fprintf(c.Out, "Usage: moss %s COMMAND\n\n", group)
 	eachName(func(name string, e *entry) {
@@ -121,6 +135,7 @@ func (c *call) groupHelp(group string) error {
 			printTwoColumns(c.Out, name, e.Help, outputWidth(c.Out))
 		}
 	})
+	fmt.Fprintf(c.Out, "\n'moss %s COMMAND --help' tells about one.\n", group)
 	return nil
 }
 
