@@ -99,7 +99,7 @@ WantedBy=default.target`
 
 // unitTexts say what keys do that are no option, or more than one.
 var unitTexts = [...]struct{ sections, key, text string }{
-	{"Container", "SocketActivation", "[ADDRESS:]PORT, which a PublishPort= is for: the service manager listens there, and the first client starts the service and waits for the program, and for its health check if it has one (HealthCmd=). The key is moss's own."},
+	{"Container", "SocketActivation", "[ADDRESS:]PORT of the host, which a PublishPort= is for, at its address: the service manager listens there, and the first client starts the service and waits for the program, and for its health check if it has one (HealthCmd=). The key is moss's own."},
 	{"Container", "IdleStop", "The program is stopped when nobody has been connected for so long, as 5m or 90s, and started for the next client; no client is lost. It needs SocketActivation=, and is moss's own."},
 	{"", "ContainersConfModule", "A module of containers.conf. moss has none: the service fails."},
 	{"", "GlobalArgs", "Words that stand between moss and its command."},

@@ -2,6 +2,7 @@ package quadlet
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,12 +23,31 @@ func sockets(m *maker, key, flag string) {
 				m.errorAt(l, key+"="+at+": want [ADDRESS:]PORT")
 				continue
 			}
-			if !m.publishes(port) {
+			hosts := m.published(port)
+			if len(hosts) == 0 {
 				m.errorAt(l, key+"="+at+": no PublishPort= is for this port of the host; want PublishPort="+at+":PORT")
 				continue
 			}
+			// The socket is handed to the container as the published port: it listens at the
+			// same address, and at no other.
+			asked := strings.TrimSuffix(strings.TrimSuffix(at, port), ":")
+			switch {
+			case slices.Contains(hosts, anyHost):
+				hosts = []string{asked}
+			case asked == "":
+			case slices.Contains(hosts, asked):
+				hosts = []string{asked}
+			case hosts[0] == "":
+				m.errorAt(l, key+"="+at+": its PublishPort= is for all addresses; want PublishPort="+at+":PORT")
+				continue
+			default:
+				m.errorAt(l, key+"="+at+": its PublishPort= has another address; want "+key+"="+hosts[0]+":"+port)
+				continue
+			}
 			m.flag(flag, "tcp:"+port)
-			listen = append(listen, &Line{Key: "ListenStream", Value: at})
+			for _, host := range hosts {
+				listen = append(listen, &Line{Key: "ListenStream", Value: strings.TrimPrefix(host+":"+port, ":")})
+			}
 		}
 	})
 	if len(listen) == 0 {
@@ -66,20 +86,38 @@ func portOf(at string) (string, bool) {
 	return port, err == nil && n > 0
 }
 
-// publishes says whether a PublishPort= is for a port of the host. One that is written
-// in another way than HOST:CONTAINER is left to run.
-func (m *maker) publishes(port string) bool {
+// anyHost is the address of a PublishPort= that is only known when it runs.
+const anyHost = "?"
+
+// published are the addresses at which a port of the host is published, "" for all. One that
+// is written in another way than [ADDRESS:]HOST:CONTAINER is left to run.
+func (m *maker) published(port string) (hosts []string) {
 	for _, l := range m.file.all(m.section, "PublishPort") {
 		value, proto, _ := strings.Cut(l.Value, "/")
-		parts := strings.Split(value, ":")
-		if proto == "udp" || len(parts) < 2 {
+		value, _, two := cutLast(value, ":")
+		if proto == "udp" || !two {
 			continue
 		}
-		if host := parts[len(parts)-2]; host == port || strings.ContainsAny(host, "-%$") {
-			return true
+		host, at, three := cutLast(value, ":")
+		if !three {
+			host, at = "", value
+		}
+		if strings.ContainsAny(value, "-%$") {
+			host, at = anyHost, port
+		}
+		if at == port && !slices.Contains(hosts, host) {
+			hosts = append(hosts, host)
 		}
 	}
-	return false
+	return hosts
+}
+
+// cutLast is strings.Cut at the last sep.
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
 }
 
 // idleStop adds --idle.
