@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"moss/rootless"
 	"moss/rootless/container"
 	"moss/systemd/user"
 )
@@ -128,7 +129,7 @@ func (c *call) tellOfBoots(spec *container.Spec) {
 		return
 	}
 	var commands, lacks []string
-	if user.Enabled(user.Boot) == "" {
+	if spec.Labels[rootless.UnitLabel] == "" && user.Enabled(user.Boot) == "" { // else its unit does
 		commands, lacks = append(commands, "moss boot enable"), append(lacks, "nothing starts it after a reboot")
 	}
 	if !user.Lingers() {
