@@ -1,10 +1,10 @@
 package monitor
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -34,8 +34,9 @@ type Scope struct {
 
 const (
 	adoptAfter    = 100 * time.Millisecond // after the start of one that nobody has to know by its unit
-	adoptPatience = 2 * time.Second        // with the manager
-	adoptAgain    = 50 * time.Millisecond  // while the scope of the run before is there
+	adoptPatience = 10 * time.Second       // with the manager, which may be reading all units again
+	knownPatience = 2 * time.Second        // of a start, which needs no unit
+	adoptPause    = 50 * time.Millisecond  // while the scope of the run before is there
 	adoptTimes    = 20
 	// What a stop of the units may take beyond the stop time-out of the container.
 	stopMargin  = 10 * time.Second
@@ -54,6 +55,9 @@ type adoption struct {
 	next    time.Time // when to try again
 	until   time.Time // the end of patience
 	own     bool      // the monitor has its unit, or will
+	// left: the monitor has left its unit, which the manager stops. It has looked who is
+	// there before, maybe: its SIGTERM is still to come then.
+	left bool
 	// asked: SIGTERM came when a run ended. The manager sends it with the end of the
 	// container's unit, and with that of the session.
 	asked bool
@@ -91,7 +95,7 @@ func (m *monitor) adopt() {
 		return
 	}
 	if a.conn != nil { // about the run before
-		a.next = time.Now().Add(adoptAgain)
+		a.next = time.Now().Add(adoptPause)
 		return
 	}
 	s := c.Scope
@@ -157,13 +161,15 @@ func (m *monitor) hearAdoption(said *scope.Message) {
 		return
 	case said.To != 0 && said.Err.Exists():
 		a.stale = a.stale || r == &a.unit
-		if !m.ended && a.tried < adoptTimes {
-			a.next = time.Now().Add(time.Duration(a.tried) * adoptAgain)
-		}
+		m.adoptAgain()
 	}
 	switch r {
 	case &a.monitor:
 		a.own = said.To == 0 && said.Result == "done"
+		a.left = a.left && (!a.own || readable(int(told))) // the one that was left has ended
+		if said.Result == scope.Canceled {                 // by the end of the run before, whose unit stops this one
+			m.adoptAgain()
+		}
 	case &a.unit:
 		if said.To == 0 {
 			m.adoptedAs(said.Result)
@@ -174,18 +180,28 @@ func (m *monitor) hearAdoption(said *scope.Message) {
 	}
 }
 
+// adoptAgain has another try made.
+func (m *monitor) adoptAgain() {
+	if a := &m.adoption; !m.ended && a.tried < adoptTimes {
+		a.next = time.Now().Add(time.Duration(a.tried) * adoptPause)
+	}
+}
+
 // adoptedAs is the end of the job that makes the container's unit.
 func (m *monitor) adoptedAs(result string) {
 	a := &m.adoption
 	a.stale = false
+	ended := m.ended || hasEnded(m.pidfd) // of which the monitor may not have heard yet
 	switch {
+	case result == scope.Canceled && !ended && m.group.populated():
+		endLater() // somebody has stopped the unit before it was there
 	case result != "done": // it has no unit
-	case m.ended, hasEnded(m.pidfd): // of which the monitor may not have heard yet
-		a.adopted = true
-		m.group.nudge()
+	case ended: // the manager has missed that, if nobody was left when it began to watch
+		a.adopted, a.stale = true, true
+		m.leaveUnit()
 	default:
 		a.adopted = true
-		m.group.make(m.cfg.Limits) // those that the manager does not know, and has changed
+		m.group.limit(m.cfg.Limits) // those that the manager does not know, and has changed
 	}
 }
 
@@ -212,20 +228,36 @@ func (m *monitor) endAdoption() {
 }
 
 // awaitUnits waits for the end of the units of the run before: while they are there, their
-// names cannot be had.
+// names cannot be had. The manager looks at a cgroup once more when it has removed it, and keeps
+// a unit for good if somebody is there again by then; and it may have other things to do for
+// seconds. It is done with both when it answers.
 func (m *monitor) awaitUnits(ahead bool) {
 	c := m.cfg
 	if c.Scope == nil {
 		return
 	}
-	until := time.Now().Add(time.Second)
+	var dirs []string
 	if !ahead { // else this run's process is there already
-		scope.AwaitRemoval(string(m.group), time.Until(until))
+		dirs = append(dirs, string(m.group))
 	}
-	if c.Scope.Own && !m.adoption.own && c.Home != "" { // <slice>/moss.scope/monitors: see package cgroup
-		scope.AwaitRemoval(filepath.Join(c.Home, "../..", scope.OfMonitor(c.ID)), time.Until(until))
+	if c.Scope.Own && !m.adoption.own && c.Home != "" {
+		dirs = append(dirs, c.ownGroup())
+	}
+	until, there := time.Now().Add(time.Second), false
+	for _, dir := range dirs {
+		there = scope.AwaitRemoval(dir, time.Until(until)) || there
+	}
+	if !there {
+		return
+	}
+	tell(c.Scope, (*scope.Conn).State)
+	for _, dir := range dirs {
+		scope.AwaitRemoval(dir, adoptPause)
 	}
 }
+
+// ownGroup is the cgroup of the monitor's unit; Home is <slice>/moss.scope/monitors, see package cgroup.
+func (c *Config) ownGroup() string { return filepath.Join(c.Home, "../..", scope.OfMonitor(c.ID)) }
 
 // awaitAdoption waits for as much of it as the start has to.
 func (m *monitor) awaitAdoption() {
@@ -233,8 +265,11 @@ func (m *monitor) awaitAdoption() {
 	if s.Settled {
 		m.awaitUnit()
 	}
-	for a.conn != nil && s.Known && !a.known {
-		said, err := a.conn.Await(a.until)
+	for until := time.Now().Add(knownPatience); a.conn != nil && s.Known && !a.known; {
+		said, err := a.conn.Await(until)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return // it goes on beside the program
+		}
 		if err != nil {
 			m.endAdoption()
 			return
@@ -268,22 +303,6 @@ func (m *monitor) lookAfterAdoption(now time.Time) {
 	}
 }
 
-// nudge has the manager see that there is nobody in the cgroup any more: it watches for the
-// last process to end, and the last one has ended before it began to.
-func (g group) nudge() {
-	fd, err := unix.Open(string(g), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return
-	}
-	defer unix.Close(fd)
-	pid, err := syscall.ForkExec("/proc/self/exe", []string{"moss-monitor"}, &syscall.ProcAttr{
-		Sys: &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: fd}, // it says how it is used, to nobody
-	})
-	if err == nil {
-		retry(func() (int, error) { return unix.Wait4(pid, nil, 0, nil) })
-	}
-}
-
 // leaveCgroup is the end of a run for its cgroup. One that the manager has adopted is its to
 // remove, when it sees that nobody is left there: it would not see it if that were
 // gone already.
@@ -301,16 +320,28 @@ func (m *monitor) leaveCgroup() error {
 // leaveOwn is the end of a run after which there will be another: the manager stops the
 // monitor's unit when the container's has ended, whether it was stopped or not. So
 // the monitor leaves it, and gets a new one with the next run's. A SIGTERM that has come of
-// that means nothing, if there is still a session when the next run is due.
+// that, or is on its way, means nothing, if there is still a session.
 func (m *monitor) leaveOwn() {
 	c, err := m.config()
-	if err != nil || !m.adoption.own || c.Home == "" {
+	a := &m.adoption
+	if err != nil || !a.own || c.Home == "" {
 		return
 	}
 	m.awaitUnit() // or the manager would put it there after it has left
 	if group(c.Home).write("cgroup.procs", "0") == nil {
-		m.adoption.own = false
-		m.adoption.asked = asked() || m.adoption.asked
+		a.own, a.left = false, !a.asked
+	}
+}
+
+// awaitOwn waits for the end of the unit that was left, and so for the SIGTERM that comes of it.
+func (m *monitor) awaitOwn() {
+	c, err := m.config()
+	if err != nil || !m.adoption.left {
+		return
+	}
+	scope.AwaitRemoval(c.ownGroup(), time.Second)
+	if a := &m.adoption; unix.Access(c.ownGroup(), unix.F_OK) == unix.ENOENT {
+		a.left, a.asked = false, asked() || a.asked
 	}
 }
 

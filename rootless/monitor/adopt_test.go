@@ -87,6 +87,21 @@ func TestSessionOver(t *testing.T) {
 	}
 }
 
+// The SIGTERM of the unit that the monitor has left comes late: before the next run it ends nothing, but where the session ends.
+func TestLateSigterm(t *testing.T) {
+	for state, want := range map[string]bool{"running": false, "stopping": true} {
+		next := time.Now().Add(time.Hour)
+		m := &monitor{cfg: &Config{Scope: &Scope{Socket: newFakeManager(t, state).socket}}, ended: true, restartAt: next}
+		m.adoption.left = true
+		if m.endSession(); m.session != want || m.restartAt.Before(next) != want {
+			t.Errorf("%s: the session is over: %t, the next run is at %v", state, m.session, m.restartAt)
+		}
+		if m.endSession(); !m.session {
+			t.Errorf("%s: a second SIGTERM is not heeded", state)
+		}
+	}
+}
+
 // The cgroup of a container that ends while the manager is asked to take it over is removed,
 // whatever becomes of that; and the unit is stopped where the manager would not see its end.
 func TestEndedWhileAdopted(t *testing.T) {
@@ -115,7 +130,7 @@ func TestEndedWhileAdopted(t *testing.T) {
 		"it has taken over": {func(m *monitor) {
 			m.hearAdoption(&scope.Message{To: 1, Job: "/job/1"})
 			m.hearAdoption(&scope.Message{Job: "/job/1", Unit: unit, Result: "done"})
-		}, true, false},
+		}, true, true},
 	} {
 		manager := newFakeManager(t, "")
 		loop, err := newLoop()
@@ -183,7 +198,7 @@ func TestForeignJobs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &monitor{loop: loop, cfg: &Config{ID: "0"}}
+	m := &monitor{loop: loop, cfg: &Config{ID: "0"}, pidfd: -1}
 	a := &m.adoption
 	if a.conn, err = scope.Dial(newFakeManager(t, "").socket, 0); err != nil {
 		t.Fatal(err)

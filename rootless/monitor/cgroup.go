@@ -20,7 +20,7 @@ import (
 // group is the container's cgroup, by directory; "" where it has none.
 type group string
 
-// make makes the cgroup and sets its limits; repeating it sets them again.
+// make makes the cgroup and sets its limits.
 func (g group) make(limits map[string]string) error {
 	if g == "" {
 		return nil
@@ -28,6 +28,11 @@ func (g group) make(limits map[string]string) error {
 	if err := os.MkdirAll(string(g), 0o755); err != nil {
 		return fmt.Errorf("cannot make cgroup %q: %w", string(g), err)
 	}
+	return g.limit(limits)
+}
+
+// limit sets limits, each of them anew.
+func (g group) limit(limits map[string]string) error {
 	files := make([]string, 0, len(limits))
 	for file := range limits {
 		files = append(files, file)

@@ -159,6 +159,7 @@ func (m *monitor) waitToRestart(exit Exit) {
 // restart starts the container again, or ends it, when a stop was asked for
 // meanwhile or it cannot be started.
 func (m *monitor) restart() {
+	m.awaitOwn()
 	m.restartAt = time.Time{}
 	m.session = m.session || m.sessionOver()
 	if m.stopped || m.session {

@@ -258,9 +258,9 @@ func (m *monitor) restoreRun(r *stateReader) {
 }
 
 // flags are those that outlive a settling.
-func (m *monitor) flags() [10]*bool {
+func (m *monitor) flags() [11]*bool {
 	a := &m.adoption
-	return [10]*bool{&m.stopped, &m.session, &m.wanted, &a.own, &a.stale, &a.adopted, &m.wakes, &m.idle, &m.renew, &m.timedOut}
+	return [11]*bool{&m.stopped, &m.session, &m.wanted, &a.own, &a.left, &a.stale, &a.adopted, &m.wakes, &m.idle, &m.renew, &m.timedOut}
 }
 
 // goOn has the loop watch again what it watched.

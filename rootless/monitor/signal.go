@@ -89,6 +89,11 @@ func asked() bool {
 	return err == nil && n == len(count)
 }
 
+// endLater is a SIGTERM of our own.
+func endLater() {
+	unix.Write(int(told), unsafe.Slice((*byte)(unsafe.Pointer(&one)), unsafe.Sizeof(one)))
+}
+
 // session is the source of SIGTERM.
 type session monitor
 
@@ -103,9 +108,16 @@ func (s *session) ready(uint32) {
 // somebody who has stopped its scope. The policy does not start it again before
 // the next boot, which finds it as one that ran.
 func (m *monitor) endSession() {
-	if m.adoption.own && (m.ended || hasEnded(m.pidfd)) {
-		m.adoption.asked = true // see leaveOwn
+	a := &m.adoption
+	// The manager hears that a cgroup is empty before the process in it is a zombie: see do_exit in the kernel.
+	if a.own && (m.ended || hasEnded(m.pidfd) || !m.group.populated()) {
+		a.asked = true // see leaveOwn
 		return
+	}
+	if a.left {
+		if a.left, a.asked = false, true; !m.sessionOver() {
+			return
+		}
 	}
 	if m.finished || m.session {
 		return
@@ -131,8 +143,10 @@ func (m *monitor) endSession() {
 }
 
 // hasEnded says whether a process has ended of whose end its parent may not know yet.
-func hasEnded(pidfd int) bool {
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 0)
+func hasEnded(pidfd int) bool { return readable(pidfd) }
+
+func readable(fd int) bool {
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
 	return err == nil && n > 0
 }
 

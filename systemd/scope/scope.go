@@ -71,6 +71,9 @@ func (c *Conn) Start(u Unit) uint32 {
 // the other one.
 func DescriptionOfMonitor(other string) string { return "monitor of " + other }
 
+// Canceled is the Result of a job that has given way to one that wants the contrary.
+const Canceled = "canceled"
+
 // Limit asks to put other limits on a unit that runs.
 func (c *Conn) Limit(unit string, limits map[string]string) uint32 {
 	return c.set(unit, func(p properties) { p.limits(limits, false) })
@@ -110,30 +113,31 @@ func (c *Conn) State() uint32 {
 }
 
 // AwaitRemoval waits until the manager has removed the cgroup of a scope in which nobody is
-// left, and no longer than limit. The kernel tells that to who watches the directory above:
+// left, and no longer than limit; it says whether there was one. The kernel tells that to who watches the directory above:
 // IN_DELETE_SELF does not come for a cgroup that is watched (seen with kernel 6.18).
-func AwaitRemoval(dir string, limit time.Duration) {
+func AwaitRemoval(dir string, limit time.Duration) bool {
 	there := func() bool { return unix.Access(dir, unix.F_OK) == nil }
 	if !there() {
-		return
+		return false
 	}
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
-		return
+		return true
 	}
 	defer unix.Close(fd)
 	if _, err := unix.InotifyAddWatch(fd, filepath.Dir(dir), unix.IN_DELETE|unix.IN_ONLYDIR); err != nil {
-		return
+		return true
 	}
 	var heard [4096]byte
 	for until := time.Now().Add(limit); there(); {
 		left := time.Until(until)
 		if left <= 0 {
-			return
+			return true
 		}
 		unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
 		unix.Read(fd, heard[:]) // what went is looked at: others go, too
 	}
+	return true
 }
 
 // properties writes an array of names and values; see org.freedesktop.systemd1(5).
