@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"moss/record"
+	"moss/record/xdg"
 )
 
 // Place says where configuration is looked for.
@@ -30,17 +31,14 @@ type Place struct {
 // Here is the place of this process.
 func Here() Place {
 	p := Place{
-		Usr: "/usr/share", Etc: "/etc",
+		Usr: "/usr/share", Etc: "/etc", User: xdg.Config(os.Getenv),
 		Conf: os.Getenv("CONTAINERS_CONF"), Override: os.Getenv("CONTAINERS_CONF_OVERRIDE"),
 		Storage: os.Getenv("CONTAINERS_STORAGE_CONF"), Registries: os.Getenv("CONTAINERS_REGISTRIES_CONF"),
 	}
 	if p.Registries == "" {
 		p.Registries = os.Getenv("REGISTRIES_CONFIG_PATH") // its older name
 	}
-	if p.User = os.Getenv("XDG_CONFIG_HOME"); p.User == "" && os.Getenv("HOME") != "" {
-		p.User = filepath.Join(os.Getenv("HOME"), ".config")
-	}
-	for _, path := range []*string{&p.User, &p.Conf, &p.Override, &p.Storage, &p.Registries} {
+	for _, path := range []*string{&p.Conf, &p.Override, &p.Storage, &p.Registries} {
 		if *path == "" || filepath.IsAbs(*path) {
 			continue
 		}

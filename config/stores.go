@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"moss/record/xdg"
 )
 
 // Stores are the image stores that moss reads beside its own: podman's, where
@@ -36,13 +38,9 @@ func (c *Config) podmanRoot() string {
 	if path := c.String("storage.rootless_storage_path"); path != "" {
 		return path
 	}
-	data := os.Getenv("XDG_DATA_HOME")
+	data := xdg.Data(os.Getenv)
 	if data == "" {
-		home := os.Getenv("HOME")
-		if home == "" {
-			return ""
-		}
-		data = filepath.Join(home, ".local", "share")
+		return ""
 	}
 	return filepath.Join(data, "containers", "storage")
 }

@@ -1,6 +1,7 @@
 package rootless
 
 import (
+	"cmp"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"moss/record/xdg"
 	"moss/rootless/container"
 )
 
@@ -19,12 +21,8 @@ const StatusStorage container.Status = "storage"
 // store of images or in podman's, oldest first. They have a name, an image, and as
 // their command the program that made them; moss does nothing with them.
 func (e *Engine) External() []*container.Container {
-	data := os.Getenv("XDG_DATA_HOME")
-	if data == "" {
-		data = filepath.Join(os.Getenv("HOME"), ".local", "share")
-	}
 	var out []*container.Container
-	for _, store := range []string{filepath.Join(e.Paths.Root, "storage"), filepath.Join(data, "containers", "storage"), filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "containers")} {
+	for _, store := range []string{filepath.Join(e.Paths.Root, "storage"), filepath.Join(cmp.Or(xdg.Data(os.Getenv), "/nonexistent"), "containers", "storage"), filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "containers")} {
 		for _, list := range []string{"overlay-containers/containers.json", "vfs-containers/containers.json", "overlay-containers/volatile-containers.json", "vfs-containers/volatile-containers.json"} {
 			for _, c := range externals(filepath.Join(store, list)) {
 				if !slices.ContainsFunc(out, func(known *container.Container) bool { return known.Spec.ID == c.Spec.ID }) {

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"moss/record/xdg"
 )
 
 // Dirs are the two places where moss keeps files of one user.
@@ -75,9 +77,7 @@ func rootDir() (string, error) {
 	if dir := os.Getenv("MOSS_ROOT"); dir != "" {
 		return absolute("MOSS_ROOT", dir)
 	}
-	// A relative XDG path is invalid and to be ignored: XDG Base Directory
-	// Specification, "Basics".
-	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+	if dir := xdg.Data(os.Getenv); dir != "" {
 		return filepath.Join(dir, "moss"), nil
 	}
 	home := os.Getenv("HOME")

@@ -4,6 +4,7 @@ package policy
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"moss/record/xdg"
 	"moss/storage/image"
 )
 
@@ -55,13 +57,9 @@ type Requirement struct {
 	RekorPublicKeyDatas [][]byte        `json:"rekorPublicKeyDatas,omitempty"`
 }
 
-// UserPath is the policy of this user, which Set writes.
+// UserPath is the policy of this user, which Set writes; none that exists where it is not known.
 func UserPath() string {
-	dir := os.Getenv("XDG_CONFIG_HOME")
-	if dir == "" {
-		dir = filepath.Join(os.Getenv("HOME"), ".config")
-	}
-	return filepath.Join(dir, "containers", "policy.json")
+	return filepath.Join(cmp.Or(xdg.Config(os.Getenv), "/nonexistent"), "containers", "policy.json")
 }
 
 // systemPath is the policy of the machine.

@@ -17,6 +17,7 @@ import (
 	"go.podman.io/image/v5/pkg/sysregistriesv2"
 	"go.podman.io/image/v5/types"
 
+	"moss/record/xdg"
 	"moss/storage"
 )
 
@@ -165,7 +166,7 @@ func authFiles(sys *types.SystemContext) []string {
 	home, _ := os.UserHomeDir()
 	return []string{
 		filepath.Join(cmp.Or(os.Getenv("XDG_RUNTIME_DIR"), fmt.Sprintf("/run/containers/%d", os.Getuid())), "containers", "auth.json"),
-		filepath.Join(cmp.Or(os.Getenv("XDG_CONFIG_HOME"), filepath.Join(home, ".config")), "containers", "auth.json"),
+		filepath.Join(cmp.Or(xdg.Config(os.Getenv), "/nonexistent"), "containers", "auth.json"),
 		filepath.Join(cmp.Or(os.Getenv("DOCKER_CONFIG"), filepath.Join(home, ".docker")), "config.json"),
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+
+	"moss/record/xdg"
 )
 
 // Set is all quadlet files that are read together.
@@ -46,19 +48,8 @@ func Dirs(environ func(string) string, uid int) []string {
 
 // Home is the directory for the files that a user writes; "" where none is known.
 func Home(environ func(string) string) string {
-	if dir := Config(environ); dir != "" {
+	if dir := xdg.Config(environ); dir != "" {
 		return filepath.Join(dir, "containers/systemd")
-	}
-	return ""
-}
-
-// Config is the directory of a user's configuration; "" where none is known.
-func Config(environ func(string) string) string {
-	if dir := environ("XDG_CONFIG_HOME"); filepath.IsAbs(dir) {
-		return dir
-	}
-	if home := environ("HOME"); filepath.IsAbs(home) {
-		return filepath.Join(home, ".config")
 	}
 	return ""
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"moss/record"
+	"moss/record/xdg"
 	"moss/systemd/cgroup"
 	"moss/systemd/quadlet"
 )
@@ -145,14 +146,10 @@ func Managed() bool {
 // Dir is the directory of the units that are the user's own; where neither
 // XDG_CONFIG_HOME nor HOME says where it is, it is none that exists.
 func Dir() string {
-	return filepath.Join(cmp.Or(quadlet.Config(os.Getenv), "/nonexistent"), "systemd/user")
+	return filepath.Join(cmp.Or(xdg.Config(os.Getenv), "/nonexistent"), "systemd/user")
 }
 
 // writtenPath is where a program that is the user's own puts its units.
 func writtenPath(unit string) string {
-	dir := os.Getenv("XDG_DATA_HOME")
-	if !filepath.IsAbs(dir) {
-		dir = filepath.Join(cmp.Or(os.Getenv("HOME"), "/nonexistent"), ".local/share")
-	}
-	return filepath.Join(dir, "systemd", "user", unit)
+	return filepath.Join(cmp.Or(xdg.Data(os.Getenv), "/nonexistent"), "systemd", "user", unit)
 }

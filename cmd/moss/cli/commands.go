@@ -274,7 +274,7 @@ var commands = [...]entry{
 		Example: "moss unit apply --dry-run ./blog\nmoss unit apply ./blog"},
 	{Name: "unit rm", Aliases: []string{"quadlet rm"}, Usage: "NAME...", Group: groupUnits, Host: true,
 		Help: "Remove installed quadlet files and their services", New: func() command { return new(UnitRmCmd) },
-		Text:    "What the services have made, such as volumes and networks, stays.",
+		Text:    "What the services have made, such as volumes and networks, stays. A unit whose file cannot be removed goes on to run, or runs again.",
 		Example: "moss unit rm --force web.container\nmoss unit rm --recursive blog"},
 	{Name: "unit logs", Usage: "NAME", Group: groupUnits, Host: true,
 		Help: "Show what the service of a quadlet file has written to the journal", New: func() command { return new(UnitLogsCmd) }, Example: "moss unit logs --follow web"},

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"moss/completions"
+	"moss/record/xdg"
 	"moss/rootless/container"
 	"moss/systemd/quadlet"
 )
@@ -142,7 +143,7 @@ func (c *call) completeContainers(kind string) (names []string) {
 
 // completeRegistries are those whose credentials are known, and those that images are of.
 func (c *call) completeRegistries() (names []string) {
-	for _, dir := range []string{os.Getenv("XDG_RUNTIME_DIR"), os.Getenv("XDG_CONFIG_HOME"), filepath.Join(os.Getenv("HOME"), ".config")} {
+	for _, dir := range []string{os.Getenv("XDG_RUNTIME_DIR"), xdg.Config(os.Getenv)} {
 		if !filepath.IsAbs(dir) {
 			continue
 		}

@@ -189,7 +189,7 @@ yet, while one with data stays as it is. What runs of a template is its instance
 
 The files are put into a directory of the application's name among your quadlet files. There .moss-applied lists them: files
 that stand there beside them are yours, and stay. An apply that was interrupted, or could not
-make the services, is ended by the next one. Of two at once one waits for the other.`
+make the services, is ended by the next one. Of two at once one waits for the other; so do install and rm of the same application.`
 )
 
 const textGenerateSystemd = `The unit is of Type=notify: its main process is the container's monitor, which ends with the container's exit code, so that Restart=on-failure starts again what has failed, and not what somebody has stopped. It is ready when the container has started, or, where --sdnotify was given for the container, when that says so.

@@ -45,9 +45,9 @@ func (cmd *UnitApplyCmd) Run(ctx context.Context, c *call) error {
 	if real := quadlet.Real(cmd.Dir); real == home || strings.HasPrefix(real, home+"/") || strings.HasPrefix(home, real+"/") {
 		return fmt.Errorf("cannot apply %q: your units are in %s already; apply is for a directory elsewhere", cmd.Dir, home)
 	}
-	done, err := cmd.turn(ctx, c)
+	done, err := c.turn(ctx, cmd.Application)
 	if err != nil {
-		return err
+		return fmt.Errorf("cannot apply %q: %w", cmd.Dir, err)
 	}
 	defer done()
 	p := &plan{to: filepath.Join(home, cmd.Application), unused: func(name string) bool {
@@ -74,21 +74,34 @@ func (cmd *UnitApplyCmd) Run(ctx context.Context, c *call) error {
 	return p.carryOut(ctx, c)
 }
 
-// turn waits until no other apply works on the application.
-func (cmd *UnitApplyCmd) turn(ctx context.Context, c *call) (done func(), err error) {
-	var unlock func()
-	locked := make(chan error, 1)
-	go func() { // ends with moss
-		var err error
-		unlock, err = record.Lock(filepath.Join(c.Dirs.Run, "apply-"+cmd.Application+".lock"))
-		locked <- err
-	}()
-	select {
-	case err := <-locked:
-		return unlock, err
-	case <-ctx.Done():
-		return nil, fmt.Errorf("cannot apply %q: another apply of application %q goes on: %w", cmd.Dir, cmd.Application, ctx.Err())
+// turn waits until no other command changes the files of the applications.
+func (c *call) turn(ctx context.Context, applications ...string) (done func(), err error) {
+	var held []func()
+	done = func() {
+		for _, unlock := range held {
+			unlock()
+		}
 	}
+	for _, name := range slices.Sorted(slices.Values(applications)) { // or two would wait for each other
+		locked := make(chan error, 1)
+		go func() { // ends with moss
+			unlock, err := record.Lock(filepath.Join(c.Dirs.Run, "apply-"+name+".lock"))
+			if err == nil {
+				held = append(held, unlock)
+			}
+			locked <- err
+		}()
+		select {
+		case err = <-locked:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("another command changes application %q: %w", name, ctx.Err())
+		}
+		if err != nil {
+			done()
+			return nil, err
+		}
+	}
+	return done, nil
 }
 
 // appliedFile is where an application's directory says which files apply has put there:

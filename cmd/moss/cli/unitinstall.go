@@ -50,6 +50,13 @@ func (cmd *UnitInstallCmd) Run(ctx context.Context, c *call) error {
 		return err
 	}
 	to := filepath.Join(home, cmd.Application)
+	if cmd.Application != "" {
+		done, err := c.turn(ctx, cmd.Application)
+		if err != nil {
+			return fmt.Errorf("cannot install %s: %w", quotedAll(cmd.Path), err)
+		}
+		defer done()
+	}
 	if err := cmd.check(c, files, to); err != nil {
 		return err
 	}

@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"moss/record"
+	"moss/systemd"
 	"moss/systemd/quadlet"
 )
 
@@ -32,55 +36,174 @@ func (cmd *UnitRmCmd) prepare() error {
 }
 
 // Run removes files of the user's own directory, with their drop-ins, and prints their
-// names. What they have made, such as volumes, stays.
+// names. What they have made, such as volumes, stays. What cannot be removed goes on to run.
 func (cmd *UnitRmCmd) Run(ctx context.Context, c *call) error {
 	home, err := unitHome()
 	if err != nil {
 		return err
 	}
-	units, err := userUnits()
+	r, done, err := cmd.take(ctx, c, home)
 	if err != nil {
 		return err
 	}
-	states, err := statesOf(ctx, units)
-	if err != nil {
-		return err
-	}
-	targets, dirs, err := cmd.targets(units, home)
+	defer done()
+	states, err := statesOf(ctx, r.units)
 	if err != nil {
 		return err
 	}
 	var running []string
-	for _, u := range targets {
+	for _, u := range r.units {
 		running = append(running, states.services(u, "active", "activating", "reloading", "deactivating")...)
 	}
 	if len(running) > 0 && !cmd.Force {
 		return fmt.Errorf("cannot remove what runs: %s; --force stops it first", strings.Join(running, ", "))
 	}
-	sockets, err := activeSockets(ctx, targets)
+	if err := r.check(); err != nil {
+		return err
+	}
+	sockets, err := activeSockets(ctx, r.units)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(stopUnits(ctx, sockets), stopUnits(ctx, running)); err != nil {
-		return err
+	if err = errors.Join(stopUnits(ctx, sockets), stopUnits(ctx, running)); err == nil {
+		err = r.remove(c)
 	}
-	for _, dir := range dirs { // of one that is a link, the link: what it leads to stays
+	if err != nil {
+		left := r.left(slices.Concat(sockets, running))
+		err = errors.Join(err, manage(context.WithoutCancel(ctx), left, (*systemd.Units).Start))
+	}
+	changed := err == nil || slices.ContainsFunc(r.units, r.gone)
+	if changed && (cmd.ReloadSystemd == nil || *cmd.ReloadSystemd) {
+		err = errors.Join(err, c.reloadUnits(context.WithoutCancel(ctx)))
+	}
+	return err
+}
+
+// removal is what is to be removed: units, those of whole directories too.
+type removal struct {
+	home  string
+	units []*quadlet.Unit
+	dirs  []string
+}
+
+// take finds what is to be removed, when no other command changes the applications that it
+// is of any more.
+func (cmd *UnitRmCmd) take(ctx context.Context, c *call, home string) (r *removal, done func(), err error) {
+	var held []string
+	for done = func() {}; ; {
+		units, err := userUnits()
+		if err == nil {
+			r = &removal{home: home}
+			r.units, r.dirs, err = cmd.targets(units, home)
+		}
+		if err != nil {
+			done()
+			return nil, nil, err
+		}
+		of := r.applications()
+		if !slices.ContainsFunc(of, func(name string) bool { return !slices.Contains(held, name) }) {
+			return r, done, nil
+		}
+		done()
+		if done, err = c.turn(ctx, of...); err != nil {
+			return nil, nil, fmt.Errorf("cannot remove units: %w", err)
+		}
+		held = of
+	}
+}
+
+// applications are those whose files are removed.
+func (r *removal) applications() (names []string) {
+	for _, dir := range r.dirs {
+		names = append(names, filepath.Base(dir))
+	}
+	for _, u := range r.units {
+		rest, ours := strings.CutPrefix(u.Source.Path, r.home+"/")
+		if name, _, below := strings.Cut(rest, "/"); ours && below {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// whole is the directory that a unit is removed with; "" for one that goes by itself.
+func (r *removal) whole(u *quadlet.Unit) string {
+	for _, dir := range r.dirs {
+		if inDir(u, dir) {
+			return dir
+		}
+	}
+	return ""
+}
+
+// check says what could not be removed, before anything is stopped for it.
+func (r *removal) check() error {
+	for _, dir := range r.dirs {
+		if err := removable(dir); err != nil {
+			return fmt.Errorf("cannot remove application %q: %w", filepath.Base(dir), err)
+		}
+	}
+	for _, u := range r.units {
+		if r.whole(u) != "" {
+			continue
+		}
+		err := removable(u.Source.Path)
+		if err == nil {
+			err = removable(u.Source.Path + ".d")
+		}
+		if err != nil {
+			return fmt.Errorf("cannot remove unit file %q: %w", u.Source.Path, err)
+		}
+	}
+	return nil
+}
+
+// removable says why the kernel would not let us remove something with all that is in it.
+func removable(path string) error {
+	return filepath.WalkDir(path, func(path string, _ fs.DirEntry, err error) error {
+		dir := filepath.Dir(path)
+		if aerr := unix.Access(dir, unix.W_OK|unix.X_OK); aerr != nil {
+			return fmt.Errorf("cannot write directory %q: %w", dir, aerr)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return unreadable(err)
+	})
+}
+
+// remove removes it, and prints the names of the units.
+func (r *removal) remove(c *call) error {
+	for _, dir := range r.dirs { // of one that is a link, the link: what it leads to stays
 		if err := os.RemoveAll(dir); err != nil {
 			return fmt.Errorf("cannot remove application %q: %w", filepath.Base(dir), err)
 		}
 	}
-	for _, u := range targets {
-		if !slices.ContainsFunc(dirs, func(dir string) bool { return inDir(u, dir) }) {
-			if err := removeUnitFile(home, u.Source.Path); err != nil {
+	for _, u := range r.units {
+		if r.whole(u) == "" {
+			if err := removeUnitFile(r.home, u.Source.Path); err != nil {
 				return err
 			}
 		}
 		fmt.Fprintln(c.Out, u.Source.Name)
 	}
-	if cmd.ReloadSystemd == nil || *cmd.ReloadSystemd {
-		return c.reloadUnits(ctx)
-	}
 	return nil
+}
+
+// gone says whether the file of a unit is not there any more.
+func (r *removal) gone(u *quadlet.Unit) bool {
+	dir := r.whole(u)
+	return !exists(u.Source.Path) || dir != "" && !exists(dir)
+}
+
+// left are those of the services and sockets whose units are still there.
+func (r *removal) left(names []string) []string {
+	return slices.DeleteFunc(names, func(name string) bool {
+		return slices.ContainsFunc(r.units, func(u *quadlet.Unit) bool {
+			return r.gone(u) && (isOf(name, u) || u.Socket != nil && name == u.Socket.Name)
+		})
+	})
 }
 
 // removeUnitFile removes a file with its drop-ins. Of an application that apply has made
