@@ -52,7 +52,10 @@ func (cmd *AutoUpdateCmd) prepare() error {
 		o.Keep = int(n)
 		return err
 	})
-	return v.err
+	if v.err != nil {
+		return v.err
+	}
+	return format.Suits(cmd.Format, reflect.TypeFor[updateRow]())
 }
 
 // interruptible: what it has stopped goes on again.

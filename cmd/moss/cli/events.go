@@ -66,7 +66,10 @@ func (cmd *EventsCmd) Run(ctx context.Context, c *call) error {
 	var tmpl *template.Template
 	if cmd.Format != "" && cmd.Format != "json" {
 		var err error
-		if tmpl, err = format.Parse(cmd.Format); err != nil {
+		if tmpl, err = format.Parse(cmd.Format); err == nil {
+			err = format.Check(tmpl, reflect.TypeFor[eventJSON]()) // it may be long until there is an event
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"moss/cmd/moss/cli/format"
 	"moss/storage/image"
@@ -28,7 +29,7 @@ func (cmd *ImageMountCmd) prepare() error {
 		return &hintedError{errors.New("cannot run \"moss image mount\" here: the mount is seen only in your user namespace; run 'moss unshare' first"),
 			"moss unshare sh -c 'ls $(moss image mount IMAGE)'"}
 	}
-	return nil
+	return format.Suits(cmd.Format, reflect.TypeFor[imageMountRow]())
 }
 
 // imageMountRow is a mounted image, as templates show it.

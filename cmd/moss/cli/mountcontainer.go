@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"moss/cmd/moss/cli/format"
 	"moss/rootless/container"
@@ -27,8 +28,8 @@ func (cmd *MountCmd) selection() *Selection {
 func (cmd *MountCmd) lists() bool { return !cmd.All && !cmd.Latest && len(cmd.Container) == 0 }
 
 func (cmd *MountCmd) prepare() error {
-	if cmd.lists() {
-		return nil
+	if err := format.Suits(cmd.Format, reflect.TypeFor[mountRow]()); err != nil || cmd.lists() {
+		return err
 	}
 	if err := cmd.selection().prepare(); err != nil {
 		return err

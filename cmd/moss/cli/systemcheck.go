@@ -35,7 +35,10 @@ func (cmd *SystemCheckCmd) prepare() error {
 		}
 		return err
 	})
-	return v.err
+	if v.err != nil {
+		return v.err
+	}
+	return format.Suits(cmd.Format, reflect.TypeFor[damageRow]())
 }
 
 // errDamage is the result of a check that has found what is still there.

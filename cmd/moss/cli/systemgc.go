@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
+	"reflect"
 	"runtime"
 
 	"golang.org/x/sys/unix"
@@ -28,7 +29,7 @@ func (cmd *SystemGcCmd) prepare() error {
 	if cmd.Background && cmd.DryRun {
 		return usagef("--background cannot be combined with --dry-run, of which nobody would see the result")
 	}
-	return nil
+	return format.Suits(cmd.Format, reflect.TypeFor[garbageRow]())
 }
 
 // Run gives way to everybody else who wants the processor or the disk.

@@ -41,6 +41,9 @@ func (t Table) Print(w io.Writer, format string, rows, asJSON any) error {
 	write := func(w io.Writer) error { return t.plain(w, rows) }
 	if !plainTable || !t.isPlain() {
 		tmpl, err := Parse(body)
+		if err == nil && reflect.ValueOf(rows).Len() == 0 { // else each row says it
+			err = Check(tmpl, reflect.TypeOf(rows).Elem())
+		}
 		if err != nil {
 			return err
 		}
