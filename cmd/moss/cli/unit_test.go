@@ -79,7 +79,7 @@ func TestApplyLeavesOthers(t *testing.T) {
 	}
 	for _, bad := range []string{home, filepath.Dir(home), filepath.Join(home, "app")} {
 		cmd := UnitApplyCmd{Dir: bad, Application: "app"}
-		if err := cmd.Run(t.Context(), &call{Err: new(bytes.Buffer)}); err == nil || !strings.Contains(err.Error(), "already") {
+		if err := cmd.Run(t.Context(), &call{Err: new(bytes.Buffer), Dirs: userns.Dirs{Run: t.TempDir()}}); err == nil || !strings.Contains(err.Error(), "already") {
 			t.Errorf("apply %s: %v", bad, err)
 		}
 	}
@@ -96,7 +96,7 @@ func TestApplyForgets(t *testing.T) {
 			return err
 		}
 		p.decide(false)
-		return p.carryOut(t.Context(), &call{Err: new(bytes.Buffer), Dirs: userns.Dirs{Root: t.TempDir()}})
+		return p.carryOut(t.Context(), &call{Err: new(bytes.Buffer), Dirs: userns.Dirs{Root: t.TempDir(), Run: t.TempDir()}})
 	}
 	put(t, filepath.Join(dir, "web.container"), web)
 	put(t, filepath.Join(dir, "db.container"), web)
@@ -183,7 +183,7 @@ func TestLinkedUnits(t *testing.T) {
 	}
 	rm := func(cmd UnitRmCmd) error {
 		var out bytes.Buffer
-		return cmd.Run(t.Context(), &call{Out: &out, Err: &out, Dirs: userns.Dirs{Root: t.TempDir()}})
+		return cmd.Run(t.Context(), &call{Out: &out, Err: &out, Dirs: userns.Dirs{Root: t.TempDir(), Run: t.TempDir()}})
 	}
 	for _, cmd := range []UnitRmCmd{{All: true}, {Name: []string{"web"}}} {
 		if err := rm(cmd); err == nil || !strings.Contains(err.Error(), "moss unit rm --recursive app") {
