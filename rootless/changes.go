@@ -139,7 +139,7 @@ func (e *Engine) mountLayers(o *runtime.Overlay, point *string, scratch string) 
 		return err
 	}
 	if d.Name == driver.Fuse {
-		return mountFuse(o, *point)
+		return e.mountFuse(o, *point)
 	}
 	return runtime.MountOverlay(o, *point)
 }

@@ -21,7 +21,6 @@ import (
 	"moss/storage/driver"
 	"moss/storage/image"
 	"moss/userns"
-	"moss/userns/slack"
 )
 
 // The ways to give the files of an image the owners that a container with a user
@@ -187,15 +186,15 @@ func (t *trial) fuse() error {
 	if err := os.Mkdir(view, 0o755); err != nil {
 		return err
 	}
-	if err := mountShifted([]string{t.path("layer")}, one, one, view); err != nil {
+	if err := mountShifted([]string{t.path("layer")}, one, one, view, ""); err != nil {
 		return err
 	}
 	defer unix.Unmount(view, unix.MNT_DETACH)
 	return t.look(birth.Overlay{Lower: []string{view}})
 }
 
-// mountShifted mounts layers, read-only, with shifted owners.
-func mountShifted(lower []string, uids, gids []birth.IDMap, target string) error {
+// mountShifted mounts layers, read-only, with shifted owners; see runFuse.
+func mountShifted(lower []string, uids, gids []birth.IDMap, target, home string) error {
 	option := func(name string, maps []birth.IDMap) string {
 		var fields []string
 		for _, m := range maps {
@@ -204,13 +203,7 @@ func mountShifted(lower []string, uids, gids []birth.IDMap, target string) error
 		return "," + name + "=" + strings.Join(fields, ":")
 	}
 	options := "ro,lowerdir=" + strings.Join(lower, ":") + option("uidmapping", uids) + option("gidmapping", gids)
-	cmd := exec.Command("fuse-overlayfs", "-o", options, target)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	if err := slack.Exactly(cmd.Run); err != nil {
-		return fmt.Errorf("cannot mount with fuse-overlayfs: %w: %s", err, strings.TrimSpace(stderr.String()))
-	}
-	return nil
+	return runFuse(options, target, home)
 }
 
 // layers are the image's files as the container sees their owners: an overlay
@@ -246,7 +239,7 @@ func (e *Engine) layers(ctx context.Context, spec *container.Spec, img *image.Im
 			return nil, nil, err
 		}
 		o.Lower = []string{view}
-		return o, o.Lower, mountShifted(img.Lower, birthMaps(m.UID), birthMaps(m.GID), view)
+		return o, o.Lower, mountShifted(img.Lower, birthMaps(m.UID), birthMaps(m.GID), view, e.fuseHome())
 	case shiftRedirect:
 		o.DataOnly = img.Lower
 	}

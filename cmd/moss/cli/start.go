@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -69,6 +70,13 @@ func (cmd *StartCmd) Run(ctx context.Context, c *call) error {
 	errs := []error{err}
 	for _, ctr := range list {
 		if ctr.Look().Status == container.StatusRunning { // podman: nothing to do
+			if cmd.SDNotify != "" && cmd.SDNotify != "ignore" && os.Getenv("NOTIFY_SOCKET") != "" {
+				errs = append(errs, &hintedError{
+					fmt.Errorf("cannot start container %q for its unit: it runs already, and a service manager follows only what the unit has started", ctr.Spec.Name),
+					"moss stop " + ctr.Spec.Name + "; then start the unit",
+				})
+				continue
+			}
 			fmt.Fprintln(c.Out, nameGiven(cmd.Container)(ctr))
 			continue
 		}
