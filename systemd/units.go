@@ -1,6 +1,7 @@
 package systemd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -90,7 +91,13 @@ func (u *Units) Stop(ctx context.Context, names ...string) error {
 
 // Restart is as Start; a unit that does not run is started.
 func (u *Units) Restart(ctx context.Context, names ...string) error {
-	return u.jobs(ctx, "restart", names, u.bus.RestartUnitContext)
+	return u.jobs(ctx, "start", names, u.bus.RestartUnitContext)
+}
+
+// outcomes are what the manager says of a job that was not done, in words.
+var outcomes = map[string]string{
+	"failed": "it failed", "dependency": "what it needs could not be started", "timeout": "it took longer than it may",
+	"canceled": "somebody else has asked for something else",
 }
 
 func (u *Units) jobs(ctx context.Context, verb string, names []string, begin func(context.Context, string, string, chan<- string) (int, error)) error {
@@ -111,7 +118,7 @@ func (u *Units) jobs(ctx context.Context, verb string, names []string, begin fun
 		select {
 		case result := <-done[i]:
 			if result != "done" {
-				fail(name, errors.New(result))
+				fail(name, errors.New(cmp.Or(outcomes[result], result)))
 			}
 		case <-ctx.Done():
 			fail(name, ctx.Err())

@@ -181,6 +181,9 @@ func (p *plan) carryOut(ctx context.Context, c *call) error {
 	if len(p.files)+len(p.gone) > 0 || p.resumes {
 		unmade = c.reloadUnits(ctx)
 	}
+	if unmade == nil {
+		p.states.forget(ctx, slices.DeleteFunc(slices.Clone(p.former), func(u *quadlet.Unit) bool { return p.verdict[u.Name] != "gone" }))
+	}
 	unstarted := p.startAll(ctx)
 	if err = errors.Join(err, unmade, unstarted); ctx.Err() != nil || unmade != nil && unstarted != nil {
 		return err

@@ -76,6 +76,9 @@ func (cmd *UnitRmCmd) Run(ctx context.Context, c *call) error {
 	if changed && (cmd.ReloadSystemd == nil || *cmd.ReloadSystemd) {
 		err = errors.Join(err, c.reloadUnits(context.WithoutCancel(ctx)))
 	}
+	if err == nil {
+		states.forget(ctx, r.units)
+	}
 	return err
 }
 

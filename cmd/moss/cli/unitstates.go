@@ -76,6 +76,21 @@ func (s *unitStates) up(u *quadlet.Unit) []string {
 	return s.services(u, "active", "activating", "reloading")
 }
 
+// forget has the service manager forget that services failed whose files are gone: nobody
+// could do anything about it any more.
+func (s *unitStates) forget(ctx context.Context, gone []*quadlet.Unit) {
+	var names []string
+	for _, u := range gone {
+		names = append(names, s.services(u, "active", "activating", "reloading", "deactivating", "failed")...)
+	}
+	_ = manage(ctx, names, func(bus *systemd.Units, ctx context.Context, names ...string) error {
+		for _, name := range names {
+			_ = bus.ResetFailed(ctx, name) // it has not failed, or the manager has forgotten it
+		}
+		return nil
+	})
+}
+
 // activeSockets are the sockets that listen for units which have one. They stop before
 // their services: a client would start those again.
 func activeSockets(ctx context.Context, units []*quadlet.Unit) (active []string, err error) {
