@@ -1,22 +1,15 @@
 package rootless
 
 import (
-	"bytes"
-	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"moss/rootless/oci"
 	"moss/rootless/runtime"
 	"moss/storage/driver"
-	"moss/userns/slack"
 )
 
 // overlayDriver mounts the root file system here when the kernel's overlay
@@ -52,39 +45,6 @@ func (e *Engine) mountFuse(o *runtime.Overlay, target string) error {
 		opts += ",upperdir=" + o.Upper + ",workdir=" + o.Work
 	}
 	return runFuse(opts, target, e.fuseHome())
-}
-
-// fuseHome is the cgroup of the processes of fuse-overlayfs, which live as long as what they
-// mount: that of the monitors. The caller's may be a unit, at whose end all that is in
-// it is killed, and whoever looks at a file then gets ENOTCONN, or SIGBUS.
-func (e *Engine) fuseHome() string {
-	home, err := e.parent(context.Background()).Monitors()
-	if err != nil {
-		return "" // there are no cgroups
-	}
-	return home
-}
-
-// runFuse mounts with fuse-overlayfs, which then lives in the cgroup home, if it can.
-func runFuse(options, target, home string) error {
-	run := func(sys *syscall.SysProcAttr) error {
-		cmd := exec.Command("fuse-overlayfs", "-o", options, target)
-		cmd.SysProcAttr = sys
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		if err := slack.Exactly(cmd.Run); err != nil {
-			return fmt.Errorf("cannot mount with fuse-overlayfs: %w: %s", err, strings.TrimSpace(stderr.String()))
-		}
-		return nil
-	}
-	if dir, err := os.OpenFile(home, unix.O_PATH|unix.O_DIRECTORY, 0); err == nil {
-		defer dir.Close()
-		err := run(&syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())})
-		if exit := (*exec.ExitError)(nil); err == nil || errors.As(err, &exit) {
-			return err
-		}
-	}
-	return run(nil) // from the caller's cgroup there is no way to that one
 }
 
 // copyMerged is the last resort, vfs: a whole copy of the layers, made once, at
