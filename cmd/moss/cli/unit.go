@@ -232,7 +232,9 @@ func (cmd *UnitLogsCmd) Run(ctx context.Context, c *call) error {
 	// --user would not read the system's journal, where a user's entries are as long as
 	// there is none on disk.
 	uid := fmt.Sprint("_UID=", cgroup.HostUID())
-	args := []string{"journalctl", "_SYSTEMD_USER_UNIT=" + service, uid, "+", "USER_UNIT=" + service, uid}
+	args := []string{"journalctl", "_SYSTEMD_USER_UNIT=" + service, uid, "+", "USER_UNIT=" + service, uid,
+		// The journal does not know the unit of who has ended before it looked for the cgroup.
+		"+", "SYSLOG_IDENTIFIER=" + strings.TrimSuffix(service, ".service"), uid}
 	if cmd.Follow {
 		args = append(args, "--follow")
 	}
