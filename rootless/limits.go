@@ -138,8 +138,8 @@ func (l *launch) cgroup(ctx context.Context, undo *rollback) error {
 		return err
 	}
 	// One that is to be followed is our parent's child (see client.Spawn), which clone(2) does
-	// not make in another cgroup than ours; in a split one that is ours already.
-	if mode := spec.Resources.CgroupsMode; home != "" && l.followed() && (mode == "split" || mode == "" && parent.Reaches()) {
+	// not make in another cgroup than ours.
+	if home != "" && spec.Resources.CgroupsMode == "" && l.followed() && parent.Reaches() {
 		home = ""
 	}
 	if l.cfg.Limits, err = parent.Limits(resources(spec)); err != nil {

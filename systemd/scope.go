@@ -144,7 +144,7 @@ func (m *manager) startScope(ctx context.Context, run string) (string, error) {
 	if err == nil && dir != "" {
 		return dir, nil
 	}
-	pid, err := pausePID(run)
+	pid, err := cgroup.PausePID(run)
 	if err != nil {
 		return "", err
 	}
@@ -207,22 +207,4 @@ func (m *manager) enter(ctx context.Context, dir string) error {
 		return fmt.Errorf("cannot move moss into %s: %w", cgroup.Scope, err)
 	}
 	return nil
-}
-
-// pausePID reads the ID of the pause process from <run>/pause:
-// "<protocol> <pid> <starttime> <signature>".
-func pausePID(run string) (int, error) {
-	data, err := os.ReadFile(filepath.Join(run, "pause"))
-	if err != nil {
-		return 0, fmt.Errorf("the pause process is not known: %w", err)
-	}
-	fields := strings.Fields(string(data))
-	if len(fields) < 2 {
-		return 0, fmt.Errorf("cannot read %q", filepath.Join(run, "pause"))
-	}
-	pid, err := strconv.Atoi(fields[1])
-	if err != nil || pid <= 1 {
-		return 0, fmt.Errorf("cannot read %q: bad process ID %q", filepath.Join(run, "pause"), fields[1])
-	}
-	return pid, nil
 }

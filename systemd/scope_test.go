@@ -87,7 +87,7 @@ func TestPausePID(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(run, "pause"), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := pausePID(run); got != want || (err == nil) != (want != 0) {
+		if got, err := cgroup.PausePID(run); got != want || (err == nil) != (want != 0) {
 			t.Errorf("%q: got %d, %v; want %d", content, got, err, want)
 		}
 	}

@@ -103,7 +103,18 @@ func commit(dirs Dirs, p *process, maps idMaps, sig signature) error {
 	if err != nil {
 		return abandon(p, err)
 	}
+	settle(dirs, p.pid)
 	return nil
+}
+
+// settle puts a pause process where package systemd/cgroup has moss's own, if that is known and
+// can be reached from here: moss may be in a unit, at whose end all that is in it is killed.
+func settle(dirs Dirs, pid int) {
+	var own struct{ Top, Slice string }
+	found, err := record.Read(filepath.Join(dirs.Run, "cgroup.json"), &own)
+	if found && err == nil && own.Slice != "" {
+		_ = os.WriteFile(filepath.Join(own.Top, "pause", "cgroup.procs"), []byte(strconv.Itoa(pid)), 0)
+	}
 }
 
 // abandon ends a pause process that nobody will know.

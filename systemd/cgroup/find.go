@@ -75,7 +75,39 @@ func Find(run, manager string) (*Parent, error) {
 		return nil, err
 	}
 	keep(run, manager, p)
+	p.takePause(run)
 	return p, nil
+}
+
+// takePause moves the pause process to moss's own others, where it is not: who has made it may
+// be in a unit, at whose end all that is in it is killed. One that is made from now on goes
+// there at once; see userns.
+func (p *Parent) takePause(run string) {
+	pid, err := PausePID(run)
+	if err != nil || p.Slice == "" {
+		return
+	}
+	leaf := filepath.Join(p.Top, "pause")
+	_ = os.Mkdir(leaf, 0o755)
+	_ = write(filepath.Join(leaf, "cgroup.procs"), strconv.Itoa(pid))
+}
+
+// PausePID reads the ID of the pause process from <run>/pause:
+// "<protocol> <pid> <starttime> <signature>".
+func PausePID(run string) (int, error) {
+	data, err := os.ReadFile(filepath.Join(run, "pause"))
+	if err != nil {
+		return 0, fmt.Errorf("the pause process is not known: %w", err)
+	}
+	fields := strings.Fields(string(data))
+	if len(fields) < 2 {
+		return 0, fmt.Errorf("cannot read %q", filepath.Join(run, "pause"))
+	}
+	pid, err := strconv.Atoi(fields[1])
+	if err != nil || pid <= 1 {
+		return 0, fmt.Errorf("cannot read %q: bad process ID %q", filepath.Join(run, "pause"), fields[1])
+	}
+	return pid, nil
 }
 
 // find looks the parent up in the tree.
