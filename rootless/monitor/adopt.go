@@ -118,7 +118,7 @@ func (m *monitor) adopt() {
 	if s.Own && !a.own {
 		a.monitor.call = conn.Start(scope.Unit{
 			Name: own, Description: scope.DescriptionOfMonitor(s.Description), Slice: scope.Slice, PID: os.Getpid(),
-			Patience: min(c.StopTimeout, longestStop) + stopMargin,
+			StopSignal: int(endSignal), Patience: min(c.StopTimeout, longestStop) + stopMargin,
 		})
 		a.own = true
 	}

@@ -187,7 +187,7 @@ func TestSignals(t *testing.T) {
 	if err := client.Control(t.Context(), b.cfg.RunDir, monitor.ControlRequest{Op: "ping"}); err != nil {
 		t.Fatal(err)
 	}
-	if sigs := ignored(t, live.PID); len(sigs) > 0 {
+	if sigs := inSet(t, live.PID, "SigIgn"); len(sigs) > 0 {
 		t.Errorf("the container ignores %v", sigs)
 	}
 
@@ -215,6 +215,15 @@ func TestTerminated(t *testing.T) {
 	}{
 		"running": {"trap 'exit 7' USR1; while :; do sleep 0.1; done", func(v container.View) bool { return v.Status == container.StatusRunning }},
 		"settled": {"trap 'exit 7' USR1; while :; do sleep 0.1; done", func(v container.View) bool { return v.Live != nil && settled(v.Live.Monitor) }},
+		// At once: the new image has hardly begun.
+		"settling": {"trap 'exit 7' USR1; while :; do sleep 0.1; done", func(v container.View) bool {
+			for v.Live != nil && container.Alive(v.Live.Monitor, v.Live.MonitorStart) {
+				if settled(v.Live.Monitor) {
+					return true
+				}
+			}
+			return false
+		}},
 		"restarting": {"exit 7", func(v container.View) bool {
 			return v.Status == container.StatusRestarting && v.Last != nil && v.Last.Restarts > 2 // the pause is long by then
 		}},
@@ -225,10 +234,14 @@ func TestTerminated(t *testing.T) {
 			b.start().Close()
 			live, _ := container.ReadLive(b.cfg.RunDir)
 			eventually(t, "it is "+name, func() bool { return c.ready(b.container().Look()) })
-			if name != "restarting" {
+			if name == "running" || name == "settled" {
 				time.Sleep(100 * time.Millisecond) // the shell's trap
 			}
-			syscall.Kill(live.Monitor, syscall.SIGTERM)
+			sig := syscall.SIGTERM
+			if name == "settling" {
+				sig = 40 // what its unit is stopped with
+			}
+			syscall.Kill(live.Monitor, sig)
 			eventually(t, "it has ended", func() bool { return b.container().Look().Status == container.StatusExited })
 			if last := b.container().Look().Last; last.ExitCode != 7 || !last.SessionEnded || last.StoppedByUser {
 				t.Errorf("last %+v", last)
@@ -243,21 +256,21 @@ func settled(pid int) bool {
 	return bytes.Contains(env, []byte("_MOSS_MONITOR="))
 }
 
-// ignored are the signals that a monitor may ignore and a process does ignore.
-// What our own caller ignores is for moss-runtime to reset, which is not in play here.
-func ignored(t *testing.T, pid int) (sigs []syscall.Signal) {
+// inSet are those signals of a set in /proc/PID/status that a monitor may have there and a
+// process has. What our own caller ignores is for moss-runtime to reset, which is not in play here.
+func inSet(t *testing.T, pid int, set string) (sigs []syscall.Signal) {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, field, _ := strings.Cut(string(status), "SigIgn:\t")
+	_, field, _ := strings.Cut(string(status), set+":\t")
 	field, _, _ = strings.Cut(field, "\n")
 	mask, err := strconv.ParseUint(field, 16, 64)
 	if err != nil {
-		t.Fatalf("no SigIgn in %q", status)
+		t.Fatalf("no %s in %q", set, status)
 	}
-	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGPIPE} {
+	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGPIPE, 40} {
 		if mask&(1<<(sig-1)) != 0 {
 			sigs = append(sigs, sig)
 		}
@@ -318,8 +331,10 @@ func TestSettled(t *testing.T) {
 		v := b.container().Look()
 		return v.Live != nil && v.Live.Restarts == 1 && v.Status == container.StatusRunning
 	})
-	if sigs := ignored(t, b.container().Look().Live.PID); len(sigs) > 0 {
-		t.Errorf("the container ignores %v", sigs)
+	for _, set := range []string{"SigIgn", "SigBlk"} {
+		if sigs := inSet(t, b.container().Look().Live.PID, set); len(sigs) > 0 {
+			t.Errorf("%s of the container has %v", set, sigs)
+		}
 	}
 	if log := b.log(); log != "stdout F before\nstdout F after\n" {
 		t.Errorf("log %q", log)

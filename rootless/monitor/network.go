@@ -53,6 +53,7 @@ func (m *monitor) connect(ctx context.Context, whole <-chan struct{}) <-chan err
 	// Asked here, and waited for there: the goroutine's thread takes a while to come.
 	asked := slirp.Begin(m.cfg.Network.Dirs, m.cfg.Network.Request, netns, m.cfg.sockets()...)
 	go func() {
+		defer unmasked()() // it may start moss-net
 		l, st, err := asked.Wait(ctx)
 		netns.Close()
 		if err == nil {
@@ -211,6 +212,7 @@ func (m *monitor) relink() {
 		request.Wake = &now
 	}
 	go func() { // ends with its answer, which ready takes
+		defer unmasked()()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		defer netns.Close()

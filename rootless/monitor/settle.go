@@ -63,7 +63,8 @@ func (m *monitor) settle(now time.Time) {
 		unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0)
 	}
 	env := append(clean(os.Environ()), stateVariable+"="+state)
-	if releaseSignals() {
+	ended, resume := releaseSignals()
+	if ended {
 		m.endSession()
 	} else {
 		syscall.Exec("/proc/self/exe", os.Args, env)
@@ -71,6 +72,7 @@ func (m *monitor) settle(now time.Time) {
 	// It could not, or must not: everything is as it was, only larger.
 	m.loop.close(int(told))
 	m.catchSignals()
+	resume()
 	for _, fd := range fds {
 		unix.CloseOnExec(fd)
 	}
@@ -237,6 +239,7 @@ func (m *monitor) saveRun(w *stateWriter) {
 	w.descriptor(m.oom.fd)
 	w.number(int64(m.oom.told))
 	w.number(int64(m.oom.around))
+	w.descriptor(int(told))
 }
 
 func (m *monitor) restoreRun(r *stateReader) {
@@ -255,6 +258,9 @@ func (m *monitor) restoreRun(r *stateReader) {
 	m.killAt = r.moment()
 	m.timeoutAt = r.moment()
 	m.oom = oomWatch{m: m, fd: r.descriptor(), told: int(r.number()), around: int(r.number())}
+	if fd := r.descriptor(); fd >= 0 {
+		heirOf(fd)
+	}
 }
 
 // flags are those that outlive a settling.

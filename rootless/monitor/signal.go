@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"maps"
+	"runtime"
 	"time"
 	"unsafe"
 
@@ -13,7 +14,7 @@ import (
 // catchSignals makes the process survive a hangup, an interrupt and a quit: it ends with
 // its container. SIGTERM is the end of the session: see endSession; and so is SIGABRT, by
 // which a service manager ends a unit whose watchdog has heard nothing: the container
-// must not be left behind. SIGPIPE needs nothing, a raw write(2) just fails.
+// must not be left behind; and endSignal. SIGPIPE needs nothing, a raw write(2) just fails.
 //
 // It goes past os/signal on purpose. That package keeps two threads for as long
 // as a signal is not at its default; and the runtime resets, in a child between
@@ -24,33 +25,72 @@ func (m *monitor) catchSignals() {
 	setSignals(ignored, 1)
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
-		setSignals(ending, 1)
+		setSignals(append(ending, endSignal), 1)
 		told = -1 // not the one before, whose number may be another file's by now
 		return
 	}
 	told = int32(fd)
 	m.loop.watch(fd, unix.EPOLLIN, (*session)(m))
 	handler, restorer := handlers()
-	for _, sig := range ending {
+	for _, sig := range append(ending, endSignal) {
 		act(sig, action{handler, saOnStack | saRestart | saRestorer, restorer, 0})
+	}
+	// Where all threads were born with a mask, it is this one that hears, and that the programs
+	// of the loop inherit from: the goroutine keeps it.
+	runtime.LockOSThread()
+	if old := mask(unix.SIG_UNBLOCK); old.Val[0]&(1<<(endSignal-1)) == 0 {
+		runtime.UnlockOSThread()
 	}
 }
 
 // releaseSignals takes it back: before execve of ourselves, after which the
 // runtime would otherwise take SIGHUP and SIGINT for ignored by our caller, and
-// pass that on to the container. It says whether SIGTERM has come meanwhile. One that
-// comes before catchSignals has been called again kills the monitor, for the runtime unblocks
-// and handles SIGTERM before any code of ours: this is better than to miss the end.
-func releaseSignals() (told bool) {
+// pass that on to the container. It says whether one has come that is to end it.
+//
+// From here on the calling thread keeps endSignal waiting, over the execve, which gives it its
+// default action, and by which all threads of the new image are born with that mask, until
+// catchSignals is called again. Another thread may still take it: the eventfd comes along, see
+// heirOf. A SIGTERM that comes meanwhile kills the monitor, for the runtime unblocks and handles
+// that one before any code of ours: this is better than to miss the end. resume is for when
+// there is no execve.
+func releaseSignals() (told bool, resume func()) {
+	runtime.LockOSThread()
+	old := mask(unix.SIG_BLOCK)
 	setSignals(ignored, 0)
 	setSignals(ending, 0)
-	return asked()
+	return asked(), func() { unmask(old) }
 }
 
 var (
 	ignored = []unix.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT}
 	ending  = []unix.Signal{unix.SIGTERM, unix.SIGABRT}
 )
+
+// endSignal is what the service manager sends to a monitor's own unit in place of SIGTERM. It
+// is a real-time signal, of which the runtime lets those that are blocked when it begins stay so.
+const endSignal = unix.Signal(40)
+
+// mask changes whether the calling thread takes endSignal, and returns what it did before.
+func mask(how int) (old unix.Sigset_t) {
+	var set unix.Sigset_t
+	set.Val[0] = 1 << (endSignal - 1)
+	unix.PthreadSigmask(how, &set, &old)
+	return old
+}
+
+// unmask undoes mask, and gives the goroutine's thread back to all.
+func unmask(old unix.Sigset_t) {
+	unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
+	runtime.UnlockOSThread()
+}
+
+// unmasked lets the calling goroutine start programs that do not inherit the mask, until done is
+// called. That of the loop has none: see catchSignals.
+func unmasked() (done func()) {
+	runtime.LockOSThread()
+	old := mask(unix.SIG_UNBLOCK)
+	return func() { unmask(old) }
+}
 
 // told is the eventfd(2) into which the handler of SIGTERM, which is no Go, writes one.
 var (
@@ -87,6 +127,14 @@ func asked() bool {
 	var count [unsafe.Sizeof(one)]byte
 	n, err := unix.Read(int(told), count[:])
 	return err == nil && n == len(count)
+}
+
+// heirOf takes over what the eventfd of the image before ours was told in its last moment.
+func heirOf(fd int) {
+	if readable(fd) {
+		endLater()
+	}
+	unix.Close(fd)
 }
 
 // endLater is a SIGTERM of our own.

@@ -39,6 +39,8 @@ type Unit struct {
 	Limits map[string]string
 	// StopsFirst is a unit that is stopped whenever this one is, and before it.
 	StopsFirst string
+	// StopSignal is what asks its processes to end when it is stopped; 0: SIGTERM.
+	StopSignal int
 	// Patience is how long its processes may take to end when it is stopped.
 	Patience time.Duration
 }
@@ -56,6 +58,10 @@ func (c *Conn) Start(u Unit) uint32 {
 		// A failed scope goes away too, or the next one could not have its name.
 		p.text("CollectMode", "inactive-or-failed")
 		p.long("TimeoutStopUSec", uint64(u.Patience/time.Microsecond))
+		if u.StopSignal != 0 {
+			p.begin("KillSignal", "i")
+			p.number(uint32(u.StopSignal))
+		}
 		if u.StopsFirst != "" {
 			p.list("Before", []string{u.StopsFirst})
 			p.list("PropagatesStopTo", []string{u.StopsFirst})
