@@ -224,6 +224,7 @@ func (m *monitor) undo() {
 		return
 	}
 	m.leaveCgroup()
+	m.removeRunFiles() // before who waits for the end hears of it: a monitor that lives answers for live.json
 	for _, l := range []*listener{m.attach, m.ctl} {
 		if l != nil {
 			m.loop.close(l.fd)
@@ -233,7 +234,6 @@ func (m *monitor) undo() {
 		m.loop.close(m.notify.fd)
 	}
 	m.log.close()
-	m.removeRunFiles()
 	m.unmount()
 }
 
