@@ -38,7 +38,8 @@ func (m *monitor) catchSignals() {
 	// Where all threads were born with a mask, it is this one that hears, and that the programs
 	// of the loop inherit from: the goroutine keeps it.
 	runtime.LockOSThread()
-	if old := mask(unix.SIG_UNBLOCK); old.Val[0]&(1<<(endSignal-1)) == 0 {
+	old := mask(unix.SIG_UNBLOCK)
+	if masked = old.Val[0]&(1<<(endSignal-1)) != 0; !masked {
 		runtime.UnlockOSThread()
 	}
 }
@@ -70,6 +71,9 @@ var (
 // is a real-time signal, of which the runtime lets those that are blocked when it begins stay so.
 const endSignal = unix.Signal(40)
 
+// masked: this image's threads were born with endSignal blocked.
+var masked bool
+
 // mask changes whether the calling thread takes endSignal, and returns what it did before.
 func mask(how int) (old unix.Sigset_t) {
 	var set unix.Sigset_t
@@ -85,8 +89,12 @@ func unmask(old unix.Sigset_t) {
 }
 
 // unmasked lets the calling goroutine start programs that do not inherit the mask, until done is
-// called. That of the loop has none: see catchSignals.
+// called. That of the loop has none: see catchSignals. A start, whose threads have none
+// either, does not pay for it.
 func unmasked() (done func()) {
+	if !masked {
+		return func() {}
+	}
 	runtime.LockOSThread()
 	old := mask(unix.SIG_UNBLOCK)
 	return func() { unmask(old) }

@@ -119,8 +119,9 @@ func (c *Conn) State() uint32 {
 }
 
 // AwaitRemoval waits until the manager has removed the cgroup of a scope in which nobody is
-// left, and no longer than limit; it says whether there was one. The kernel tells that to who watches the directory above:
-// IN_DELETE_SELF does not come for a cgroup that is watched (seen with kernel 6.18).
+// left, and no longer than limit; it says whether there was one. The kernel tells that to
+// who watches the directory above: IN_DELETE_SELF does not come for a cgroup that is watched
+// (seen with kernel 6.18).
 func AwaitRemoval(dir string, limit time.Duration) bool {
 	there := func() bool { return unix.Access(dir, unix.F_OK) == nil }
 	if !there() {
